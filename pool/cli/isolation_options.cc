@@ -1,0 +1,241 @@
+#include "pool/cli/isolation_options.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "pool/cli/values.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+absl::StatusOr<RootMode> ParseRootMode(std::string_view word) {
+  if (word.empty() || word == "ro") return RootMode::kReadOnly;
+  if (word == "rw") return RootMode::kReadWrite;
+  if (word == "overlay") return RootMode::kOverlay;
+  return Error(kInvalid, "--root-mode knows ro, rw and overlay, not \"{}\"", word);
+}
+
+// Relative paths are meant from where the user stands; links are followed once, here.
+absl::StatusOr<std::string> HostPath(std::string_view what, const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path resolved = std::filesystem::canonical(path, error);
+  if (error) return ErrnoError(error.value(), "looking for {} {}", what, path);
+  return resolved.string();
+}
+
+// Offsets may be negative, which durations elsewhere may not.
+absl::StatusOr<std::chrono::nanoseconds> ParseOffset(std::string_view text) {
+  const bool negative = text.starts_with('-');
+  if (negative) text.remove_prefix(1);
+  BROOD_ASSIGN_OR_RETURN(const std::chrono::nanoseconds offset, ParseDuration(text));
+  return negative ? -offset : offset;
+}
+
+}  // namespace
+
+void IsolationOptions::AddTo(CLI::App& app) {
+  const std::string root = "Root filesystem";
+  app.add_option("--rootfs", rootfs_,
+                 "Directory to be the root (default: the host's own tree, read-only)")
+      ->type_name("DIR")
+      ->group(root);
+  app.add_option("--root-mode", root_mode_,
+                 "ro: read-only (default); rw: writes go to DIR; overlay: writes are thrown away")
+      ->type_name("ro|rw|overlay")
+      ->group(root);
+  app.add_option("--overlay-size", overlay_size_, "Room for writes with overlay (default 256M)")
+      ->type_name("SIZE")
+      ->group(root);
+  app.add_option("-v,--volume", binds_, "Bind a host path inside; may be given again")
+      ->type_name("SRC:DST[:ro]")
+      ->group(root)
+      ->expected(1)
+      ->take_all();
+  app.add_option("--tmpfs", tmpfs_, "Mount an empty tmpfs (default 64M); may be given again")
+      ->type_name("DST[:SIZE]")
+      ->group(root)
+      ->expected(1)
+      ->take_all();
+  app.add_option("--tmp-size", tmp_size_, "Size of the private /tmp and /dev/shm (default 64M)")
+      ->type_name("SIZE")
+      ->group(root);
+
+  const std::string fences = "Fences";
+  app.add_option("--net", net_, "none: its own, loopback only (default); host: the host's network")
+      ->type_name("none|host")
+      ->group(fences);
+  app.add_option("--hostname", hostname_, "Hostname inside (default brood)")
+      ->type_name("NAME")
+      ->group(fences);
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    const auto kind = static_cast<NamespaceKind>(i);
+    const std::string name(NamespaceName(kind));
+    app.add_flag("--no-" + name, without_[i], "Stay in the host's " + name + " namespace")
+        ->group(fences);
+    app.add_option("--join-" + name, join_[i], "Join this " + name + " namespace")
+        ->type_name("PATH")
+        ->group(fences);
+  }
+  app.add_option("--monotonic-offset", monotonic_offset_,
+                 "Shift CLOCK_MONOTONIC inside the time namespace, as 1h or -5s")
+      ->type_name("DURATION")
+      ->group(fences);
+  app.add_option("--boottime-offset", boottime_offset_,
+                 "Shift CLOCK_BOOTTIME inside the time namespace")
+      ->type_name("DURATION")
+      ->group(fences);
+  app.add_option("-u,--user", user_, "User and group inside (default 0:0)")
+      ->type_name("UID[:GID]")
+      ->group(fences);
+  app.add_option("--cap-add", capabilities_,
+                 "Keep a capability, as NET_RAW (default none); may be given again")
+      ->type_name("CAP")
+      ->group(fences)
+      ->expected(1)
+      ->take_all();
+  app.add_option("--seccomp", seccomp_, "System call filter: default, off, or an OCI JSON profile")
+      ->type_name("default|off|FILE")
+      ->group(fences);
+
+  const std::string limits = "Limits";
+  app.add_option("--memory", memory_, "memory.max of its cgroup, as 64M")
+      ->type_name("SIZE")
+      ->group(limits);
+  app.add_option("--pids", pids_, "pids.max of its cgroup")->type_name("N")->group(limits);
+  app.add_option("--cpus", cpus_, "cpu.max of its cgroup, as 0.5")->type_name("N")->group(limits);
+  app.add_option("--rlimit", rlimits_, "Resource limit, as NOFILE=1024; may be given again")
+      ->type_name("NAME=SOFT[:HARD]")
+      ->group(limits)
+      ->expected(1)
+      ->take_all();
+  app.add_option("--timeout", timeout_, "Kill all of it after this time, as 5s")
+      ->type_name("DURATION")
+      ->group(limits);
+  app.add_flag("--no-cgroup-leaf", no_cgroup_leaf_, "Give it no cgroup of its own")->group(limits);
+
+  const std::string process = "Process";
+  app.add_option("-e,--env", env_, "Set a variable; a bare NAME takes the caller's value")
+      ->type_name("NAME=VALUE")
+      ->group(process)
+      ->expected(1)
+      ->take_all();
+  app.add_flag("--clear-env", clear_env_, "Start without PATH, HOME, LANG and TERM")
+      ->group(process);
+  app.add_option("-w,--workdir", cwd_, "Working directory inside (default /)")
+      ->type_name("DIR")
+      ->group(process);
+  app.add_option("COMMAND", command_, "What to run, with its arguments")->required();
+}
+
+absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve() const {
+  Resolved out;
+  Spec& spec = out.spec;
+  Command& command = out.command;
+
+  if (!rootfs_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.root.mode, ParseRootMode(root_mode_));
+    BROOD_ASSIGN_OR_RETURN(spec.root.directory, HostPath("the root directory", rootfs_));
+  } else if (!root_mode_.empty()) {
+    return Error(kInvalid, "--root-mode {} needs --rootfs DIR", root_mode_);
+  }
+  if (!overlay_size_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.root.overlay_bytes, ParseSize(overlay_size_));
+  }
+  for (const std::string& word : binds_) {
+    BROOD_ASSIGN_OR_RETURN(Bind bind, ParseBind(word));
+    BROOD_ASSIGN_OR_RETURN(bind.source, HostPath("the bind's source", bind.source));
+    spec.binds.push_back(std::move(bind));
+  }
+  for (const std::string& word : tmpfs_) {
+    BROOD_ASSIGN_OR_RETURN(Tmpfs tmpfs, ParseTmpfs(word));
+    spec.tmpfs.push_back(std::move(tmpfs));
+  }
+  if (!tmp_size_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.tmp_bytes, ParseSize(tmp_size_));
+  }
+
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    if (without_[i] && !join_[i].empty()) {
+      const std::string_view name = NamespaceName(static_cast<NamespaceKind>(i));
+      return Error(kInvalid, "--no-{0} and --join-{0} exclude each other", name);
+    }
+    if (without_[i]) spec.namespaces[i].mode = NamespaceMode::kHost;
+    if (!join_[i].empty()) spec.namespaces[i] = {NamespaceMode::kJoin, join_[i]};
+  }
+  if (net_ == "host") {
+    if (spec.ns(NamespaceKind::kNet).mode == NamespaceMode::kJoin) {
+      return Error(kInvalid, "--net host and --join-net exclude each other");
+    }
+    spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
+  } else if (net_ != "none") {
+    return Error(kInvalid, "--net knows none and host, not \"{}\"", net_);
+  }
+  if (!monotonic_offset_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.time_offsets.monotonic, ParseOffset(monotonic_offset_));
+  }
+  if (!boottime_offset_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.time_offsets.boottime, ParseOffset(boottime_offset_));
+  }
+  spec.hostname = hostname_;
+  if (!user_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(const auto ids, ParseUser(user_));
+    spec.uid = ids.first;
+    spec.gid = ids.second;
+  } else if (!spec.is_new(NamespaceKind::kUser)) {
+    spec.uid = geteuid();
+    spec.gid = getegid();
+  }
+  spec.capabilities = capabilities_;
+  if (seccomp_ == "off") {
+    spec.seccomp.mode = SeccompMode::kOff;
+  } else if (seccomp_ != "default") {
+    spec.seccomp.mode = SeccompMode::kFile;
+    BROOD_ASSIGN_OR_RETURN(spec.seccomp.file, HostPath("the seccomp profile", seccomp_));
+  }
+  if (!memory_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.limits.memory_bytes, ParseSize(memory_));
+  }
+  if (!pids_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.limits.pids, ParseCount("--pids", pids_, 1, 4'194'304));
+  }
+  if (!cpus_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(spec.limits.cpus, ParseCpus(cpus_));
+  }
+  for (const std::string& word : rlimits_) {
+    BROOD_ASSIGN_OR_RETURN(const Rlimit limit, ParseRlimit(word));
+    spec.rlimits.push_back(limit);
+  }
+  spec.use_cgroup = !no_cgroup_leaf_;
+
+  command.argv = command_;
+  if (!clear_env_) command.env = DefaultEnvironment();
+  for (const std::string& word : env_) {
+    const std::size_t equals = word.find('=');
+    std::string entry = word;
+    if (equals == std::string::npos) {
+      const char* value = std::getenv(word.c_str());
+      if (value == nullptr) {
+        return Error(kInvalid, "-e {}: there is no such variable here to hand on", word);
+      }
+      entry += '=' + std::string(value);
+    }
+    const std::string name = entry.substr(0, entry.find('=') + 1);
+    std::erase_if(command.env, [&](const std::string& old) { return old.starts_with(name); });
+    command.env.push_back(std::move(entry));
+  }
+  command.cwd = cwd_;
+  if (!timeout_.empty()) {
+    BROOD_ASSIGN_OR_RETURN(command.timeout, ParseDuration(timeout_));
+  }
+  BROOD_RETURN_IF_ERROR(Validate(spec));
+  BROOD_RETURN_IF_ERROR(Validate(command));
+  return out;
+}
+
+}  // namespace brood

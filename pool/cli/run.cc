@@ -1,0 +1,119 @@
+// brood run: one isolated process, from nothing to its exit status.
+#include <fcntl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "pool/cli/commands.h"
+#include "pool/cli/isolation_options.h"
+#include "pool/cli/launcher_resources.h"
+#include "spawn/cold.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+struct RunOptions {
+  IsolationOptions isolation;
+  CLI::Option* json = nullptr;
+  std::string json_file;
+};
+
+// Signals meant for the command reach us instead, because it lives in a session of its own.
+absl::StatusOr<UniqueFd> TakeSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT}) {
+    sigaddset(&set, number);
+  }
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.valid()) return ErrnoError(errno, "taking signals");
+  return fd;
+}
+
+absl::Status WriteJson(const RunOptions& options, const Outcome& outcome) {
+  const std::string text = ToJson(outcome).dump(2) + "\n";
+  if (options.json_file.empty()) {
+    std::fputs(text.c_str(), stderr);
+    return absl::OkStatus();
+  }
+  std::ofstream file(options.json_file);
+  file << text;
+  file.flush();
+  if (!file) return ErrnoError(errno, "writing the outcome to {}", options.json_file);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Outcome> RunOnce(const RunOptions& options) {
+  BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve());
+  resolved.command.stdio.mode = StdioMode::kInherit;
+  BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
+                         Blueprint::Make(resolved.spec, PlanKind::kCold));
+  BROOD_ASSIGN_OR_RETURN(LauncherResources resources,
+                         LauncherResources::Acquire(resolved.spec, 1));
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals());
+
+  Birthplace place;
+  const CgroupNest* nest = resources.nest ? &*resources.nest : nullptr;
+  if (nest != nullptr) {
+    place.nest_fd = nest->fd();
+    BROOD_ASSIGN_OR_RETURN(place.leaf, nest->MakeLeaf("worker", resolved.spec.limits));
+  }
+  if (absl::StatusOr<std::uint32_t> first = resources.ids.Take(); first.ok()) {
+    place.id_first = *first;
+  }
+  BROOD_ASSIGN_OR_RETURN(
+      Outcome outcome, RunCold(blueprint, resolved.command, place, nest, signals.get()));
+  outcome.fallbacks.insert(outcome.fallbacks.begin(), resources.fallbacks.begin(),
+                           resources.fallbacks.end());
+  if (resources.nest) BROOD_RETURN_IF_ERROR(resources.nest->Remove());
+  return outcome;
+}
+
+int Run(const RunOptions& options) {
+  absl::StatusOr<Outcome> outcome = RunOnce(options);
+  if (!outcome.ok()) return Complain(outcome.status());
+  if (outcome->end == End::kSetupFailed) {
+    std::fprintf(stderr, "brood: %s\n", outcome->message.c_str());
+  } else if (outcome->end == End::kTimeout) {
+    std::fprintf(stderr, "brood: the command's time was up; all of it was killed\n");
+  }
+  if (*options.json) {
+    if (const absl::Status written = WriteJson(options, *outcome); !written.ok()) {
+      return Complain(written);
+    }
+  }
+  return ExitStatus(*outcome);
+}
+
+}  // namespace
+
+CommandAction AddRunCommand(CLI::App& app) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* run = app.add_subcommand("run", "Run one isolated command, cold");
+  run->description(
+      "Run one command behind all fences: eight namespaces, its own cgroup, a read-only root, no\n"
+      "capabilities, a system call filter, no network but loopback.\n\n"
+      "  brood run -- id\n"
+      "  brood run --rootfs /srv/debian --root-mode overlay -- /bin/bash\n"
+      "  brood run -v $PWD:/mnt:ro --memory 64M --timeout 5s -- sha256sum /mnt/file\n\n"
+      "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
+      "126 not executable; 127 not found.");
+  run->prefix_command(false);
+  options->isolation.AddTo(*run);
+  options->json = run->add_option("--json", options->json_file,
+                                  "Write the outcome as JSON to FILE, or to stderr")
+                      ->type_name("[FILE]")
+                      ->expected(0, 1)
+                      ->group("Report");
+  return [options] { return Run(*options); };
+}
+
+}  // namespace brood

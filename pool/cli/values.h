@@ -1,0 +1,36 @@
+// Words of the command line turned into values: sizes, durations, ids, mounts.
+//
+// Each function accepts exactly what its comment says; anything else is kInvalidArgument with a
+// sentence that names the word and shows a right one.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "spawn/spec.h"
+
+namespace brood {
+
+// "64M", "1G", "4096", "1.5G": bytes, with binary K, M, G or T; above zero.
+absl::StatusOr<std::uint64_t> ParseSize(std::string_view text);
+// "5s", "200ms", "1.5m", "2h": above zero. A bare number means seconds.
+absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text);
+// "1000", "1000:1000" or "nobody": ids inside. A group that is not given equals the user. Names are
+// looked up in the launcher's own user database.
+absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text);
+// "SRC:DST", "SRC:DST:ro", "SRC:DST:rw".
+absl::StatusOr<Bind> ParseBind(std::string_view text);
+// "DST" or "DST:SIZE".
+absl::StatusOr<Tmpfs> ParseTmpfs(std::string_view text);
+// "NOFILE=1024", "NOFILE=1024:4096", "CORE=unlimited".
+absl::StatusOr<Rlimit> ParseRlimit(std::string_view text);
+// "0.5", "2": cpus, 0.01 and more.
+absl::StatusOr<double> ParseCpus(std::string_view text);
+// A whole number of at least `least`.
+absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view text,
+                                         std::uint64_t least, std::uint64_t most);
+
+}  // namespace brood

@@ -1,0 +1,153 @@
+#include "spawn/advice.h"
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+
+namespace brood {
+namespace {
+
+struct StepFacts {
+  Step step;
+  std::string_view name;
+  std::string_view action;
+};
+
+constexpr StepFacts kSteps[] = {
+    {Step::kNone, "none", "nothing"},
+    {Step::kCloneWorker, "clone_worker", "cloning the worker into its namespaces"},
+    {Step::kOpenLeaf, "open_leaf", "opening the worker's cgroup"},
+    {Step::kMapIds, "map_ids", "mapping ids into the worker's user namespace"},
+    {Step::kIdmapTree, "idmap_tree", "mapping the owners of the root's files"},
+    {Step::kCopyTree, "copy_tree", "copying the template's mount tree"},
+    {Step::kJoinNamespace, "join_namespace", "joining a namespace"},
+    {Step::kUnshare, "unshare", "making a namespace"},
+    {Step::kTimeOffsets, "time_offsets", "setting the clock offsets of the time namespace"},
+    {Step::kPrivatePropagation, "private_propagation", "making the mount tree private"},
+    {Step::kAttachTree, "attach_tree", "attaching a mount tree"},
+    {Step::kBindPath, "bind_path", "copying a mount"},
+    {Step::kTreeAttributes, "tree_attributes", "restricting a mount tree"},
+    {Step::kMountProc, "mount_proc", "mounting /proc"},
+    {Step::kMountTmpfs, "mount_tmpfs", "mounting a tmpfs"},
+    {Step::kMountDevpts, "mount_devpts", "mounting devpts"},
+    {Step::kMountOverlay, "mount_overlay", "mounting the overlay"},
+    {Step::kMaskPath, "mask_path", "hiding a sensitive path"},
+    {Step::kMakeDirectory, "make_directory", "making a directory"},
+    {Step::kMakeDevice, "make_device", "making a device node"},
+    {Step::kMakeSymlink, "make_symlink", "making a symbolic link"},
+    {Step::kRemount, "remount", "changing the flags of a mount"},
+    {Step::kUnmount, "unmount", "unmounting"},
+    {Step::kEnterRoot, "enter_root", "entering the new root"},
+    {Step::kLeaveOldRoot, "leave_old_root", "detaching the old root"},
+    {Step::kHostname, "hostname", "setting the hostname"},
+    {Step::kLoopback, "loopback", "bringing up the loopback interface"},
+    {Step::kNewSession, "new_session", "starting a session"},
+    {Step::kNewKeyring, "new_keyring", "joining a new session keyring"},
+    {Step::kSetIds, "set_ids", "taking on the worker's user and group"},
+    {Step::kParentDeath, "parent_death", "tying the worker's life to its launcher's"},
+    {Step::kCapabilities, "capabilities", "dropping capabilities"},
+    {Step::kNoNewPrivs, "no_new_privs", "setting no_new_privs"},
+    {Step::kRlimit, "rlimit", "setting a resource limit"},
+    {Step::kSeccomp, "seccomp", "installing the seccomp filter"},
+    {Step::kReceiveFds, "receive_fds", "receiving the command's descriptors"},
+    {Step::kStdio, "stdio", "placing stdin, stdout and stderr"},
+    {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
+    {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},
+    {Step::kExec, "exec", "executing"},
+};
+static_assert(std::size(kSteps) == static_cast<std::size_t>(Step::kCount));
+
+constexpr bool InOrder() {
+  for (std::size_t i = 0; i < std::size(kSteps); ++i) {
+    if (kSteps[i].step != static_cast<Step>(i)) return false;
+  }
+  return true;
+}
+static_assert(InOrder(), "kSteps is indexed by Step");
+
+const StepFacts& Facts(Step step) {
+  const auto index = static_cast<std::size_t>(step);
+  return kSteps[index < std::size(kSteps) ? index : 0];
+}
+
+struct AdviceRow {
+  Step step;
+  int error;
+  std::string_view text;
+};
+
+constexpr AdviceRow kAdvice[] = {
+    {Step::kCloneWorker, ENOSPC,
+     "a namespace count is used up, or user and pid namespaces are nested 32 deep: compare "
+     "`sysctl user` (user.max_*_namespaces) with `lsns`"},
+    {Step::kCloneWorker, EUSERS,
+     "user namespaces are nested too deep, or user.max_user_namespaces is used up"},
+    {Step::kCloneWorker, EPERM,
+     "this user may not make these namespaces: run as root, or allow unprivileged user namespaces "
+     "(sysctl kernel.unprivileged_userns_clone=1 on Debian, "
+     "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04)"},
+    {Step::kCloneWorker, EAGAIN,
+     "no process can be added: look at kernel.pid_max, kernel.threads-max, `ulimit -u` and pids.max "
+     "of the cgroup and its parents"},
+    {Step::kCloneWorker, ENOMEM,
+     "the kernel has no memory for it, or the pid namespace to be entered has lost its init"},
+    {Step::kCloneWorker, EBUSY, "the cgroup hands controllers to children, so no process may be in it"},
+    {Step::kCloneWorker, EOPNOTSUPP, "the cgroup is a threaded one: a process cannot be born in it"},
+    {Step::kCloneWorker, EINVAL,
+     "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
+    {Step::kCloneWorker, ENOSYS, "clone3 is missing or forbidden here (Linux 5.3, seccomp)"},
+    {Step::kOpenLeaf, ENOENT, "somebody removed the cgroup under brood"},
+    {Step::kMapIds, EPERM,
+     "the launcher may map only ids of its own user namespace: run as root of the machine, or "
+     "without a user namespace (--no-user)"},
+    {Step::kIdmapTree, EINVAL,
+     "its filesystem cannot be idmapped (Linux 5.12; tmpfs 6.3, overlayfs never)"},
+    {Step::kMountProc, EPERM,
+     "/proc is partly hidden here (a container inside a container), and the kernel then refuses a "
+     "new one: unmask /proc outside, or keep the pid namespace (--no-pid)"},
+    {Step::kBindPath, EINVAL, "it was unmounted or replaced while brood looked"},
+    {Step::kBindPath, ENOENT, "it was removed after brood had checked it"},
+    {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},
+    {Step::kAttachTree, ENOTDIR, "a directory can be mounted on a directory only, a file on a file"},
+    {Step::kAttachTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
+    {Step::kCopyTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
+    {Step::kMountTmpfs, ENOENT, "the mount point does not exist inside the root: make it first"},
+    {Step::kMountTmpfs, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
+    {Step::kMountOverlay, EINVAL,
+     "the lower directory's filesystem cannot serve below an overlay in a user namespace (Linux "
+     "5.11; over an idmapped lower 5.19)"},
+    {Step::kMountOverlay, ENODEV, "this kernel has no overlayfs: modprobe overlay"},
+    {Step::kEnterRoot, ENOENT, "the root directory was removed"},
+    {Step::kSetIds, EINVAL, "the id is not mapped into the worker's user namespace"},
+    {Step::kSetIds, EAGAIN, "that user has reached RLIMIT_NPROC"},
+    {Step::kParentDeath, ECANCELED, "the launcher died meanwhile"},
+    {Step::kRlimit, EPERM, "only root can raise a hard limit"},
+    {Step::kSeccomp, EINVAL, "the kernel refused the program: it may exceed 4096 instructions"},
+    {Step::kSeccomp, ENOMEM, "the filters of all ancestors together exceed 32768 instructions"},
+    {Step::kWorkingDirectory, ENOENT, "the directory does not exist inside the root"},
+    {Step::kWorkingDirectory, EACCES, "the worker's user may not enter it"},
+    {Step::kExec, ENOENT,
+     "no such file inside the root; for a script look at its #! line, for a dynamic program at its "
+     "loader"},
+    {Step::kExec, EACCES,
+     "it is not executable for the worker's user, or lies on a mount without exec"},
+    {Step::kExec, ENOEXEC, "it is neither a program for this machine nor a script with a #! line"},
+    {Step::kExec, E2BIG, "arguments and environment are too long for the kernel"},
+    {Step::kExec, ENOMEM, "no memory to load it: is the memory limit too small?"},
+    {Step::kExec, ELOOP, "too many symbolic links, or interpreters of interpreters"},
+    {Step::kExec, ETXTBSY, "somebody has it open for writing"},
+};
+
+}  // namespace
+
+std::string_view StepName(Step step) { return Facts(step).name; }
+std::string_view StepAction(Step step) { return Facts(step).action; }
+
+std::string_view Advice(Step step, int error) {
+  for (const AdviceRow& row : kAdvice) {
+    if (row.step == step && row.error == error) return row.text;
+  }
+  return {};
+}
+
+}  // namespace brood

@@ -1,0 +1,147 @@
+#include "spawn/birth.h"
+
+#include <linux/fcntl.h>
+
+namespace brood {
+namespace {
+
+// Writes `value` in decimal and returns the end.
+char* Decimal(char* to, std::uint64_t value) {
+  char digits[20];
+  int count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  while (count > 0) *to++ = digits[--count];
+  return to;
+}
+
+char* Text(char* to, const char* text) {
+  while (*text != '\0') *to++ = *text++;
+  return to;
+}
+
+int OpenOf(int proc_fd, sys::Result pid, const char* file, int flags) {
+  char path[64];
+  *Text(Text(Decimal(path, static_cast<std::uint64_t>(pid)), "/"), file) = '\0';
+  return static_cast<int>(sys::OpenAt(proc_fd, path, flags | O_CLOEXEC));
+}
+
+sys::Result WriteOf(int proc_fd, sys::Result pid, const char* file, const char* text,
+                    std::size_t length) {
+  const int fd = OpenOf(proc_fd, pid, file, O_WRONLY);
+  if (fd < 0) return fd;
+  const sys::Result written = sys::Write(fd, text, length);
+  sys::Close(fd);
+  return written < 0 ? written : 0;
+}
+
+// user_namespaces(7): the maps are written from the parent namespace, which holds the outside ids,
+// and setgroups is denied first when the writer has no privilege there.
+sys::Result MapIds(const BirthRequest& request, sys::Result pid) {
+  const Mailbox& box = *request.context.box;
+  const auto write_map = [&](const char* file, std::uint32_t inside, std::uint32_t base) {
+    char line[64];
+    char* end = Decimal(line, inside);
+    end = Decimal(Text(end, " "), base);
+    end = Decimal(Text(end, " "), box.id_count);
+    return WriteOf(request.proc_fd, pid, file, line, static_cast<std::size_t>(end - line));
+  };
+  if (request.context.plan->deny_setgroups != 0) {
+    const sys::Result denied = WriteOf(request.proc_fd, pid, "setgroups", "deny", 4);
+    if (denied < 0) return denied;
+  }
+  const sys::Result groups = write_map("gid_map", box.inside_gid, box.gid_base);
+  return groups < 0 ? groups : write_map("uid_map", box.inside_uid, box.uid_base);
+}
+
+// A filesystem that cannot be idmapped is used as it is: its owners then show as nobody. That is
+// noted, not hidden (Mailbox::idmap_error).
+void IdmapTrees(const BirthRequest& request, sys::Result pid) {
+  const Plan& plan = *request.context.plan;
+  const int userns = OpenOf(request.proc_fd, pid, "ns/user", O_RDONLY);
+  if (userns < 0) {
+    request.context.box->idmap_error = -userns;
+    return;
+  }
+  kernel::MountAttr attributes;
+  attributes.attr_set = kernel::kMountAttrIdmap;
+  attributes.userns_fd = static_cast<std::uint64_t>(userns);
+  for (std::uint32_t i = 0; i < plan.tree_count; ++i) {
+    if ((plan.idmap_trees >> i & 1) == 0) continue;
+    const sys::Result result =
+        Injected(plan, Step::kIdmapTree, static_cast<std::uint16_t>(i))
+            ? -plan.fail_error
+            : sys::MountSetattr(request.context.trees[i], "", kernel::kAtEmptyPath, attributes);
+    if (result < 0) request.context.box->idmap_error = static_cast<std::int32_t>(-result);
+  }
+  sys::Close(userns);
+}
+
+sys::Result Refuse(Mailbox& box, Step step, sys::Result result) {
+  box.failure = {step, 0, static_cast<std::int32_t>(-result)};
+  StoreState(box, WorkerState::kFailed);
+  sys::FutexWake(&box.state, 1);
+  return result;
+}
+
+}  // namespace
+
+sys::Result BirthWorker(BirthRequest& request) {
+  const Plan& plan = *request.context.plan;
+  Mailbox& box = *request.context.box;
+
+  kernel::CloneArgs args;
+  args.flags = plan.clone_flags | request.extra_flags | kernel::kCloneClearSighand |
+               kernel::kCloneParentSettid | kernel::kCloneChildCleartid;
+  if (plan.share_memory != 0) args.flags |= kernel::kCloneVm;
+  args.parent_tid = reinterpret_cast<std::uint64_t>(&box.pid);
+  args.child_tid = reinterpret_cast<std::uint64_t>(&box.alive);
+  args.pidfd = reinterpret_cast<std::uint64_t>(request.pidfd);
+  args.stack = reinterpret_cast<std::uint64_t>(request.stack);
+  // The context lies at the top of the stack, 64-byte aligned; the stack proper ends below it.
+  args.stack_size = (kWorkerStackBytes - sizeof(ChildContext)) & ~std::size_t{63};
+  auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
+  *context = request.context;
+
+  int leaf = -1;
+  if (request.nest_fd >= 0 && box.leaf[0] != '\0') {
+    leaf = Injected(plan, Step::kOpenLeaf, 0)
+               ? -plan.fail_error
+               : static_cast<int>(sys::OpenAt(request.nest_fd, box.leaf,
+                                              O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+    if (leaf < 0) return Refuse(box, Step::kOpenLeaf, leaf);
+    args.flags |= kernel::kCloneIntoCgroup;
+    args.cgroup = static_cast<std::uint64_t>(leaf);
+  }
+
+  const bool map_ids = plan.map_ids != 0;
+  __atomic_store_n(&box.alive, 1U, __ATOMIC_RELEASE);
+  StoreState(box, map_ids ? WorkerState::kBorn : WorkerState::kMapped);
+  const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
+                              ? -plan.fail_error
+                              : sys::Clone3(args, WorkerMain, context);
+  box.cloned_ns = sys::MonotonicNs();
+  if (leaf >= 0) sys::Close(leaf);
+  if (pid < 0) {
+    __atomic_store_n(&box.alive, 0U, __ATOMIC_RELEASE);
+    return Refuse(box, Step::kCloneWorker, pid);
+  }
+  if (!map_ids) return pid;
+
+  const sys::Result mapped =
+      Injected(plan, Step::kMapIds, 0) ? -plan.fail_error : MapIds(request, pid);
+  if (mapped < 0) {
+    box.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
+    StoreState(box, WorkerState::kAbort);
+    sys::FutexWake(&box.state, 1);
+    return mapped;
+  }
+  if (plan.idmap_trees != 0) IdmapTrees(request, pid);
+  StoreState(box, WorkerState::kMapped);
+  sys::FutexWake(&box.state, 1);
+  return pid;
+}
+
+}  // namespace brood

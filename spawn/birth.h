@@ -1,0 +1,25 @@
+// One worker's birth: clone3 into its cgroup, then its id maps. Used by the launcher for the cold
+// path and by the zygote; the only place that calls clone3 for a worker. Freestanding.
+#pragma once
+
+#include "spawn/child.h"
+
+namespace brood {
+
+inline constexpr std::size_t kWorkerStackBytes = 16384;
+
+struct BirthRequest {
+  ChildContext context;          // copied onto the stack
+  char* stack = nullptr;         // kWorkerStackBytes, writable, free until the worker execs or dies
+  std::uint64_t extra_flags = 0; // CLONE_PARENT, CLONE_PIDFD
+  int* pidfd = nullptr;          // written with CLONE_PIDFD
+  int nest_fd = -1;              // directory of the cgroup leaves; -1: stay in the parent's cgroup
+  int proc_fd = -1;              // a /proc in whose pid namespace the caller lives
+};
+
+// Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or
+// kEmpty). Returns its pid; on failure -errno, with the mailbox's `failure` and kFailed set, and
+// nothing running that will go on (a child already cloned exits by itself and must be reaped).
+sys::Result BirthWorker(BirthRequest& request);
+
+}  // namespace brood

@@ -1,0 +1,79 @@
+// From a Spec to a plan: checks it against this machine, opens what it names, and lays out the
+// operations of zygote and child.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "spawn/plan.h"
+#include "spawn/spec.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+enum class PlanKind : std::uint8_t {
+  kCold,      // one child does everything
+  kTemplate,  // a zygote prepares what workers can share
+};
+
+// A test switch: let one step of the child fail with an errno of choice.
+struct FaultInjection {
+  Step step = Step::kNone;
+  int error = 0;
+  int index = -1;  // which operation; -1: any of that step
+};
+
+// A planned Spec. Immutable once made, so any thread may read it; move-only, since it owns
+// descriptors. One blueprint serves any number of workers.
+class Blueprint {
+ public:
+  // kInvalidArgument, kNotFound, kPermissionDenied, kFailedPrecondition: a sentence that names what
+  // is wrong. Nothing has been spawned or mounted then.
+  static absl::StatusOr<Blueprint> Make(const Spec& spec, PlanKind kind,
+                                        const FaultInjection& fault = {});
+
+  const Spec& spec() const { return spec_; }
+  PlanKind kind() const { return kind_; }
+  const Plan& plan() const { return *reinterpret_cast<const Plan*>(block_.data()); }
+  // The plan as bytes, to be copied anywhere.
+  std::span<const char> block() const { return block_; }
+
+  // Detached copies of the directories the plan attaches, by tree number; -1 where the child makes
+  // the tree itself. Each set serves one cold child or one zygote: attaching uses it up.
+  absl::StatusOr<std::vector<UniqueFd>> OpenTrees() const;
+
+  // Descriptors of joined namespaces, by Op::index of kSetns. Borrowed.
+  const std::vector<UniqueFd>& namespace_fds() const { return namespace_fds_; }
+  // The pid namespace to be entered by whoever clones, for a cold child; -1: none.
+  int join_pid_fd() const { return join_pid_fd_; }
+
+  // The sentence for a failure: what was being done, on what, the kernel's word, what to do.
+  // `list` is where its index points (plan().worker, or tmpl or home of a zygote); `command`, when
+  // not null, is what should have run.
+  std::string Describe(const Failure& failure, const OpList& list,
+                       const Command* command = nullptr) const;
+
+ private:
+  friend class BlueprintMaker;
+
+  // A directory to be copied into each child's tree.
+  struct TreeSource {
+    UniqueFd fd;  // O_PATH; -1 for a tree that an operation makes
+    std::string path;
+    std::uint64_t attributes = 0;  // MOUNT_ATTR_*
+    bool recursive = true;
+  };
+
+  Spec spec_;
+  PlanKind kind_ = PlanKind::kCold;
+  std::vector<char> block_;
+  std::vector<TreeSource> tree_sources_;
+  std::vector<UniqueFd> namespace_fds_;
+  int join_pid_fd_ = -1;
+};
+
+}  // namespace brood

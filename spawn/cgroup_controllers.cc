@@ -1,0 +1,190 @@
+#include "spawn/cgroup_controllers.h"
+
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <iterator>
+#include <sstream>
+
+#include "spawn/cgroup_tree.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// The parent of a process by /proc/PID/stat; 0 when there is none to see.
+pid_t ParentOf(pid_t pid) {
+  std::string stat;
+  if (ReadFileAt(AT_FDCWD, fmt::format("/proc/{}/stat", pid).c_str(), stat) != 0) return 0;
+  // "PID (NAME) STATE PPID ...", where NAME may hold anything, even ") ".
+  const std::size_t name_end = stat.rfind(')');
+  constexpr std::size_t kToParent = 4;  // ") S "
+  if (name_end == std::string::npos || name_end + kToParent >= stat.size()) return 0;
+  pid_t parent = 0;
+  std::from_chars(stat.data() + name_end + kToParent, stat.data() + stat.size(), parent);
+  return parent;
+}
+
+bool IsOurs(pid_t pid) {
+  const pid_t self = getpid();
+  // A process of a pid namespace that we do not see reads as 0: not ours.
+  while (pid > 0 && pid != self) pid = ParentOf(pid);
+  return pid == self;
+}
+
+// Moves all processes of the cgroup to its kLauncherLeaf, if all are ours.
+absl::Status Vacate(int directory) {
+  // More than one pass only when a process of ours forks meanwhile.
+  constexpr int kPasses = 10;
+  const std::string leaf(kLauncherLeaf);
+  for (int pass = 0; pass < kPasses; ++pass) {
+    BROOD_ASSIGN_OR_RETURN(const std::vector<pid_t> members, MemberPids(directory, "."));
+    if (members.empty()) return absl::OkStatus();
+    const auto stranger = std::find_if_not(members.begin(), members.end(), IsOurs);
+    if (stranger != members.end()) {
+      return Error(absl::StatusCode::kFailedPrecondition,
+                   "enabling controllers in the cgroup {}: it must hold no processes, and process "
+                   "{} in it was not started by this one; start brood in a cgroup of its own "
+                   "(systemd-run --user --scope -p Delegate=yes, or a unit with Delegate=yes)",
+                   PathOfFd(directory), *stranger);
+    }
+    if (mkdirat(directory, leaf.c_str(), 0755) != 0 && errno != EEXIST) {
+      const int error = errno;
+      return ErrnoError(error, "making {}/{} for the launcher itself", PathOfFd(directory), leaf);
+    }
+    for (const pid_t member : members) {
+      const int error =
+          WriteFileAt(directory, (leaf + "/cgroup.procs").c_str(), std::to_string(member));
+      if (error != 0 && error != ESRCH) {  // ESRCH: it has exited, which is as good
+        return ErrnoError(error, "moving process {} into {}/{}", member, PathOfFd(directory), leaf);
+      }
+    }
+  }
+  return Error(absl::StatusCode::kFailedPrecondition,
+               "enabling controllers in the cgroup {}: this process's children keep appearing in "
+               "it; make the nest before starting them",
+               PathOfFd(directory));
+}
+
+// Only the top of the hierarchy has no cgroup.type, and only it may pass controllers on while it
+// holds processes.
+bool IsHierarchyTop(int directory) {
+  return faccessat(directory, "cgroup.type", F_OK, 0) != 0 && errno == ENOENT;
+}
+
+absl::Status WriteLimit(int parent, const std::string& name, std::string_view file,
+                        std::string_view value) {
+  const std::string path = fmt::format("{}/{}", name, file);
+  const int error = WriteFileAt(parent, path.c_str(), value);
+  if (error == 0) return absl::OkStatus();
+  if (error == ENOENT) {
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 "limiting the cgroup {}/{}: it has no {}, because its nest was not made for that "
+                 "controller; name the limit when the nest is created",
+                 PathOfFd(parent), name, file);
+  }
+  return ErrnoError(error, "writing {} to {}/{}", value, PathOfFd(parent), path);
+}
+
+}  // namespace
+
+std::vector<std::string_view> ControllersFor(const Limits& limits) {
+  std::vector<std::string_view> controllers;
+  if (limits.memory_bytes) controllers.push_back("memory");
+  if (limits.pids) controllers.push_back("pids");
+  if (limits.cpus) controllers.push_back("cpu");
+  return controllers;
+}
+
+absl::Status CheckControllers(const CgroupHost& host, const Limits& limits) {
+  for (const std::string_view needed : ControllersFor(limits)) {
+    if (host.Has(needed)) continue;
+    const auto v1 = std::find_if(host.v1.begin(), host.v1.end(),
+                                 [&](const V1Controller& held) { return held.name == needed; });
+    if (v1 != host.v1.end()) {
+      return Error(absl::StatusCode::kFailedPrecondition,
+                   "limiting {0}: the {0} controller is on the v1 hierarchy {1}, not on cgroup2 at "
+                   "{2}; boot with systemd.unified_cgroup_hierarchy=1 or cgroup_no_v1={0}, or drop "
+                   "the limit",
+                   needed, v1->mount, host.mount);
+    }
+    const std::string has =
+        host.controllers.empty() ? "none" : fmt::format("{}", fmt::join(host.controllers, " "));
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 "limiting {0}: the cgroup {1} does not have the {0} controller (it has: {2}); let "
+                 "its parents pass it on (Delegate={0} in its systemd unit), or drop the limit; "
+                 "where even the top lacks it, the kernel was built or booted without it",
+                 needed, host.base, has);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EnableControllers(int directory, std::span<const std::string_view> controllers) {
+  if (controllers.empty()) return absl::OkStatus();
+  std::string text;
+  if (const int error = ReadFileAt(directory, "cgroup.subtree_control", text); error != 0) {
+    return ErrnoError(error, "reading cgroup.subtree_control of the cgroup {}",
+                      PathOfFd(directory));
+  }
+  std::istringstream words(text);
+  std::vector<std::string> enabled;
+  for (std::string word; words >> word;) enabled.push_back(word);
+
+  std::string wanted;  // "+memory +pids"
+  for (const std::string_view controller : controllers) {
+    if (std::find(enabled.begin(), enabled.end(), controller) != enabled.end()) continue;
+    fmt::format_to(std::back_inserter(wanted), "{}+{}", wanted.empty() ? "" : " ", controller);
+  }
+  if (wanted.empty()) return absl::OkStatus();
+  if (!IsHierarchyTop(directory)) BROOD_RETURN_IF_ERROR(Vacate(directory));
+  if (const int error = WriteFileAt(directory, "cgroup.subtree_control", wanted); error != 0) {
+    return ErrnoError(error, "writing {} to {}/cgroup.subtree_control", wanted,
+                      PathOfFd(directory));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> CpuMaxText(double cpus) {
+  constexpr double kPeriod = 100'000;
+  constexpr double kLongestPeriod = 1'000'000;
+  constexpr double kLeastQuota = 1'000;
+  if (!(cpus * kLongestPeriod >= kLeastQuota) || !(cpus <= 1e6)) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 "limiting cpu to {} cpus: the kernel takes no less than 0.001 (1 ms in 1 s), and "
+                 "a million is the most",
+                 cpus);
+  }
+  const double period = cpus * kPeriod >= kLeastQuota ? kPeriod : kLongestPeriod;
+  return fmt::format("{} {}", std::llround(cpus * period), static_cast<std::int64_t>(period));
+}
+
+absl::Status WriteLimits(int parent, const std::string& name, const Limits& limits) {
+  if (limits.memory_bytes) {
+    BROOD_RETURN_IF_ERROR(
+        WriteLimit(parent, name, "memory.max", std::to_string(*limits.memory_bytes)));
+    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "memory.oom.group", "1"));
+    // Only a kernel built with swap accounting has this file, and then swap would soften the limit.
+    const int error = WriteFileAt(parent, (name + "/memory.swap.max").c_str(), "0");
+    if (error != 0 && error != ENOENT) {
+      return ErrnoError(error, "writing 0 to {}/{}/memory.swap.max", PathOfFd(parent), name);
+    }
+  }
+  if (limits.pids) {
+    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "pids.max", std::to_string(*limits.pids)));
+  }
+  if (limits.cpus) {
+    BROOD_ASSIGN_OR_RETURN(const std::string text, CpuMaxText(*limits.cpus));
+    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "cpu.max", text));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace brood

@@ -1,0 +1,403 @@
+#include "spawn/child.h"
+
+#include <asm/ioctls.h>
+#include <linux/fcntl.h>
+#include <linux/if.h>
+#include <linux/keyctl.h>
+#include <linux/poll.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <linux/socket.h>
+#include <linux/sockios.h>
+#include <linux/stat.h>
+
+namespace brood {
+namespace {
+
+// errno values that decide something here; <errno.h> would bring libc's errno along.
+constexpr int kEnoent = 2;
+constexpr int kEacces = 13;
+constexpr int kEexist = 17;
+constexpr int kEnotdir = 20;
+constexpr int kEinval = 22;
+constexpr int kEproto = 71;
+constexpr int kEcanceled = 125;
+
+constexpr unsigned kFdCwd = static_cast<unsigned>(AT_FDCWD);
+constexpr int kCwd = static_cast<int>(kFdCwd);
+
+std::size_t Length(const char* text) {
+  std::size_t length = 0;
+  while (text[length] != '\0') ++length;
+  return length;
+}
+
+// A path that may be missing on this kernel is not an error when it only had to be hidden.
+sys::Result Absent(sys::Result result) {
+  return result == -kEnoent || result == -kEnotdir ? 0 : result;
+}
+
+sys::Result WriteFile(const char* path, const char* text) {
+  const sys::Result fd = sys::OpenAt(kCwd, path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  const sys::Result written = sys::Write(static_cast<int>(fd), text, Length(text));
+  sys::Close(static_cast<int>(fd));
+  return written < 0 ? written : 0;
+}
+
+sys::Result Attach(int tree, const char* target) {
+  const sys::Result moved =
+      sys::MoveMount(tree, "", kCwd, target, kernel::kMoveMountFromEmptyPath);
+  sys::Close(tree);
+  return moved;
+}
+
+sys::Result Mask(const char* path, bool directory) {
+  if (directory) {
+    return Absent(sys::Mount("tmpfs", path, "tmpfs",
+                             kernel::kMsRdonly | kernel::kMsNosuid | kernel::kMsNodev |
+                                 kernel::kMsNoexec,
+                             "size=4k,nr_inodes=2,mode=0555"));
+  }
+  return Absent(sys::Mount("/dev/null", path, nullptr, kernel::kMsBind, nullptr));
+}
+
+sys::Result WriteProtect(const char* path) {
+  const sys::Result bound =
+      sys::Mount(path, path, nullptr, kernel::kMsBind | kernel::kMsRec, nullptr);
+  if (bound < 0) return Absent(bound);
+  return sys::Mount(nullptr, path, nullptr,
+                    kernel::kMsBind | kernel::kMsRemount | kernel::kMsRdonly |
+                        kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec,
+                    nullptr);
+}
+
+// The old root comes to lie over the new one (pivot_root(2), "pivot_root(".", ".")"). It stays
+// until kLeaveOldRoot because a user namespace may mount a new /proc only while it can see one
+// with nothing hidden. Paths resolved from here on start below it, so they cannot leave.
+sys::Result EnterRoot(const char* path) {
+  const sys::Result moved = sys::Chdir(path);
+  if (moved < 0) return moved;
+  return sys::PivotRoot(".", ".");
+}
+
+sys::Result Loopback() {
+  const sys::Result fd = sys::Socket(/*AF_INET*/ 2, /*SOCK_DGRAM*/ 2 | O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  ifreq request = {};
+  request.ifr_name[0] = 'l';
+  request.ifr_name[1] = 'o';
+  request.ifr_flags = IFF_UP;
+  const sys::Result result = sys::Ioctl(static_cast<int>(fd), SIOCSIFFLAGS, &request);
+  sys::Close(static_cast<int>(fd));
+  return result;
+}
+
+sys::Result DropBounding(std::uint64_t keep, std::uint64_t last) {
+  for (std::uint64_t capability = 0; capability <= last; ++capability) {
+    if ((keep >> capability & 1) != 0) continue;
+    const sys::Result result = sys::Prctl(PR_CAPBSET_DROP, capability);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+sys::Result SetIds(const Op& op) {
+  if ((op.index & 2) != 0) {
+    const sys::Result kept = sys::Prctl(PR_SET_KEEPCAPS, 1);
+    if (kept < 0) return kept;
+  }
+  if ((op.index & 1) != 0) {
+    const sys::Result cleared = sys::Setgroups(0, nullptr);
+    if (cleared < 0) return cleared;
+  }
+  const auto uid = static_cast<unsigned>(op.number[0]);
+  const auto gid = static_cast<unsigned>(op.number[1]);
+  const sys::Result group = sys::Setresgid(gid, gid, gid);
+  if (group < 0) return group;
+  return sys::Setresuid(uid, uid, uid);
+}
+
+sys::Result SetCapabilities(std::uint64_t keep) {
+  const auto low = static_cast<std::uint32_t>(keep);
+  const auto high = static_cast<std::uint32_t>(keep >> 32);
+  const kernel::CapData data[2] = {{low, low, low}, {high, high, high}};
+  const sys::Result set = sys::Capset(kernel::CapHeader{}, data);
+  if (set < 0) return set;
+  for (unsigned capability = 0; capability < 64; ++capability) {
+    if ((keep >> capability & 1) == 0) continue;
+    const sys::Result raised = sys::Prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability);
+    if (raised < 0) return raised;
+  }
+  return 0;
+}
+
+// The kernel drops the setting whenever credentials change, so this comes after them. A launcher
+// that died before the call would never be noticed: its pidfd is readable then.
+sys::Result DieWithLauncher(int launcher_pidfd) {
+  const sys::Result set = sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
+  if (set < 0 || launcher_pidfd < 0) return set;
+  pollfd waiting = {launcher_pidfd, POLLIN, 0};
+  const std::int64_t no_time[2] = {0, 0};
+  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
+}
+
+sys::Result InstallSeccomp(const Plan& plan) {
+  const kernel::SeccompFilter filter = plan.seccomp();
+  return sys::Seccomp(SECCOMP_SET_MODE_FILTER, 0, &filter);
+}
+
+sys::Result RunOp(const Op& op, ChildContext& context) {
+  const Plan& plan = *context.plan;
+  const char* first = plan.text(op.text[0]);
+  const char* second = plan.text(op.text[1]);
+  const char* third = plan.text(op.text[2]);
+  const std::uint64_t number = op.number[0];
+  switch (op.code) {
+    case OpCode::kSetns:
+      return sys::Setns(context.fds[op.index], number);
+    case OpCode::kUnshare:
+      return sys::Unshare(number);
+    case OpCode::kTimeOffsets:
+      return WriteFile("/proc/self/timens_offsets", first);
+    case OpCode::kMakePrivate:
+      return sys::Mount(nullptr, "/", nullptr, kernel::kMsRec | kernel::kMsPrivate, nullptr);
+    case OpCode::kBindPath: {
+      const unsigned recursive = number != 0 ? kernel::kAtRecursive : 0;
+      const sys::Result tree = sys::OpenTree(
+          kCwd, first, kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | recursive);
+      if (tree >= 0) context.trees[op.index] = static_cast<int>(tree);
+      return tree;
+    }
+    case OpCode::kTreeAttributes: {
+      kernel::MountAttr attributes;
+      attributes.attr_set = number;
+      const unsigned recursive = op.number[1] != 0 ? kernel::kAtRecursive : 0;
+      return sys::MountSetattr(context.trees[op.index], "", kernel::kAtEmptyPath | recursive,
+                               attributes);
+    }
+    case OpCode::kAttach:
+      return Attach(context.trees[op.index], first);
+    case OpCode::kMount:
+      return sys::Mount(first, second, first, number, third);
+    case OpCode::kMask:
+      return Mask(first, number != 0);
+    case OpCode::kWriteProtect:
+      return WriteProtect(first);
+    case OpCode::kRemount:
+      return sys::Mount(nullptr, first, nullptr, kernel::kMsBind | kernel::kMsRemount | number,
+                        nullptr);
+    case OpCode::kUnmount: {
+      const sys::Result detached = sys::Umount2(first, kernel::kMntDetach);
+      return detached == -kEinval ? 0 : Absent(detached);  // EINVAL: nothing is mounted there
+    }
+    case OpCode::kMakeDirectory: {
+      const sys::Result made = sys::MkdirAt(kCwd, first, static_cast<unsigned>(number));
+      return made == -kEexist ? 0 : made;
+    }
+    case OpCode::kMakeNode:
+      return sys::MknodAt(kCwd, first, static_cast<unsigned>(number),
+                          static_cast<unsigned>(op.number[1]));
+    case OpCode::kMakeSymlink:
+      return sys::SymlinkAt(second, kCwd, first);
+    case OpCode::kEnterRoot:
+      return EnterRoot(first);
+    case OpCode::kLeaveOldRoot: {
+      const sys::Result detached = sys::Umount2(".", kernel::kMntDetach);
+      return detached < 0 ? detached : sys::Chdir("/");
+    }
+    case OpCode::kHostname:
+      return sys::Sethostname(first, number);
+    case OpCode::kLoopback:
+      return Loopback();
+    case OpCode::kNewSession:
+      return sys::Setsid();
+    case OpCode::kNewKeyring:
+      return sys::Keyctl(KEYCTL_JOIN_SESSION_KEYRING, 0);
+    case OpCode::kBounding:
+      return DropBounding(number, op.number[1]);
+    case OpCode::kSetIds:
+      return SetIds(op);
+    case OpCode::kCapabilities:
+      return SetCapabilities(number);
+    case OpCode::kParentDeath:
+      return DieWithLauncher(context.launcher_pidfd);
+    case OpCode::kNoNewPrivs:
+      return sys::Prctl(PR_SET_NO_NEW_PRIVS, 1);
+    case OpCode::kRlimit:
+      return sys::Prlimit(op.index, op.number);
+    case OpCode::kSeccomp:
+      return InstallSeccomp(plan);
+  }
+  return -kEproto;
+}
+
+void Notify(const ChildContext& context) {
+  if (context.notify_fd < 0) return;
+  const std::uint64_t one = 1;
+  sys::Write(context.notify_fd, &one, sizeof(one));
+}
+
+[[noreturn]] void Fail(const ChildContext& context, Step step, std::uint16_t index,
+                       sys::Result result) {
+  context.box->failure = {step, index, static_cast<std::int32_t>(-result)};
+  StoreState(*context.box, WorkerState::kFailed);
+  Notify(context);
+  sys::ExitGroup(125);
+}
+
+void AwaitChangeFrom(const Mailbox& box, WorkerState state) {
+  while (LoadState(box) == state) {
+    sys::FutexWait(&box.state, static_cast<std::uint32_t>(state));
+  }
+}
+
+// The three descriptors of a launch come in one message over a lane that nobody else reads until
+// `lane_taken` says so.
+sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
+  struct Control {
+    std::size_t length;
+    int level;
+    int type;
+    int fds[4];
+  };
+  struct Vector {
+    void* base;
+    std::size_t length;
+  };
+  struct Message {
+    void* name;
+    int name_length;
+    Vector* vectors;
+    std::size_t vector_count;
+    void* control;
+    std::size_t control_length;
+    unsigned flags;
+  };
+  char byte = 0;
+  Vector vector = {&byte, 1};
+  Control control = {};
+  Message message = {nullptr, 0, &vector, 1, &control, sizeof(control), 0};
+  const sys::Result received =
+      sys::Recvmsg(context.lanes[launch.lane], &message, /*MSG_CMSG_CLOEXEC*/ 0x40000000);
+  __atomic_store_n(&context.box->lane_taken, 1U, __ATOMIC_RELEASE);
+  if (received < 0) return received;
+  constexpr std::size_t kHeader = sizeof(std::size_t) + 2 * sizeof(int);
+  if (received == 0 || control.length != kHeader + 3 * sizeof(int)) return -kEproto;
+  for (int i = 0; i < 3; ++i) launch.fds[i] = control.fds[i];
+  return 0;
+}
+
+sys::Result PlaceStdio(const LaunchRecord& launch) {
+  int from[3] = {launch.fds[0], launch.fds[1], launch.fds[2]};
+  // A source below 3 that belongs elsewhere would be overwritten by an earlier dup3.
+  for (int i = 0; i < 3; ++i) {
+    if (from[i] < 0 || from[i] >= 3 || from[i] == i) continue;
+    const sys::Result moved = sys::Fcntl(from[i], F_DUPFD_CLOEXEC, 3);
+    if (moved < 0) return moved;
+    from[i] = static_cast<int>(moved);
+  }
+  for (int i = 0; i < 3; ++i) {
+    if (from[i] < 0) continue;
+    const sys::Result placed =
+        from[i] == i ? sys::Fcntl(i, F_SETFD, 0) : sys::Dup3(from[i], i, 0);
+    if (placed < 0) return placed;
+  }
+  return 0;
+}
+
+// Tries each candidate as execvp(3) does: a name that is not there moves on, one that may not be
+// executed is remembered, anything else is the answer.
+sys::Result ExecCandidates(const LaunchRecord& launch) {
+  const auto* const* candidates = reinterpret_cast<const char* const*>(launch.candidates);
+  const auto* const* argv = reinterpret_cast<const char* const*>(launch.argv);
+  const auto* const* envp = reinterpret_cast<const char* const*>(launch.envp);
+  sys::Result answer = -kEnoent;
+  for (; *candidates != nullptr; ++candidates) {
+    const sys::Result result = sys::Execve(*candidates, argv, envp);
+    if (result == -kEnoent || result == -kEnotdir) continue;
+    answer = result;
+    if (result != -kEacces) break;
+  }
+  return answer;
+}
+
+[[noreturn]] void Launch(ChildContext& context) {
+  const Plan& plan = *context.plan;
+  Mailbox& box = *context.box;
+  LaunchRecord launch = box.launch;
+  box.launched_ns = sys::MonotonicNs();
+
+  const auto step = [&](Step name, auto&& action) {
+    const sys::Result result = Injected(plan, name, 0) ? -plan.fail_error : action();
+    if (result < 0) Fail(context, name, 0, result);
+  };
+  if (launch.lane >= 0) {
+    step(Step::kReceiveFds, [&] { return ReceiveFds(context, launch); });
+  }
+  step(Step::kStdio, [&] { return PlaceStdio(launch); });
+  if (plan.close_fds != 0) {
+    step(Step::kCloseFds, [&] { return sys::CloseRange(3, ~0U, 0); });
+  }
+  step(Step::kWorkingDirectory,
+       [&] { return sys::Chdir(reinterpret_cast<const char*>(launch.cwd)); });
+  sys::Umask(022);
+  sys::SetSignalMask(0);
+  box.exec_ns = sys::MonotonicNs();
+  if (plan.late_seccomp != 0) {
+    step(Step::kSeccomp, [&] { return InstallSeccomp(plan); });
+  }
+  step(Step::kExec, [&] { return ExecCandidates(launch); });
+  sys::ExitGroup(125);
+}
+
+}  // namespace
+
+bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& failure) {
+  const Plan& plan = *context.plan;
+  const Op* ops = plan.ops(list);
+  const bool timed = box != nullptr && plan.record_ops != 0;
+  for (std::uint32_t i = 0; i < list.count; ++i) {
+    const auto index = static_cast<std::uint16_t>(i);
+    const sys::Result result =
+        Injected(plan, ops[i].step, index) ? -plan.fail_error : RunOp(ops[i], context);
+    if (result < 0) {
+      failure = {ops[i].step, index, static_cast<std::int32_t>(-result)};
+      return false;
+    }
+    if (timed && i < kMaxOps) {
+      box->op_us[i] = static_cast<std::uint32_t>((sys::MonotonicNs() - box->born_ns) / 1000);
+      box->op_count = i + 1;
+    }
+  }
+  return true;
+}
+
+void WorkerMain(void* argument) {
+  ChildContext& context = *static_cast<ChildContext*>(argument);
+  const Plan& plan = *context.plan;
+  Mailbox& box = *context.box;
+  box.born_ns = sys::MonotonicNs();
+  sys::Umask(0);  // modes of what the plan creates are meant as written
+
+  // Until its ids are mapped a process in a new user namespace is nobody.
+  AwaitChangeFrom(box, WorkerState::kBorn);
+  if (LoadState(box) != WorkerState::kMapped) sys::ExitGroup(125);
+  box.mapped_ns = sys::MonotonicNs();
+
+  Failure failure;
+  if (!RunOps(plan.worker, context, &box, failure)) {
+    Fail(context, failure.step, failure.index, -failure.error);
+  }
+
+  box.parked_ns = sys::MonotonicNs();
+  if (box.launch.argv == 0) {
+    StoreState(box, WorkerState::kParked);
+    Notify(context);
+    AwaitChangeFrom(box, WorkerState::kParked);
+    if (LoadState(box) != WorkerState::kLaunch) sys::ExitGroup(125);
+  }
+  Launch(context);
+}
+
+}  // namespace brood

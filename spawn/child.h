@@ -1,0 +1,44 @@
+// The only code that runs between clone3 and exec.
+//
+// Everything here is freestanding: it works on plain data, calls the kernel through
+// spawn/syscalls.h, and keeps no state, because a worker shares its parent's memory until it
+// execs. It is compiled without sanitizers, stack protector and exceptions, and a test checks that
+// the object needs nothing but memcpy and memset.
+#pragma once
+
+#include <cstddef>
+
+#include "spawn/failure.h"
+#include "spawn/mailbox.h"
+#include "spawn/plan.h"
+#include "spawn/syscalls.h"
+
+namespace brood {
+
+inline constexpr int kMaxLanes = 16;
+
+// What the operations of a plan act on. Copied to the top of the worker's stack.
+struct ChildContext {
+  const Plan* plan = nullptr;
+  Mailbox* box = nullptr;
+  int fds[kMaxPlanFds] = {};    // Op::index of kSetns
+  int trees[kMaxTrees] = {};    // detached mount trees, -1 where none
+  int launcher_pidfd = -1;      // to notice a launcher that died before PR_SET_PDEATHSIG
+  int notify_fd = -1;           // eventfd told when the worker parks or fails; -1: nobody waits
+  const int* lanes = nullptr;   // sockets over which a launch's descriptors come
+};
+
+// Runs the operations of `list`. On failure writes {step, index, errno} and returns false.
+// `box`, when not null, gets the time after each operation if the plan asks for it.
+bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& failure);
+
+// A worker's whole life up to exec. `context` is a ChildContext. Never returns.
+[[noreturn]] void WorkerMain(void* context);
+
+// True when the plan's test switch says that this operation shall fail.
+inline bool Injected(const Plan& plan, Step step, std::uint16_t index) {
+  return plan.fail_error != 0 && plan.fail_step == step &&
+         (plan.fail_index == 0xffff || plan.fail_index == index);
+}
+
+}  // namespace brood

@@ -1,0 +1,209 @@
+#include "spawn/cold.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "spawn/birth.h"
+#include "spawn/id_ranges.h"
+#include "spawn/launch.h"
+#include "spawn/machine.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// Descriptors that every cold spawn of this process needs. Opened again after a fork.
+struct ProcessFds {
+  pid_t owner = -1;
+  UniqueFd proc;     // /proc
+  UniqueFd self;     // pidfd of this process
+  UniqueFd pid_ns;   // to come back from a joined pid namespace
+  UniqueFd null;     // /dev/null
+};
+
+absl::StatusOr<const ProcessFds*> OurFds() {
+  static std::mutex mutex;
+  static ProcessFds fds;
+  const std::lock_guard lock(mutex);
+  const pid_t pid = getpid();
+  if (fds.owner == pid) return &fds;
+  fds.proc.reset(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!fds.proc.valid()) return ErrnoError(errno, "opening /proc");
+  fds.self.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!fds.self.valid()) return ErrnoError(errno, "opening a pidfd (Linux 5.3) of this process");
+  fds.pid_ns.reset(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+  if (!fds.pid_ns.valid()) return ErrnoError(errno, "opening /proc/self/ns/pid");
+  fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
+  fds.owner = pid;
+  return &fds;
+}
+
+// A worker that changes its ids makes the memory it shares undumpable, which is right while it
+// shares it and wrong for the launcher afterwards: the last one to leave puts it back.
+class DumpableKeeper {
+ public:
+  void Enter() {
+    const std::lock_guard lock(mutex_);
+    if (sharers_++ == 0) dumpable_ = prctl(PR_GET_DUMPABLE);
+  }
+  void Leave() {
+    const std::lock_guard lock(mutex_);
+    if (--sharers_ == 0 && dumpable_ == 1) prctl(PR_SET_DUMPABLE, 1);
+  }
+
+ private:
+  std::mutex mutex_;
+  int sharers_ = 0;
+  int dumpable_ = 0;
+};
+DumpableKeeper& Dumpable() {
+  static DumpableKeeper keeper;
+  return keeper;
+}
+
+std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
+
+bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+}  // namespace
+
+void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box) {
+  const Machine& machine = ThisMachine();
+  if (machine.id_ranges) {
+    box.inside_uid = box.inside_gid = 0;
+    box.uid_base = box.gid_base = id_first;
+    box.id_count = kIdsPerRange;
+  } else {
+    box.inside_uid = spec.uid;
+    box.inside_gid = spec.gid;
+    box.uid_base = machine.uid;
+    box.gid_base = machine.gid;
+    box.id_count = 1;
+  }
+}
+
+ColdWorker::ColdWorker(ColdWorker&& other) noexcept { *this = std::move(other); }
+
+ColdWorker& ColdWorker::operator=(ColdWorker&& other) noexcept {
+  if (this == &other) return *this;
+  Release();
+  memory_ = std::exchange(other.memory_, nullptr);
+  memory_bytes_ = std::exchange(other.memory_bytes_, 0);
+  box_ = std::exchange(other.box_, nullptr);
+  pidfd_ = std::move(other.pidfd_);
+  outputs_ = std::move(other.outputs_);
+  return *this;
+}
+
+ColdWorker::~ColdWorker() { Release(); }
+
+void ColdWorker::Release() {
+  if (pidfd_.valid()) {
+    syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+    (void)Reap(pidfd_.get());
+    pidfd_.reset();
+  }
+  if (memory_ == nullptr) return;
+  munmap(memory_, memory_bytes_);
+  memory_ = nullptr;
+  box_ = nullptr;
+  Dumpable().Leave();
+}
+
+absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const Command& command,
+                                             const Birthplace& place) {
+  BROOD_RETURN_IF_ERROR(Validate(command));
+  BROOD_ASSIGN_OR_RETURN(const ProcessFds* ours, OurFds());
+  BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
+
+  const LaunchLayout layout(command);
+  const std::size_t stack_at = PageUp(sizeof(Mailbox) + layout.bytes());
+  ColdWorker worker;
+  worker.memory_bytes_ = stack_at + kWorkerStackBytes;
+  // Shared, so that mailbox and failure reach us from a child that copied our memory, too.
+  void* memory = mmap(nullptr, worker.memory_bytes_, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return ErrnoError(errno, "mapping memory for a worker's start");
+  worker.memory_ = static_cast<char*>(memory);
+  Dumpable().Enter();
+
+  Mailbox& box = *new (worker.memory_) Mailbox;
+  worker.box_ = &box;
+  char* strings = worker.memory_ + sizeof(Mailbox);
+  layout.Write(strings, reinterpret_cast<std::uint64_t>(strings), box.launch);
+  SetIdMap(blueprint.spec(), place.id_first, box);
+  if (place.leaf.size() >= sizeof(box.leaf)) {
+    return Error(absl::StatusCode::kInvalidArgument, "the cgroup leaf's name {} is too long",
+                 place.leaf);
+  }
+  std::memcpy(box.leaf, place.leaf.c_str(), place.leaf.size() + 1);
+
+  std::array<UniqueFd, 2> writers;
+  const int null = ours->null.get();
+  switch (command.stdio.mode) {
+    case StdioMode::kInherit:
+      for (int i = 0; i < 3; ++i) box.launch.fds[i] = IsOpen(i) ? i : null;
+      break;
+    case StdioMode::kNull:
+      for (int& fd : box.launch.fds) fd = null;
+      break;
+    case StdioMode::kFds:
+      for (std::size_t i = 0; i < 3; ++i) box.launch.fds[i] = command.stdio.fds[i];
+      break;
+    case StdioMode::kCapture:
+      box.launch.fds[0] = null;
+      for (std::size_t i = 0; i < 2; ++i) {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for output");
+        worker.outputs_[i].reset(ends[0]);
+        writers[i].reset(ends[1]);
+        fcntl(ends[0], F_SETFL, O_NONBLOCK);
+        box.launch.fds[i + 1] = ends[1];
+      }
+      break;
+  }
+
+  BirthRequest request;
+  request.context.plan = &blueprint.plan();
+  request.context.box = &box;
+  for (std::size_t i = 0; i < kMaxTrees; ++i) {
+    request.context.trees[i] = i < trees.size() ? trees[i].get() : -1;
+  }
+  for (std::size_t i = 0; i < blueprint.namespace_fds().size() && i < kMaxPlanFds; ++i) {
+    request.context.fds[i] = blueprint.namespace_fds()[i].get();
+  }
+  request.context.launcher_pidfd = ours->self.get();
+  request.stack = worker.memory_ + stack_at;
+  int pidfd = -1;
+  request.extra_flags = kernel::kClonePidfd;
+  request.pidfd = &pidfd;
+  request.nest_fd = place.nest_fd;
+  request.proc_fd = ours->proc.get();
+
+  const int join_pid = blueprint.join_pid_fd();
+  if (join_pid >= 0) {
+    const sys::Result joined = sys::Setns(join_pid, kernel::kCloneNewPid);
+    if (joined < 0) {
+      return ErrnoError(static_cast<int>(-joined), "joining the pid namespace {}",
+                        blueprint.spec().ns(NamespaceKind::kPid).path);
+    }
+  }
+  BirthWorker(request);
+  if (join_pid >= 0) sys::Setns(ours->pid_ns.get(), kernel::kCloneNewPid);
+  worker.pidfd_.reset(pidfd);
+  return worker;
+}
+
+}  // namespace brood

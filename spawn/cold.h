@@ -1,0 +1,75 @@
+// The cold path: one isolated process with nothing prepared.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "spawn/blueprint.h"
+#include "spawn/mailbox.h"
+#include "spawn/outcome.h"
+#include "spawn/spec.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+class CgroupNest;
+
+// What a worker is born with that no other worker may have.
+struct Birthplace {
+  int nest_fd = -1;            // directory of the cgroup leaves, borrowed; -1: no cgroup
+  std::string leaf;            // its leaf below it
+  std::uint32_t id_first = 0;  // its range of host ids; ignored when the launcher cannot map ranges
+};
+
+// Fills in the ids a worker of `spec` is mapped to.
+void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box);
+
+// A worker on its way or running. Move-only. Its owner has to reap it (spawn/reap.h) once pidfd()
+// is readable; destroying it earlier kills it and waits. Not thread-safe. The thread that calls
+// Start must live as long as the worker: the kernel ends a worker with the thread that made it
+// (PR_SET_PDEATHSIG).
+class ColdWorker {
+ public:
+  // Clones the worker; does not wait for its exec. A step that fails inside shows in the mailbox
+  // when the worker ends. A clone refused by the kernel is no error here either: `started()` is
+  // false and the mailbox holds the failure. The status tells of what failed before that.
+  static absl::StatusOr<ColdWorker> Start(const Blueprint& blueprint, const Command& command,
+                                          const Birthplace& place);
+
+  ColdWorker(ColdWorker&& other) noexcept;
+  ColdWorker& operator=(ColdWorker&& other) noexcept;
+  ~ColdWorker();
+
+  bool started() const { return pidfd_.valid(); }
+  int pidfd() const { return pidfd_.get(); }
+  const Mailbox& mailbox() const { return *box_; }
+  // The launcher's ends of captured stdout and stderr (kCapture), else -1.
+  std::array<UniqueFd, 2>& outputs() { return outputs_; }
+  // To be called after Reap: nothing is left to kill.
+  void Reaped() { pidfd_.reset(); }
+
+ private:
+  ColdWorker() = default;
+  void Release();
+
+  char* memory_ = nullptr;  // shared: mailbox, launch, stack
+  std::size_t memory_bytes_ = 0;
+  Mailbox* box_ = nullptr;
+  UniqueFd pidfd_;
+  std::array<UniqueFd, 2> outputs_;
+};
+
+// Runs `command` to its end and tells how it went; blocks. Captured output is read as it comes, and
+// kept up to Stdio::capture_bytes of each stream. `nest`, when not null, has the leaf of `place`: a
+// timeout kills all that is in it, otherwise the worker alone, whose pid namespace dies with it.
+// `signal_fd`, when not -1, is a signalfd(2) whose signals go to the worker; a second SIGINT,
+// SIGTERM, SIGQUIT or SIGHUP kills it.
+absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& command,
+                                const Birthplace& place, const CgroupNest* nest,
+                                int signal_fd = -1);
+
+}  // namespace brood

@@ -1,0 +1,69 @@
+// The one record by which code between clone3 and exec reports that it could not go on.
+//
+// Plain data shared by the launcher, the zygote and the child: {step, index, errno}. The child
+// writes it into shared memory; the launcher turns it into a sentence (spawn/plan.h, Describe).
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace brood {
+
+// What was being done. The index of a failure tells which operation of the plan (its position in
+// the list), so that two mounts are told apart.
+enum class Step : std::uint16_t {
+  kNone = 0,
+  kCloneWorker,      // clone3 itself
+  kOpenLeaf,         // opening the cgroup leaf for CLONE_INTO_CGROUP
+  kMapIds,           // writing uid_map and gid_map
+  kIdmapTree,        // mount_setattr(MOUNT_ATTR_IDMAP)
+  kCopyTree,         // open_tree(OPEN_TREE_CLONE) of the template
+  kJoinNamespace,    // setns
+  kUnshare,          // unshare of cgroup, time or mount namespace
+  kTimeOffsets,      // writing timens_offsets
+  kPrivatePropagation,  // making the mount tree private
+  kAttachTree,       // move_mount
+  kBindPath,         // open_tree of a path in the child's own tree
+  kTreeAttributes,   // mount_setattr of read-only, nosuid, nodev
+  kMountProc,
+  kMountTmpfs,
+  kMountDevpts,
+  kMountOverlay,
+  kMaskPath,         // hiding or write-protecting something below /proc
+  kMakeDirectory,
+  kMakeDevice,
+  kMakeSymlink,
+  kRemount,
+  kUnmount,
+  kEnterRoot,        // chdir into the new root, pivot_root
+  kLeaveOldRoot,     // detaching the old root
+  kHostname,
+  kLoopback,         // bringing lo up
+  kNewSession,       // setsid
+  kNewKeyring,
+  kSetIds,           // setgroups, setresgid, setresuid
+  kParentDeath,      // PR_SET_PDEATHSIG, and the launcher found dead
+  kCapabilities,
+  kNoNewPrivs,
+  kRlimit,
+  kSeccomp,
+  kReceiveFds,       // descriptors of a launch did not arrive
+  kStdio,            // dup3 onto 0, 1, 2
+  kCloseFds,         // close_range
+  kWorkingDirectory,
+  kExec,
+  kCount
+};
+
+// "mount_proc", "exec", ...: stable names, used in JSON.
+std::string_view StepName(Step step);
+
+struct Failure {
+  Step step = Step::kNone;
+  std::uint16_t index = 0;
+  std::int32_t error = 0;  // errno, positive
+  bool failed() const { return step != Step::kNone; }
+};
+static_assert(sizeof(Failure) == 8);
+
+}  // namespace brood

@@ -1,0 +1,53 @@
+#include "spawn/machine.h"
+
+#include <linux/capability.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "spawn/id_ranges.h"
+
+namespace brood {
+namespace {
+
+std::uint64_t EffectiveCapabilities() {
+  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  if (syscall(SYS_capget, &header, data) != 0) return 0;
+  return data[0].effective | std::uint64_t{data[1].effective} << 32;
+}
+
+// Inside a user namespace only the ids that it maps can be handed on.
+bool MapCovers(const char* file, std::uint64_t first, std::uint64_t end) {
+  std::ifstream map(file);
+  std::uint64_t inside = 0;
+  std::uint64_t outside = 0;
+  std::uint64_t count = 0;
+  while (map >> inside >> outside >> count) {
+    if (inside <= first && end <= inside + count) return true;
+  }
+  return false;
+}
+
+Machine Probe() {
+  const std::uint64_t effective = EffectiveCapabilities();
+  const auto has = [&](int capability) { return (effective >> capability & 1) != 0; };
+  Machine machine;
+  machine.uid = geteuid();
+  machine.gid = getegid();
+  machine.mount_admin = has(CAP_SYS_ADMIN);
+  machine.id_ranges = has(CAP_SETUID) && has(CAP_SETGID) && has(CAP_SYS_ADMIN) &&
+                      MapCovers("/proc/self/uid_map", kFirstRangeId, kEndRangeId) &&
+                      MapCovers("/proc/self/gid_map", kFirstRangeId, kEndRangeId);
+  return machine;
+}
+
+}  // namespace
+
+const Machine& ThisMachine() {
+  static const Machine machine = Probe();
+  return machine;
+}
+
+}  // namespace brood

@@ -1,0 +1,18 @@
+// What this process is and may do, found once by asking the kernel.
+#pragma once
+
+#include <cstdint>
+
+namespace brood {
+
+struct Machine {
+  bool mount_admin = false;   // CAP_SYS_ADMIN in the user namespace that owns our mounts
+  bool id_ranges = false;     // may map other ids than its own into a user namespace
+  std::uint32_t uid = 0;      // effective
+  std::uint32_t gid = 0;
+};
+
+// Facts of the calling process. Read once, then cached; thread-safe.
+const Machine& ThisMachine();
+
+}  // namespace brood

@@ -1,0 +1,105 @@
+#include "spawn/outcome.h"
+
+#include <cerrno>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// A tenth of a microsecond is finer than the clock's readings differ.
+double Rounded(double value) { return std::round(value * 10) / 10; }
+
+}  // namespace
+
+std::string_view SpawnPathName(SpawnPath path) {
+  switch (path) {
+    case SpawnPath::kCold:
+      return "cold";
+    case SpawnPath::kZygote:
+      return "zygote";
+    case SpawnPath::kParked:
+      return "parked";
+  }
+  return "unknown";
+}
+
+std::string_view EndName(End end) {
+  switch (end) {
+    case End::kExited:
+      return "exited";
+    case End::kSignalled:
+      return "signalled";
+    case End::kTimeout:
+      return "timeout";
+    case End::kKilled:
+      return "killed";
+    case End::kOom:
+      return "oom";
+    case End::kSetupFailed:
+      return "setup_failed";
+  }
+  return "unknown";
+}
+
+int ExitStatus(const Outcome& outcome) {
+  switch (outcome.end) {
+    case End::kExited:
+      return outcome.exit_code;
+    case End::kSignalled:
+    case End::kKilled:
+    case End::kOom:
+      return 128 + outcome.signal;
+    case End::kTimeout:
+      return 124;
+    case End::kSetupFailed:
+      break;
+  }
+  if (outcome.failure.step != Step::kExec) return 125;
+  return outcome.failure.error == ENOENT ? 127 : 126;
+}
+
+nlohmann::ordered_json ToJson(const Outcome& outcome) {
+  nlohmann::ordered_json json;
+  json["id"] = outcome.id;
+  if (!outcome.template_name.empty()) json["template"] = outcome.template_name;
+  json["spawn_path"] = SpawnPathName(outcome.spawn_path);
+  auto fallbacks = nlohmann::ordered_json::array();
+  for (const Fallback& fallback : outcome.fallbacks) {
+    fallbacks.push_back({{"wanted", fallback.wanted},
+                         {"used", fallback.used},
+                         {"errno", fallback.error},
+                         {"error", fallback.error == 0 ? "" : ErrnoText(fallback.error)}});
+  }
+  json["fallbacks"] = fallbacks;
+  json["host_pid"] = outcome.host_pid;
+  json["inside_pid"] = outcome.inside_pid;
+  json["end"] = EndName(outcome.end);
+  if (outcome.end == End::kExited) json["exit_code"] = outcome.exit_code;
+  if (outcome.signal != 0) json["signal"] = outcome.signal;
+  if (outcome.failure.failed()) {
+    json["failure"] = {{"step", StepName(outcome.failure.step)},
+                       {"index", outcome.failure.index},
+                       {"errno", outcome.failure.error}};
+  }
+  if (!outcome.message.empty()) json["message"] = outcome.message;
+  json["exit_status"] = ExitStatus(outcome);
+  json["wall_us"] = Rounded(outcome.wall_us);
+  if (outcome.park_us > 0) json["park_us"] = Rounded(outcome.park_us);
+  if (outcome.cpu_us) json["cpu_us"] = Rounded(*outcome.cpu_us);
+  if (outcome.memory_peak_bytes) json["memory_peak_bytes"] = *outcome.memory_peak_bytes;
+  if (outcome.pids_peak) json["pids_peak"] = *outcome.pids_peak;
+  json["out_bytes"] = outcome.out_bytes;
+  json["err_bytes"] = outcome.err_bytes;
+  json["truncated"] = outcome.truncated();
+  auto timeline = nlohmann::ordered_json::array();
+  for (const Moment& moment : outcome.timeline) {
+    timeline.push_back({{"name", moment.name}, {"at_us", Rounded(moment.at_us)}});
+  }
+  json["timeline"] = timeline;
+  return json;
+}
+
+}  // namespace brood

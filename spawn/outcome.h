@@ -1,0 +1,81 @@
+// How a worker ended and what it used: one struct, one JSON object, the same everywhere.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spawn/failure.h"
+
+namespace brood {
+
+// How a worker came to be.
+enum class SpawnPath : std::uint8_t { kCold, kZygote, kParked };
+std::string_view SpawnPathName(SpawnPath path);
+
+enum class End : std::uint8_t {
+  kExited,       // exit_code is its status
+  kSignalled,    // `signal` ended it
+  kTimeout,      // its wall clock ran out and its whole cgroup was killed
+  kKilled,       // the caller killed it
+  kOom,          // the kernel killed it for memory
+  kSetupFailed,  // it never ran the command: `failure` and `message` say why
+};
+std::string_view EndName(End end);
+
+// Something wanted that the kernel or the machine refused, and what was done instead.
+struct Fallback {
+  std::string wanted;
+  std::string used;
+  int error = 0;  // errno, 0 when there was none
+};
+
+// A moment of a worker's life.
+struct Moment {
+  std::string name;
+  double at_us = 0;  // since the launcher took the request
+};
+
+struct Outcome {
+  std::uint64_t id = 0;
+  std::string template_name;
+  SpawnPath spawn_path = SpawnPath::kCold;
+  std::vector<Fallback> fallbacks;  // empty when everything wanted was had
+
+  std::int32_t host_pid = 0;
+  std::int32_t inside_pid = 0;
+
+  End end = End::kSetupFailed;
+  int exit_code = 0;
+  int signal = 0;
+  Failure failure;      // of a child that never reached exec
+  std::string message;  // the sentence for it
+
+  std::vector<Moment> timeline;
+  double wall_us = 0;  // request to reaped
+  double park_us = 0;  // preparing the parked worker, before the request; 0 for other paths
+
+  // Absent, not zero, where the kernel did not say.
+  std::optional<double> cpu_us;
+  std::optional<std::uint64_t> memory_peak_bytes;
+  std::optional<std::uint64_t> pids_peak;
+
+  std::string out;  // captured stdout and stderr
+  std::string err;
+  std::uint64_t out_bytes = 0;  // written by the worker, kept or not
+  std::uint64_t err_bytes = 0;
+  bool truncated() const { return out_bytes > out.size() || err_bytes > err.size(); }
+
+  bool ok() const { return end == End::kExited && exit_code == 0; }
+};
+
+// The exit status a command line reports for it: the command's; 128+n for signal n; 124 timeout;
+// 125 brood's own failure; 126 not executable; 127 not found.
+int ExitStatus(const Outcome& outcome);
+
+nlohmann::ordered_json ToJson(const Outcome& outcome);
+
+}  // namespace brood

@@ -1,0 +1,115 @@
+// A plan: everything the child does, worked out beforehand as plain data.
+//
+// A Spec becomes a flat, relocatable block: a header, lists of operations, their strings, the
+// compiled seccomp filter. The same block serves the cold child (which shares or copies the
+// launcher's memory) and the zygote (which maps it from a memfd); nothing in it is a pointer.
+//
+//   cold:      `worker` holds all operations, run by one child
+//   template:  the zygote runs `tmpl` once, in the mount namespace that keeps the template's tree,
+//              and `home` once, in the tiny one it then lives in; before each clone it runs
+//              `copies`, which copy that tree; the worker runs `worker`
+//
+// Freestanding: the child includes this header.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "spawn/failure.h"
+#include "spawn/kernel.h"
+
+namespace brood {
+
+// What one operation does. `text` are offsets of strings, `number` plain arguments.
+enum class OpCode : std::uint16_t {
+  kSetns,           // setns(fds[index], number[0])
+  kUnshare,         // unshare(number[0])
+  kTimeOffsets,     // write text[0] into /proc/self/timens_offsets
+  kMakePrivate,     // no mount event leaves or enters
+  kBindPath,        // trees[index] = copy of text[0]; number[0] = 1: with submounts
+  kTreeAttributes,  // set number[0] on trees[index]; number[1] = 1: with submounts
+  kAttach,          // mount trees[index] on text[0]
+  kMount,           // mount(text[0] type, text[1] target, text[2] options, number[0] flags)
+  kMask,            // hide text[0], if it is there; number[0] = 1: a directory
+  kWriteProtect,    // make text[0] read-only, if it is there
+  kRemount,         // mount flags of text[0] become number[0]
+  kUnmount,         // lazily, text[0]
+  kMakeDirectory,   // text[0], mode number[0]; one that exists is fine
+  kMakeNode,        // text[0], mode number[0], device number[1]
+  kMakeSymlink,     // text[0] pointing to text[1]
+  kEnterRoot,       // make the mount at text[0] the root; the old one lies over it
+  kLeaveOldRoot,    // take the old root away
+  kHostname,        // text[0], number[0] bytes
+  kLoopback,        // bring lo up
+  kNewSession,      // leave the launcher's session and terminal
+  kNewKeyring,      // leave the launcher's session keyring
+  kBounding,        // drop all up to number[1] but number[0] from the bounding set
+  kSetIds,          // uid number[0], gid number[1]; index bit 0: clear groups, bit 1: keep caps
+  kCapabilities,    // keep number[0], ambient too
+  kParentDeath,     // die with the launcher
+  kNoNewPrivs,
+  kRlimit,          // resource `index`: soft number[0], hard number[1]
+  kSeccomp,         // install the plan's filter
+};
+
+struct Op {
+  OpCode code;
+  Step step;  // what a failure of it is called
+  std::uint16_t index = 0;
+  std::uint16_t reserved = 0;
+  std::uint32_t text[3] = {0, 0, 0};  // 0: none
+  std::uint32_t padding = 0;
+  std::uint64_t number[2] = {0, 0};
+};
+
+struct OpList {
+  std::uint32_t offset = 0;
+  std::uint32_t count = 0;
+};
+
+// Most detached mount trees, and most descriptors, that a plan may name.
+inline constexpr std::size_t kMaxTrees = 64;
+inline constexpr std::size_t kMaxPlanFds = 16;
+inline constexpr std::size_t kMaxOps = 160;
+
+struct Plan {
+  std::uint32_t bytes = 0;  // of the whole block
+  std::uint32_t tree_count = 0;
+  OpList tmpl;
+  OpList home;
+  OpList copies;
+  OpList worker;
+  std::uint32_t seccomp_offset = 0;
+  std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
+  std::uint64_t clone_flags = 0;    // CLONE_NEW* of the worker's birth
+  std::uint8_t share_memory = 0;    // CLONE_VM until exec; never with a memory limit
+  std::uint8_t late_seccomp = 0;    // the filter would refuse the launch itself: install it last
+  std::uint8_t map_ids = 0;         // a new user namespace waits for its maps
+  std::uint8_t deny_setgroups = 0;  // an unprivileged launcher must, before gid_map
+  std::uint8_t record_ops = 0;      // note the time after every operation
+  std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
+  std::uint8_t reserved = 0;
+  std::uint64_t idmap_trees = 0;    // bit i: trees[i] shows its owners as the worker's ids
+  // Test switch: operation `fail_index` of `worker` (or the step `fail_step`) reports fail_error
+  // instead of running. Zero in every plan that a caller has not asked to fail.
+  std::int32_t fail_error = 0;
+  std::uint16_t fail_index = 0;
+  Step fail_step = Step::kNone;
+
+  const Op* ops(const OpList& list) const {
+    return reinterpret_cast<const Op*>(reinterpret_cast<const char*>(this) + list.offset);
+  }
+  const char* text(std::uint32_t offset) const {
+    return offset == 0 ? nullptr : reinterpret_cast<const char*>(this) + offset;
+  }
+  kernel::SeccompFilter seccomp() const {
+    return {static_cast<unsigned short>(seccomp_count),
+            reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) +
+                                                 seccomp_offset)};
+  }
+};
+static_assert(std::is_trivially_copyable_v<Plan> && std::is_standard_layout_v<Plan>);
+static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) == 40);
+
+}  // namespace brood

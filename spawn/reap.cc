@@ -1,0 +1,99 @@
+#include "spawn/reap.h"
+
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+void AddTimeline(const Blueprint& blueprint, const Mailbox& box, const Exit& exit,
+                 std::int64_t start, Outcome& outcome) {
+  const auto add = [&](std::string_view name, std::int64_t at_ns) {
+    if (at_ns == 0) return;
+    outcome.timeline.push_back({std::string(name), static_cast<double>(at_ns - start) / 1000});
+  };
+  if (outcome.spawn_path != SpawnPath::kParked) {
+    add("born", box.born_ns);
+    add("cloned", box.cloned_ns);
+    add("ids_mapped", box.mapped_ns);
+    const Plan& plan = blueprint.plan();
+    for (std::uint32_t i = 0; i < box.op_count && i < plan.worker.count; ++i) {
+      add(StepName(plan.ops(plan.worker)[i].step), box.born_ns + std::int64_t{box.op_us[i]} * 1000);
+    }
+    add("set_up", box.parked_ns);
+  }
+  add("launched", box.launched_ns);
+  add("exec", box.exec_ns);
+  add("reaped", exit.reaped_ns);
+}
+
+}  // namespace
+
+std::int64_t NowNs() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+absl::StatusOr<Exit> Reap(int pidfd) {
+  siginfo_t info{};
+  Exit exit;
+  constexpr int kPidfd = 3;  // P_PIDFD, 5.4
+  // The system call rather than waitid(3): only it returns the resource usage.
+  while (syscall(SYS_waitid, kPidfd, pidfd, &info, WEXITED | __WALL, &exit.usage) != 0) {
+    if (errno != EINTR) return ErrnoError(errno, "waiting for a worker");
+  }
+  exit.reaped_ns = NowNs();
+  exit.code = info.si_code;
+  exit.status = info.si_status;
+  return exit;
+}
+
+void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
+                 const Exit& exit, const WorkerFacts& facts, Outcome& outcome) {
+  outcome.host_pid = box.pid;
+  outcome.inside_pid =
+      blueprint.spec().is_new(NamespaceKind::kPid) ? 1 : box.pid;
+  outcome.wall_us = static_cast<double>(exit.reaped_ns - facts.requested_ns) / 1000;
+  const auto micros = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
+  };
+  outcome.cpu_us = micros(exit.usage.ru_utime) + micros(exit.usage.ru_stime);
+  AddTimeline(blueprint, box, exit, facts.requested_ns, outcome);
+  if (box.idmap_error != 0) {
+    outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
+                                 "files that show nobody as their owner", box.idmap_error});
+  }
+
+  outcome.failure = box.failure;
+  if (exit.code == CLD_KILLED || exit.code == CLD_DUMPED) outcome.signal = exit.status;
+  if (facts.timed_out) {
+    outcome.end = End::kTimeout;
+  } else if (facts.killed) {
+    outcome.end = End::kKilled;
+  } else if (box.failure.failed()) {
+    outcome.end = End::kSetupFailed;
+    outcome.signal = 0;
+    outcome.message = blueprint.Describe(box.failure, blueprint.plan().worker, &command);
+  } else if (facts.oom) {
+    outcome.end = End::kOom;
+  } else if (exit.code == CLD_EXITED && box.exec_ns == 0) {
+    // Told to abort before it ran anything.
+    outcome.end = End::kSetupFailed;
+    outcome.message = "the worker was abandoned before it ran the command";
+  } else if (exit.code == CLD_EXITED) {
+    outcome.end = End::kExited;
+    outcome.exit_code = exit.status;
+  } else {
+    outcome.end = End::kSignalled;
+  }
+}
+
+}  // namespace brood

@@ -1,0 +1,42 @@
+// The end of a worker: reaping it, and telling how it ended.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "spawn/blueprint.h"
+#include "spawn/mailbox.h"
+#include "spawn/outcome.h"
+
+namespace brood {
+
+struct Exit {
+  int code = 0;    // CLD_EXITED, CLD_KILLED, CLD_DUMPED
+  int status = 0;  // exit status or signal
+  rusage usage{};  // of the worker and all it waited for
+  std::int64_t reaped_ns = 0;
+};
+
+// Reaps the child behind `pidfd`, which must have ended (its pidfd is readable); blocks otherwise.
+// Workers have exit signal 0, so only a wait with __WALL, as here, sees them. kNotFound when it is
+// not, or no longer, a child of this process.
+absl::StatusOr<Exit> Reap(int pidfd);
+
+// What the launcher knows of a worker beside its mailbox.
+struct WorkerFacts {
+  std::int64_t requested_ns = 0;  // CLOCK_MONOTONIC, when the request came
+  bool timed_out = false;
+  bool killed = false;            // by the caller
+  bool oom = false;
+};
+
+// Fills in everything but id, template, captured output and cgroup usage.
+void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
+                 const Exit& exit, const WorkerFacts& facts, Outcome& outcome);
+
+// CLOCK_MONOTONIC in nanoseconds, through the vDSO.
+std::int64_t NowNs();
+
+}  // namespace brood

@@ -1,0 +1,155 @@
+// One cold worker, watched from start to end with ppoll(2): the command line's `brood run`.
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include "spawn/capture.h"
+#include "spawn/cgroup.h"
+#include "spawn/cold.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+class Supervisor {
+ public:
+  Supervisor(ColdWorker& worker, const Command& command, const Birthplace& place,
+             const CgroupNest* nest, int signal_fd)
+      : worker_(worker), place_(place), nest_(nest), signal_fd_(signal_fd) {
+    captures_.fill(Capture(command.stdio.capture_bytes));
+    if (command.timeout) deadline_ns_ = NowNs() + command.timeout->count();
+  }
+
+  // Returns when the worker has ended and its captured output is read to the last byte.
+  absl::Status Watch() {
+    bool ended = false;
+    while (!ended || AnyOutputOpen()) {
+      std::array<pollfd, 4> fds{{{ended ? -1 : worker_.pidfd(), POLLIN, 0},
+                                 {worker_.outputs()[0].get(), POLLIN, 0},
+                                 {worker_.outputs()[1].get(), POLLIN, 0},
+                                 {ended ? -1 : signal_fd_, POLLIN, 0}}};
+      const timespec wait = TimeLeft();
+      const int ready = ppoll(fds.data(), fds.size(), ended || deadline_ns_ == 0 ? nullptr : &wait,
+                              nullptr);
+      if (ready < 0 && errno != EINTR) return ErrnoError(errno, "watching the worker");
+      if (ready == 0 && deadline_ns_ != 0) {
+        facts.timed_out = true;
+        deadline_ns_ = 0;
+        Kill();
+      }
+      if (ready <= 0) continue;
+      if (fds[3].revents != 0) ForwardSignals();
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (fds[i + 1].revents != 0) ReadOutput(i);
+      }
+      if (fds[0].revents != 0) {
+        BROOD_ASSIGN_OR_RETURN(exit, Reap(worker_.pidfd()));
+        worker_.Reaped();
+        ended = true;
+        // Whatever it left running in its cgroup would keep the output open.
+        if (nest_ != nullptr && AnyOutputOpen()) (void)nest_->KillLeaf(place_.leaf);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  Exit exit;
+  WorkerFacts facts;
+  Capture& capture(std::size_t stream) { return captures_[stream]; }
+
+ private:
+  bool AnyOutputOpen() const {
+    return worker_.outputs()[0].valid() || worker_.outputs()[1].valid();
+  }
+
+  timespec TimeLeft() const {
+    const std::int64_t left = std::max<std::int64_t>(0, deadline_ns_ - NowNs());
+    return {left / 1'000'000'000, left % 1'000'000'000};
+  }
+
+  void Kill() {
+    if (nest_ != nullptr && !place_.leaf.empty() && nest_->KillLeaf(place_.leaf).ok()) return;
+    Signal(SIGKILL);
+  }
+
+  void Signal(int number) {
+    syscall(SYS_pidfd_send_signal, worker_.pidfd(), number, nullptr, 0);
+  }
+
+  void ForwardSignals() {
+    signalfd_siginfo info{};
+    while (read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
+      const int number = static_cast<int>(info.ssi_signo);
+      const bool ends = number == SIGINT || number == SIGTERM || number == SIGQUIT ||
+                        number == SIGHUP;
+      // An init without a handler never sees the first one: the second means it.
+      if (ends && number == last_ending_signal_) {
+        facts.killed = true;
+        Kill();
+      } else {
+        Signal(number);
+      }
+      if (ends) last_ending_signal_ = number;
+    }
+  }
+
+  void ReadOutput(std::size_t stream) {
+    std::array<char, 65536> buffer;
+    UniqueFd& fd = worker_.outputs()[stream];
+    for (;;) {
+      const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
+      if (got > 0) {
+        captures_[stream].Append({buffer.data(), static_cast<std::size_t>(got)});
+        continue;
+      }
+      if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      fd.reset();
+      return;
+    }
+  }
+
+  ColdWorker& worker_;
+  const Birthplace& place_;
+  const CgroupNest* nest_;
+  const int signal_fd_;
+  std::array<Capture, 2> captures_;
+  std::int64_t deadline_ns_ = 0;
+  int last_ending_signal_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& command,
+                                const Birthplace& place, const CgroupNest* nest, int signal_fd) {
+  Outcome outcome;
+  outcome.spawn_path = SpawnPath::kCold;
+  const std::int64_t requested = NowNs();
+  BROOD_ASSIGN_OR_RETURN(ColdWorker worker, ColdWorker::Start(blueprint, command, place));
+  Supervisor supervisor(worker, command, place, nest, signal_fd);
+  supervisor.facts.requested_ns = requested;
+  if (worker.started()) {
+    BROOD_RETURN_IF_ERROR(supervisor.Watch());
+  } else {
+    supervisor.exit.reaped_ns = NowNs();
+  }
+  if (nest != nullptr && !place.leaf.empty()) {
+    const LeafUsage usage = nest->ReadLeafUsage(place.leaf);
+    outcome.memory_peak_bytes = usage.memory_peak_bytes;
+    outcome.pids_peak = usage.pids_peak;
+    supervisor.facts.oom = usage.oom_kills.value_or(0) > 0;
+  }
+  DescribeEnd(blueprint, command, worker.mailbox(), supervisor.exit, supervisor.facts, outcome);
+  outcome.out_bytes = supervisor.capture(0).total();
+  outcome.err_bytes = supervisor.capture(1).total();
+  outcome.out = supervisor.capture(0).Take();
+  outcome.err = supervisor.capture(1).Take();
+  return outcome;
+}
+
+}  // namespace brood

@@ -1,0 +1,212 @@
+#include "spawn/spec.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "spawn/capabilities.h"
+#include "spawn/kernel.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+struct NamespaceFacts {
+  std::string_view name;
+  std::string_view proc_name;
+  std::uint64_t flag;
+};
+
+constexpr std::array<NamespaceFacts, kNamespaceCount> kNamespaces{{
+    {"mount", "mnt", kernel::kCloneNewNs},
+    {"pid", "pid", kernel::kCloneNewPid},
+    {"net", "net", kernel::kCloneNewNet},
+    {"ipc", "ipc", kernel::kCloneNewIpc},
+    {"uts", "uts", kernel::kCloneNewUts},
+    {"user", "user", kernel::kCloneNewUser},
+    {"cgroup", "cgroup", kernel::kCloneNewCgroup},
+    {"time", "time", kernel::kCloneNewTime},
+}};
+
+const NamespaceFacts& Facts(NamespaceKind kind) {
+  return kNamespaces[static_cast<std::size_t>(kind)];
+}
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+// The kernel takes strings up to their first NUL; one inside would silently mean something else.
+absl::Status CheckText(std::string_view what, std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) {
+    return Error(kInvalid, "{} contains a NUL byte, which no kernel interface can carry", what);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPath(std::string_view what, std::string_view path) {
+  BROOD_RETURN_IF_ERROR(CheckText(what, path));
+  if (path.empty() || path.front() != '/') {
+    return Error(kInvalid, "{} must be an absolute path, not \"{}\"", what, path);
+  }
+  if (path.size() >= 4096) {
+    return Error(kInvalid, "{} is {} bytes long; the kernel takes paths up to 4095", what,
+                 path.size());
+  }
+  // A path inside that climbs could only be a mistake: ".." stops at the worker's root.
+  std::size_t start = 0;
+  while (start < path.size()) {
+    std::size_t end = path.find('/', start);
+    if (end == std::string_view::npos) end = path.size();
+    if (path.substr(start, end - start) == "..") {
+      return Error(kInvalid, "{} may not contain \"..\": \"{}\"", what, path);
+    }
+    start = end + 1;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSize(std::string_view what, std::uint64_t bytes) {
+  if (bytes == 0) return Error(kInvalid, "{} must be above zero bytes", what);
+  if (bytes > (1ULL << 60)) return Error(kInvalid, "{} of {} bytes is beyond reason", what, bytes);
+  return absl::OkStatus();
+}
+
+absl::Status CheckLimits(const Limits& limits) {
+  if (limits.memory_bytes) {
+    BROOD_RETURN_IF_ERROR(CheckSize("the memory limit", *limits.memory_bytes));
+  }
+  if (limits.pids && *limits.pids == 0) {
+    return Error(kInvalid, "a pids limit of 0 leaves no room for the command itself; use 1 or more");
+  }
+  if (limits.cpus && !(*limits.cpus >= 0.01 && *limits.cpus <= 100000)) {
+    return Error(kInvalid, "a cpu limit of {} is outside 0.01 to 100000 cpus", *limits.cpus);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRoot(const Root& root) {
+  if (root.mode == RootMode::kHostReadOnly) {
+    if (!root.directory.empty()) {
+      return Error(kInvalid, "the host's own tree was asked for together with the root {}",
+                   root.directory);
+    }
+    return absl::OkStatus();
+  }
+  BROOD_RETURN_IF_ERROR(CheckPath("the root directory", root.directory));
+  if (root.mode == RootMode::kOverlay) {
+    BROOD_RETURN_IF_ERROR(CheckSize("the overlay's size", root.overlay_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string_view NamespaceName(NamespaceKind kind) { return Facts(kind).name; }
+std::string_view NamespaceProcName(NamespaceKind kind) { return Facts(kind).proc_name; }
+std::uint64_t NamespaceFlag(NamespaceKind kind) { return Facts(kind).flag; }
+
+std::vector<std::string> DefaultEnvironment() {
+  return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/",
+          "LANG=C.UTF-8", "TERM=xterm"};
+}
+
+absl::Status Validate(const Spec& spec) {
+  BROOD_RETURN_IF_ERROR(CheckRoot(spec.root));
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    const NamespaceChoice& choice = spec.namespaces[i];
+    if (choice.mode != NamespaceMode::kJoin) continue;
+    BROOD_RETURN_IF_ERROR(
+        CheckPath(fmt::format("the {} namespace to join", kNamespaces[i].name), choice.path));
+  }
+  for (const Bind& bind : spec.binds) {
+    BROOD_RETURN_IF_ERROR(CheckPath("a bind's source", bind.source));
+    BROOD_RETURN_IF_ERROR(CheckPath("a bind's target", bind.target));
+    if (bind.target == "/") {
+      return Error(kInvalid, "a bind cannot replace the root: use the root directory for {}",
+                   bind.source);
+    }
+  }
+  for (const Tmpfs& tmpfs : spec.tmpfs) {
+    BROOD_RETURN_IF_ERROR(CheckPath("a tmpfs target", tmpfs.target));
+    if (tmpfs.target == "/") return Error(kInvalid, "a tmpfs cannot replace the root");
+    BROOD_RETURN_IF_ERROR(CheckSize(fmt::format("the tmpfs on {}", tmpfs.target), tmpfs.bytes));
+  }
+  BROOD_RETURN_IF_ERROR(CheckSize("the size of /tmp", spec.tmp_bytes));
+
+  if (!spec.is_new(NamespaceKind::kMount) &&
+      (spec.root.mode != RootMode::kHostReadOnly || !spec.binds.empty() || !spec.tmpfs.empty())) {
+    return Error(kInvalid,
+                 "a root directory, binds and tmpfs mounts need a mount namespace of the worker's "
+                 "own");
+  }
+  if (spec.time_offsets.any() && !spec.is_new(NamespaceKind::kTime)) {
+    return Error(kInvalid, "clock offsets need a new time namespace");
+  }
+
+  BROOD_RETURN_IF_ERROR(CheckText("the hostname", spec.hostname));
+  if (spec.hostname.size() > 64) {
+    return Error(kInvalid, "the hostname has {} bytes; the kernel takes 64", spec.hostname.size());
+  }
+  // (uid_t)-1 means "leave it" to setresuid, so it can never be somebody.
+  if (spec.uid == UINT32_MAX || spec.gid == UINT32_MAX) {
+    return Error(kInvalid, "4294967295 is not an id: the kernel reads it as \"unchanged\"");
+  }
+  if (const auto mask = CapabilityMask(spec.capabilities); !mask.ok()) return mask.status();
+  if (spec.seccomp.mode == SeccompMode::kFile) {
+    BROOD_RETURN_IF_ERROR(CheckPath("the seccomp profile", spec.seccomp.file));
+  }
+  for (const Rlimit& limit : spec.rlimits) {
+    if (limit.soft > limit.hard) {
+      return Error(kInvalid, "rlimit {}: the soft limit {} is above the hard limit {}",
+                   limit.resource, limit.soft, limit.hard);
+    }
+  }
+  if (spec.limits.any() && !spec.use_cgroup) {
+    return Error(kInvalid, "memory, pids and cpu limits need a cgroup of the worker's own");
+  }
+  return CheckLimits(spec.limits);
+}
+
+absl::Status Validate(const Command& command) {
+  if (command.argv.empty() || command.argv.front().empty()) {
+    return Error(kInvalid, "no command was given");
+  }
+  // execve(2): one string may have 128 KiB (MAX_ARG_STRLEN), all of them a quarter of the stack
+  // limit; refused here so that the sentence can say which.
+  constexpr std::size_t kMaxString = 128 * 1024;
+  constexpr std::size_t kMaxTotal = 1536 * 1024;
+  std::size_t total = 0;
+  const auto check = [&](std::string_view what, const std::vector<std::string>& strings) {
+    for (std::size_t i = 0; i < strings.size(); ++i) {
+      BROOD_RETURN_IF_ERROR(CheckText(fmt::format("{} {}", what, i), strings[i]));
+      if (strings[i].size() >= kMaxString) {
+        return Error(kInvalid, "{} {} has {} bytes; the kernel takes at most {} in one string",
+                     what, i, strings[i].size(), kMaxString - 1);
+      }
+      total += strings[i].size() + 1 + sizeof(char*);
+    }
+    return absl::OkStatus();
+  };
+  BROOD_RETURN_IF_ERROR(check("argument", command.argv));
+  BROOD_RETURN_IF_ERROR(check("environment entry", command.env));
+  if (total > kMaxTotal) {
+    return Error(kInvalid, "arguments and environment together have {} bytes; at most {} fit",
+                 total, kMaxTotal);
+  }
+  for (const std::string& entry : command.env) {
+    if (const std::size_t equals = entry.find('='); equals == std::string::npos || equals == 0) {
+      return Error(kInvalid, "an environment entry must be NAME=value, not \"{}\"",
+                   std::string_view(entry).substr(0, 60));
+    }
+  }
+  BROOD_RETURN_IF_ERROR(CheckPath("the working directory", command.cwd));
+  if (command.timeout && command.timeout->count() <= 0) {
+    return Error(kInvalid, "a timeout must be longer than zero");
+  }
+  if (command.stdio.mode == StdioMode::kFds &&
+      std::any_of(command.stdio.fds.begin(), command.stdio.fds.end(),
+                  [](int fd) { return fd < 0; })) {
+    return Error(kInvalid, "three open descriptors are needed for stdin, stdout and stderr");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace brood

@@ -1,0 +1,153 @@
+// What fences one isolated process gets (Spec), and what runs inside them (Command).
+//
+// Both are plain values: copy them, compare them, build them in any thread. Nothing here
+// touches the kernel; spawn/plan.h turns a Spec into what the child executes.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace brood {
+
+// namespaces(7), in the order their names are printed.
+enum class NamespaceKind : std::uint8_t { kMount, kPid, kNet, kIpc, kUts, kUser, kCgroup, kTime };
+inline constexpr std::size_t kNamespaceCount = 8;
+
+// "mount", "pid", ... as used on the command line and in JSON.
+std::string_view NamespaceName(NamespaceKind kind);
+// The name under /proc/PID/ns: "mnt", "pid", ...
+std::string_view NamespaceProcName(NamespaceKind kind);
+// The CLONE_NEW* flag of clone(2) and setns(2).
+std::uint64_t NamespaceFlag(NamespaceKind kind);
+
+enum class NamespaceMode : std::uint8_t {
+  kNew,   // a fresh one for this worker
+  kHost,  // the launcher's own
+  kJoin,  // an existing one, given by path
+};
+
+struct NamespaceChoice {
+  NamespaceMode mode = NamespaceMode::kNew;
+  // kJoin: a file such as /proc/PID/ns/net or /run/netns/NAME. Opened once, when planned.
+  std::string path;
+};
+
+enum class RootMode : std::uint8_t {
+  kHostReadOnly,  // the launcher's whole tree, read-only, with private /proc /dev /tmp /run
+  kReadOnly,      // `directory`, read-only
+  kReadWrite,     // `directory`, writes go to it
+  kOverlay,       // `directory` below a tmpfs that dies with the worker
+};
+
+struct Root {
+  RootMode mode = RootMode::kHostReadOnly;
+  std::string directory;                        // absolute; empty only for kHostReadOnly
+  std::uint64_t overlay_bytes = 256ULL << 20;   // size limit of kOverlay's upper layer
+};
+
+struct Bind {
+  std::string source;  // absolute, on the host; opened once, when planned
+  std::string target;  // absolute, inside; must exist
+  bool read_only = false;
+};
+
+struct Tmpfs {
+  std::string target;  // absolute, inside; must exist
+  std::uint64_t bytes = 64ULL << 20;
+  std::uint32_t mode = 0755;
+};
+
+struct Rlimit {
+  int resource = 0;  // RLIMIT_*
+  std::uint64_t soft = 0;
+  std::uint64_t hard = 0;
+};
+
+// cgroup v2 limits. Each needs its controller; without it planning fails and names it.
+struct Limits {
+  std::optional<std::uint64_t> memory_bytes;  // memory.max
+  std::optional<std::uint64_t> pids;          // pids.max
+  std::optional<double> cpus;                 // cpu.max, in whole cpus
+  bool any() const { return memory_bytes || pids || cpus; }
+};
+
+enum class SeccompMode : std::uint8_t { kDefault, kOff, kFile };
+
+struct SeccompChoice {
+  SeccompMode mode = SeccompMode::kDefault;
+  std::string file;  // kFile: a profile in the OCI runtime-spec's JSON form
+};
+
+// Offsets of the time namespace's clocks against the host's (time_namespaces(7)).
+struct TimeOffsets {
+  std::chrono::nanoseconds monotonic{0};
+  std::chrono::nanoseconds boottime{0};
+  bool any() const { return monotonic.count() != 0 || boottime.count() != 0; }
+};
+
+// Fences of one isolated process. The default is full isolation on the host's read-only tree.
+struct Spec {
+  std::array<NamespaceChoice, kNamespaceCount> namespaces;
+  TimeOffsets time_offsets;
+
+  Root root;
+  std::vector<Bind> binds;
+  std::vector<Tmpfs> tmpfs;
+  std::uint64_t tmp_bytes = 64ULL << 20;  // private /tmp and /dev/shm, each
+
+  std::string hostname = "brood";  // only with a new UTS namespace
+  std::uint32_t uid = 0;           // inside
+  std::uint32_t gid = 0;           // inside
+  std::vector<std::string> capabilities;  // kept, as "NET_ADMIN" or "CAP_NET_ADMIN"; default none
+  SeccompChoice seccomp;
+  std::vector<Rlimit> rlimits;
+  Limits limits;
+  bool use_cgroup = true;  // own leaf; false leaves the worker in the launcher's cgroup
+
+  NamespaceChoice& ns(NamespaceKind kind) { return namespaces[static_cast<std::size_t>(kind)]; }
+  const NamespaceChoice& ns(NamespaceKind kind) const {
+    return namespaces[static_cast<std::size_t>(kind)];
+  }
+  bool is_new(NamespaceKind kind) const { return ns(kind).mode == NamespaceMode::kNew; }
+};
+
+enum class StdioMode : std::uint8_t {
+  kInherit,  // the launcher's 0, 1 and 2
+  kNull,     // /dev/null
+  kCapture,  // stdin /dev/null; stdout and stderr collected into the Outcome, bounded
+  kFds,      // the three descriptors given
+};
+
+struct Stdio {
+  StdioMode mode = StdioMode::kNull;
+  std::array<int, 3> fds{-1, -1, -1};         // kFds: borrowed until the launch returns
+  std::size_t capture_bytes = 1ULL << 20;     // kCapture: kept of each stream; the rest is counted
+};
+
+// What runs inside: one request.
+struct Command {
+  std::vector<std::string> argv;
+  std::vector<std::string> env;  // "NAME=value"; PATH here is searched for argv[0]
+  std::string cwd = "/";         // absolute, inside
+  Stdio stdio;
+  std::optional<std::chrono::nanoseconds> timeout;  // wall clock, launch to exit
+};
+
+// The environment a worker gets when the caller names none: PATH, HOME, LANG, TERM.
+std::vector<std::string> DefaultEnvironment();
+
+// Checks all that can be checked without the kernel: absolute paths without NUL bytes, sizes
+// above zero, names of capabilities, ids, contradictions. OK, or kInvalidArgument with a sentence.
+absl::Status Validate(const Spec& spec);
+absl::Status Validate(const Command& command);
+
+}  // namespace brood

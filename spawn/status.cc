@@ -1,0 +1,50 @@
+#include "spawn/status.h"
+
+#include <cerrno>
+
+namespace brood {
+
+std::string ErrnoText(int error_number) {
+  const char* name = strerrorname_np(error_number);
+  const char* meaning = strerrordesc_np(error_number);
+  if (name == nullptr || meaning == nullptr) return fmt::format("errno {}", error_number);
+  return fmt::format("{} ({})", name, meaning);
+}
+
+absl::StatusCode CodeForErrno(int error_number) {
+  switch (error_number) {
+    case ENOENT:
+    case ENOTDIR:
+    case ESRCH:
+    case ENODEV:
+      return absl::StatusCode::kNotFound;
+    case EPERM:
+    case EACCES:
+    case EROFS:
+      return absl::StatusCode::kPermissionDenied;
+    case EEXIST:
+      return absl::StatusCode::kAlreadyExists;
+    case EINVAL:
+    case ENAMETOOLONG:
+    case ELOOP:
+    case E2BIG:
+      return absl::StatusCode::kInvalidArgument;
+    case ENOMEM:
+    case ENOSPC:
+    case EMFILE:
+    case ENFILE:
+    case EDQUOT:
+    case EAGAIN:
+    case EUSERS:
+      return absl::StatusCode::kResourceExhausted;
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return absl::StatusCode::kUnimplemented;
+    case ETIMEDOUT:
+      return absl::StatusCode::kDeadlineExceeded;
+    default:
+      return absl::StatusCode::kInternal;
+  }
+}
+
+}  // namespace brood

@@ -1,0 +1,61 @@
+// The words between a launcher and its zygote.
+//
+//   memory   one shared memfd: Region, then the plan, then `slot_count` mailboxes, then the message
+//            area where the launcher writes argv and env of launches
+//   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each a
+//            worker to be born from its mailbox. End-of-file means that the launcher is gone: the
+//            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
+//   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
+//   lanes    SEQPACKET sockets. launcher -> worker: one byte with three descriptors (SCM_RIGHTS)
+//            for the worker whose LaunchRecord names the lane.
+//
+// Freestanding.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "spawn/birth.h"
+#include "spawn/failure.h"
+#include "spawn/mailbox.h"
+
+namespace brood {
+
+inline constexpr std::uint32_t kRegionMagic = 0x62726f64;  // "brod"
+inline constexpr std::uint32_t kRegionVersion = 1;
+inline constexpr std::size_t kMaxOrders = 256;  // slot numbers in one control message
+
+enum class ZygoteState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 2 };
+
+struct Region {
+  std::uint32_t magic = kRegionMagic;
+  std::uint32_t version = kRegionVersion;
+  std::uint64_t bytes = 0;           // of the whole memfd
+  std::uint64_t plan_offset = 0;
+  std::uint64_t mailbox_offset = 0;
+  std::uint64_t message_offset = 0;
+  std::uint32_t slot_count = 0;
+  std::uint32_t lane_count = 0;
+  std::uint32_t tree_count = 0;      // descriptors from ZygoteFd::kFirstPlanFd on: trees, then fds
+  std::uint32_t fd_count = 0;
+  std::uint32_t state = 0;           // ZygoteState, futex (zygote)
+  Failure failure;                   // of a template operation (zygote, before kFailed)
+  std::uint32_t failed_list = 0;     // 0: tmpl, 1: home
+  std::uint64_t base = 0;            // where the zygote mapped the region (zygote, before kReady)
+};
+static_assert(std::is_trivially_copyable_v<Region>);
+
+// Descriptor numbers in a zygote. It has these and no others.
+struct ZygoteFd {
+  static constexpr int kControl = 3;
+  static constexpr int kRegion = 4;
+  static constexpr int kNotify = 5;
+  static constexpr int kNest = 6;      // cgroup directory; /dev/null where there is no nest
+  static constexpr int kProc = 7;      // the launcher's /proc
+  static constexpr int kLauncher = 8;  // pidfd
+  static constexpr int kFirstLane = 9;
+  static constexpr int kFirstPlanFd = kFirstLane + kMaxLanes;
+};
+
+}  // namespace brood

@@ -1,0 +1,257 @@
+// Reading the texts of mountinfo and /proc/self/cgroup, and what follows from them without a
+// kernel.
+#include "spawn/cgroup_host.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spawn/cgroup_controllers.h"
+#include "spawn/cgroup_tree.h"
+#include "spawn/status.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+namespace {
+
+namespace fs = std::filesystem;
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr std::string_view kRootLine = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n";
+
+struct HostCase {
+  std::string_view name;
+  std::string mountinfo;
+  std::string self_cgroup;
+  CgroupLayout layout;
+  std::string_view point;  // of the preferred mount
+  std::string_view own;
+};
+void PrintTo(const HostCase& test, std::ostream* out) { *out << test.name; }
+
+class ParseCgroupMountsTest : public ::testing::TestWithParam<HostCase> {};
+
+TEST_P(ParseCgroupMountsTest, FindsTheMountAndOurOwnCgroup) {
+  const HostCase& test = GetParam();
+  const CgroupMounts mounts =
+      ParseCgroupMounts(std::string(kRootLine) + test.mountinfo, test.self_cgroup);
+  EXPECT_EQ(mounts.layout(), test.layout);
+  if (test.layout == CgroupLayout::kNone) {
+    EXPECT_THAT(mounts.v2, IsEmpty());
+    return;
+  }
+  ASSERT_FALSE(mounts.v2.empty());
+  EXPECT_EQ(mounts.v2.front().point, test.point);
+  EXPECT_EQ(mounts.v2.front().own, test.own);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Hosts, ParseCgroupMountsTest,
+    ::testing::Values(
+        HostCase{"Unified",
+                 "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 "
+                 "rw,nsdelegate,memory_recursiveprot\n",
+                 "0::/user.slice/user-1000.slice/session-1.scope\n", CgroupLayout::kUnified,
+                 "/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/user-1000.slice/session-1.scope"},
+        HostCase{"UnifiedAtTheTop", "35 24 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+                 "0::/\n", CgroupLayout::kUnified, "/sys/fs/cgroup", "/sys/fs/cgroup"},
+        HostCase{"Hybrid",
+                 "34 30 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+                 "40 30 0:37 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+                 "4:memory:/jobs/7\n0::/init.scope\n", CgroupLayout::kHybrid,
+                 "/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified/init.scope"},
+        HostCase{"OnlyV1", "34 30 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+                 "4:memory:/jobs/7\n", CgroupLayout::kNone, "", ""},
+        HostCase{"Nothing", "", "", CgroupLayout::kNone, "", ""},
+        HostCase{"BoundSubtree",
+                 "99 24 0:30 /docker/abc /sys/fs/cgroup rw master:9 - cgroup2 cgroup rw\n",
+                 "0::/docker/abc/worker\n", CgroupLayout::kUnified, "/sys/fs/cgroup",
+                 "/sys/fs/cgroup/worker"},
+        HostCase{"BoundSubtreeIsOurs", "99 24 0:30 /docker/abc /cg rw - cgroup2 cgroup rw\n",
+                 "0::/docker/abc\n", CgroupLayout::kUnified, "/cg", "/cg"},
+        HostCase{"BoundSubtreeOfAnotherWithOurPrefix",
+                 "99 24 0:30 /docker/ab /cg rw - cgroup2 cgroup rw\n", "0::/docker/abc\n",
+                 CgroupLayout::kUnified, "/cg", ""},
+        HostCase{"MountFromOutsideOurNamespace", "99 24 0:30 /.. /cg rw - cgroup2 cgroup rw\n",
+                 "0::/\n", CgroupLayout::kUnified, "/cg", ""},
+        HostCase{"OwnOutsideOurNamespace", "99 24 0:30 / /cg rw - cgroup2 cgroup rw\n",
+                 "0::/../other\n", CgroupLayout::kUnified, "/cg", ""},
+        HostCase{"EscapedMountPoint", "99 24 0:30 / /mnt/my\\040cg\\134x rw - cgroup2 cgroup rw\n",
+                 "0::/a b\n", CgroupLayout::kUnified, "/mnt/my cg\\x", "/mnt/my cg\\x/a b"},
+        HostCase{"SeveralPrefersTheOneThatShowsUs",
+                 "50 24 0:30 /other /first rw - cgroup2 cgroup rw\n"
+                 "51 24 0:30 / /second rw - cgroup2 cgroup rw\n",
+                 "0::/own\n", CgroupLayout::kUnified, "/second", "/second/own"},
+        HostCase{"SeveralPrefersTheWritable",
+                 "50 24 0:30 / /first ro - cgroup2 cgroup rw\n"
+                 "51 24 0:30 / /second rw - cgroup2 cgroup rw\n",
+                 "0::/own\n", CgroupLayout::kUnified, "/second", "/second/own"},
+        HostCase{"SeveralPrefersTheWhole",
+                 "50 24 0:30 /own /first rw - cgroup2 cgroup rw\n"
+                 "51 24 0:30 / /second rw - cgroup2 cgroup rw\n",
+                 "0::/own\n", CgroupLayout::kUnified, "/second", "/second/own"},
+        HostCase{"SeveralOnOneDirectoryLastCovers",
+                 "50 24 0:30 / /cg rw - cgroup2 cgroup rw\n"
+                 "51 50 0:30 /own /cg rw - cgroup2 cgroup rw\n",
+                 "0::/own\n", CgroupLayout::kUnified, "/cg", "/cg"},
+        HostCase{"BrokenLinesAreSkipped",
+                 "garbage\n1 2 3\n50 24 0:30 / /cg rw - cgroup2\n"
+                 "51 24 0:30 / /good rw - cgroup2 cgroup rw",
+                 "0::/", CgroupLayout::kUnified, "/good", "/good"}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(ParseCgroupMountsTest, NamesTheV1HierarchyOfEachController) {
+  const CgroupMounts mounts = ParseCgroupMounts(
+      "31 30 0:28 / /cg/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+      "36 30 0:33 / /cg/systemd rw - cgroup cgroup rw,xattr,name=systemd\n",
+      "");
+  EXPECT_TRUE(mounts.any_v1);
+  ASSERT_EQ(mounts.v1.size(), 2U);
+  EXPECT_EQ(mounts.v1[0].name, "cpu");
+  EXPECT_EQ(mounts.v1[1].name, "cpuacct");
+  EXPECT_EQ(mounts.v1[1].mount, "/cg/cpu,cpuacct");
+}
+
+TEST(ParseCgroupMountsTest, SeesFavordynmods) {
+  const auto favors = [](std::string_view options) {
+    const std::string line = fmt::format("35 24 0:30 / /cg rw - cgroup2 cgroup {}\n", options);
+    return ParseCgroupMounts(line, "0::/\n").v2.at(0).favordynmods;
+  };
+  EXPECT_TRUE(favors("rw,nsdelegate,favordynmods"));
+  EXPECT_FALSE(favors("rw,nsdelegate"));
+}
+
+TEST(CgroupLayoutTest, HasStableNames) {
+  EXPECT_EQ(CgroupLayoutName(CgroupLayout::kNone), "none");
+  EXPECT_EQ(CgroupLayoutName(CgroupLayout::kHybrid), "hybrid");
+  EXPECT_EQ(CgroupLayoutName(CgroupLayout::kUnified), "unified");
+}
+
+TEST(ControllersForTest, NamesOnlyWhatIsNeeded) {
+  EXPECT_THAT(ControllersFor({}), IsEmpty());
+  EXPECT_THAT(ControllersFor({.memory_bytes = 1 << 20, .pids = 3, .cpus = 0.5}),
+              ElementsAre("memory", "pids", "cpu"));
+  EXPECT_THAT(ControllersFor({.memory_bytes = {}, .pids = 3, .cpus = {}}), ElementsAre("pids"));
+}
+
+TEST(CheckControllersTest, SaysWhereAMissingControllerIsAndWhatToDo) {
+  CgroupHost host;
+  host.mount = "/sys/fs/cgroup/unified";
+  host.base = "/sys/fs/cgroup/unified/app";
+  host.controllers = {"pids"};
+  host.v1 = {{"memory", "/sys/fs/cgroup/memory"}};
+  EXPECT_TRUE(CheckControllers(host, {}).ok());
+  EXPECT_TRUE(CheckControllers(host, {.memory_bytes = {}, .pids = 3, .cpus = {}}).ok());
+
+  const absl::Status memory =
+      CheckControllers(host, {.memory_bytes = 1 << 20, .pids = {}, .cpus = {}});
+  EXPECT_TRUE(absl::IsFailedPrecondition(memory));
+  EXPECT_THAT(std::string(Message(memory)),
+              HasSubstr("limiting memory: the memory controller is on the v1 hierarchy "
+                        "/sys/fs/cgroup/memory"));
+  EXPECT_THAT(std::string(Message(memory)), HasSubstr("cgroup_no_v1=memory"));
+
+  const absl::Status cpu = CheckControllers(host, {.memory_bytes = {}, .pids = {}, .cpus = 1});
+  EXPECT_TRUE(absl::IsFailedPrecondition(cpu));
+  EXPECT_THAT(std::string(Message(cpu)),
+              HasSubstr("/sys/fs/cgroup/unified/app does not have the cpu controller (it has: "
+                        "pids)"));
+}
+
+TEST(CpuMaxTextTest, RoundsToMicrosecondsAndLengthensThePeriodOfSmallShares) {
+  EXPECT_EQ(CpuMaxText(1).value(), "100000 100000");
+  EXPECT_EQ(CpuMaxText(2.5).value(), "250000 100000");
+  EXPECT_EQ(CpuMaxText(1.0 / 3).value(), "33333 100000");
+  EXPECT_EQ(CpuMaxText(0.01).value(), "1000 100000");
+  EXPECT_EQ(CpuMaxText(0.005).value(), "5000 1000000");
+  EXPECT_EQ(CpuMaxText(0.001).value(), "1000 1000000");
+}
+
+TEST(CpuMaxTextTest, RefusesWhatTheKernelWould) {
+  for (const double cpus : {0.0, -1.0, 0.0009, 1e7, std::numeric_limits<double>::infinity(),
+                            std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(CpuMaxText(cpus).status())) << cpus;
+  }
+}
+
+// A directory with the files of a leaf: what is written can be read back without any controller.
+class WriteLimitsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(fs::create_directories(root_ / "leaf"));
+    auto fd = OpenDirectoryAt(AT_FDCWD, root_.c_str());
+    ASSERT_TRUE(fd.ok()) << fd.status();
+    parent_ = *std::move(fd);
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  void AddFile(std::string_view name) { std::ofstream(root_ / "leaf" / name); }
+
+  std::string Content(std::string_view name) {
+    std::string text;
+    EXPECT_EQ(ReadFileAt(parent_.get(), fmt::format("leaf/{}", name).c_str(), text), 0) << name;
+    return text;
+  }
+
+  const fs::path root_ =
+      fs::path(::testing::TempDir()) / fmt::format("brood_write_limits_{}", getpid());
+  UniqueFd parent_;
+};
+
+TEST_F(WriteLimitsTest, WritesEachLimitToItsFile) {
+  for (const std::string_view name :
+       {"memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"}) {
+    AddFile(name);
+  }
+  const absl::Status status =
+      WriteLimits(parent_.get(), "leaf", {.memory_bytes = 64 << 20, .pids = 8, .cpus = 0.5});
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(Content("memory.max"), "67108864");
+  EXPECT_EQ(Content("memory.swap.max"), "0");
+  EXPECT_EQ(Content("memory.oom.group"), "1");
+  EXPECT_EQ(Content("pids.max"), "8");
+  EXPECT_EQ(Content("cpu.max"), "50000 100000");
+}
+
+TEST_F(WriteLimitsTest, DoesWithoutSwapAccounting) {
+  AddFile("memory.max");
+  AddFile("memory.oom.group");
+  const absl::Status status =
+      WriteLimits(parent_.get(), "leaf", {.memory_bytes = 4096, .pids = {}, .cpus = {}});
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_F(WriteLimitsTest, TouchesNothingWithoutLimits) {
+  EXPECT_TRUE(WriteLimits(parent_.get(), "leaf", {}).ok());
+}
+
+TEST_F(WriteLimitsTest, NamesTheFileThatIsMissing) {
+  const absl::Status status =
+      WriteLimits(parent_.get(), "leaf", {.memory_bytes = {}, .pids = 8, .cpus = {}});
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
+  EXPECT_THAT(std::string(Message(status)), HasSubstr("pids.max"));
+}
+
+TEST(FindCounterTest, FindsWholeKeysOnly) {
+  constexpr std::string_view kText = "oom_kill_total 9\noom_kill 3\nbad x\nlast 7";
+  EXPECT_EQ(FindCounter(kText, "oom_kill"), 3U);
+  EXPECT_EQ(FindCounter(kText, "last"), 7U);
+  EXPECT_EQ(FindCounter(kText, "oom"), std::nullopt);
+  EXPECT_EQ(FindCounter(kText, "bad"), std::nullopt);
+  EXPECT_EQ(FindCounter("", "last"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace brood
