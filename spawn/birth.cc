@@ -92,6 +92,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   const Plan& plan = *request.context.plan;
   Mailbox& box = *request.context.box;
 
+  box.birth_ns = sys::MonotonicNs();
   kernel::CloneArgs args;
   args.flags = plan.clone_flags | request.extra_flags | kernel::kCloneClearSighand |
                kernel::kCloneParentSettid | kernel::kCloneChildCleartid;

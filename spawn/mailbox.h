@@ -51,8 +51,9 @@ struct Mailbox {
 
   LaunchRecord launch;           // launcher, before kLaunch
 
-  // CLOCK_MONOTONIC, ns (worker, except `cloned_ns`).
-  std::int64_t cloned_ns = 0;    // clone3 returned in the parent
+  // CLOCK_MONOTONIC, ns (worker; the first two its parent).
+  std::int64_t birth_ns = 0;     // clone3 is about to be called, in the parent
+  std::int64_t cloned_ns = 0;    // clone3 returned, in the parent
   std::int64_t mapped_ns = 0;    // saw its maps
   std::int64_t parked_ns = 0;    // set up
   std::int64_t launched_ns = 0;  // saw the launch

@@ -1,7 +1,7 @@
 // The words between a launcher and its zygote.
 //
-//   memory   one shared memfd: Region, then the plan, then `slot_count` mailboxes, then the message
-//            area where the launcher writes argv and env of launches
+//   memory   one shared memfd: Region, the plan, `slot_count` mailboxes, and the messages: argv and
+//            env of launches, one page a slot, then kBigMessages areas for those that need more
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each a
 //            worker to be born from its mailbox. End-of-file means that the launcher is gone: the
 //            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
@@ -24,6 +24,10 @@ namespace brood {
 
 inline constexpr std::uint32_t kRegionMagic = 0x62726f64;  // "brod"
 inline constexpr std::uint32_t kRegionVersion = 1;
+inline constexpr std::size_t kSmallMessageBytes = 4096;
+inline constexpr std::size_t kBigMessageBytes = 2U << 20;
+inline constexpr std::size_t kBigMessages = 8;
+
 inline constexpr std::size_t kMaxOrders = 256;  // slot numbers in one control message
 
 enum class ZygoteState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 2 };
@@ -47,7 +51,7 @@ struct Region {
 static_assert(std::is_trivially_copyable_v<Region>);
 
 // Descriptor numbers in a zygote. It has these and no others.
-struct ZygoteFd {
+struct ZygoteFd {  // 0, 1 and 2 are /dev/null
   static constexpr int kControl = 3;
   static constexpr int kRegion = 4;
   static constexpr int kNotify = 5;
@@ -57,5 +61,16 @@ struct ZygoteFd {
   static constexpr int kFirstLane = 9;
   static constexpr int kFirstPlanFd = kFirstLane + kMaxLanes;
 };
+
+// How the launcher's child becomes a zygote: `sources[i]` becomes descriptor i, everything else is
+// closed, and the executable in `image` is run.
+struct ZygoteExec {
+  const int* sources = nullptr;
+  int count = 0;
+  int image = -1;
+  Failure failure;  // set when it could not
+};
+// The body of that child. `exec` is a ZygoteExec in memory it shares with the launcher.
+[[noreturn]] void ZygoteExecMain(void* exec);
 
 }  // namespace brood

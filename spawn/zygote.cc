@@ -1,0 +1,287 @@
+#include "spawn/zygote.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+extern "C" const char brood_zygote_image[];
+extern "C" const char brood_zygote_image_end[];
+
+namespace brood {
+namespace {
+
+std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
+
+// The zygote's executable in memory that nobody can change any more, so that no worker can reach
+// or rewrite what later zygotes run.
+absl::StatusOr<UniqueFd> SealedImage() {
+  constexpr unsigned kMfdExec = 0x0010;  // 6.3; needed where vm.memfd_noexec is set
+  UniqueFd image(memfd_create("brood-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING | kMfdExec));
+  if (!image.valid() && errno == EINVAL) {
+    image.reset(memfd_create("brood-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  }
+  if (!image.valid()) return ErrnoError(errno, "making memory for the zygote's executable");
+  const auto size = static_cast<std::size_t>(brood_zygote_image_end - brood_zygote_image);
+  if (write(image.get(), brood_zygote_image, size) != static_cast<ssize_t>(size)) {
+    return ErrnoError(errno, "writing the zygote's executable");
+  }
+  if (fcntl(image.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) !=
+      0) {
+    return ErrnoError(errno, "sealing the zygote's executable");
+  }
+  return image;
+}
+
+absl::Status MakeSocketPair(UniqueFd& ours, UniqueFd& theirs) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return ErrnoError(errno, "making a socket to a zygote");
+  }
+  ours.reset(ends[0]);
+  theirs.reset(ends[1]);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start(const Blueprint& blueprint,
+                                                      const Options& options) {
+  std::unique_ptr<Zygote> zygote(new Zygote);
+  zygote->lane_of_.fill(-1);
+  zygote->big_of_.fill(-1);
+  zygote->slot_count_ = options.slots;
+  BROOD_RETURN_IF_ERROR(zygote->MapRegion(blueprint, options));
+  BROOD_RETURN_IF_ERROR(zygote->Execute(blueprint, options));
+  BROOD_RETURN_IF_ERROR(zygote->AwaitReady(blueprint));
+  return zygote;
+}
+
+Zygote::~Zygote() {
+  if (pidfd_.valid()) {
+    syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+    (void)Reap(pidfd_.get());
+  }
+  if (memory_ != nullptr) munmap(memory_, bytes_);
+}
+
+absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& options) {
+  Region region;
+  region.plan_offset = PageUp(sizeof(Region));
+  region.mailbox_offset = region.plan_offset + PageUp(blueprint.block().size());
+  region.message_offset = region.mailbox_offset + PageUp(options.slots * sizeof(Mailbox));
+  region.bytes = region.message_offset + options.slots * kSmallMessageBytes +
+                 kBigMessages * kBigMessageBytes;
+  region.slot_count = options.slots;
+  region.lane_count = kMaxLanes;
+  region.tree_count = blueprint.plan().tree_count;
+  region.fd_count = static_cast<std::uint32_t>(blueprint.namespace_fds().size());
+  bytes_ = region.bytes;
+
+  region_fd_.reset(memfd_create("brood-region", MFD_CLOEXEC));
+  if (!region_fd_.valid() || ftruncate(region_fd_.get(), static_cast<off_t>(bytes_)) != 0) {
+    return ErrnoError(errno, "making {} bytes of memory to share with a zygote", bytes_);
+  }
+  void* memory =
+      mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, region_fd_.get(), 0);
+  if (memory == MAP_FAILED) {
+    return ErrnoError(errno, "mapping {} bytes of memory to share with a zygote", bytes_);
+  }
+  memory_ = static_cast<char*>(memory);
+  std::memcpy(memory_, &region, sizeof(region));
+  std::memcpy(memory_ + region.plan_offset, blueprint.block().data(), blueprint.block().size());
+  region_ = reinterpret_cast<Region*>(memory_);
+  // A fresh memfd is all zeros, which is what an empty mailbox is.
+  boxes_ = reinterpret_cast<Mailbox*>(memory_ + region.mailbox_offset);
+  return absl::OkStatus();
+}
+
+absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options) {
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd image, SealedImage());
+  BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
+  UniqueFd their_control;
+  BROOD_RETURN_IF_ERROR(MakeSocketPair(control_, their_control));
+  fcntl(control_.get(), F_SETFL, O_NONBLOCK);
+  std::array<UniqueFd, kMaxLanes> their_lanes;
+  for (std::size_t i = 0; i < kMaxLanes; ++i) {
+    BROOD_RETURN_IF_ERROR(MakeSocketPair(lanes_[i], their_lanes[i]));
+  }
+  notify_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const UniqueFd proc(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  if (!notify_.valid() || !null.valid() || !proc.valid() || !self.valid()) {
+    return ErrnoError(errno, "opening what a zygote needs");
+  }
+  // An open file of its own: the launcher's carries the lock that says the nest is in use.
+  UniqueFd nest;
+  if (options.nest_fd >= 0) {
+    nest.reset(openat(options.nest_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!nest.valid()) return ErrnoError(errno, "opening the cgroup nest for a zygote");
+  }
+
+  std::vector<int> sources(static_cast<std::size_t>(ZygoteFd::kFirstPlanFd), null.get());
+  sources[ZygoteFd::kControl] = their_control.get();
+  sources[ZygoteFd::kRegion] = region_fd_.get();
+  sources[ZygoteFd::kNotify] = notify_.get();
+  if (nest.valid()) sources[ZygoteFd::kNest] = nest.get();
+  sources[ZygoteFd::kProc] = proc.get();
+  sources[ZygoteFd::kLauncher] = self.get();
+  for (std::size_t i = 0; i < kMaxLanes; ++i) {
+    sources[ZygoteFd::kFirstLane + i] = their_lanes[i].get();
+  }
+  for (const UniqueFd& tree : trees) sources.push_back(tree.valid() ? tree.get() : null.get());
+  for (const UniqueFd& fd : blueprint.namespace_fds()) sources.push_back(fd.get());
+
+  ZygoteExec exec;
+  exec.sources = sources.data();
+  exec.count = static_cast<int>(sources.size());
+  exec.image = image.get();
+  alignas(64) static thread_local char stack[kWorkerStackBytes];
+  int pidfd = -1;
+  kernel::CloneArgs args;
+  // CLONE_VFORK: returns when the child has exec'd, so that `exec` may lie on our stack.
+  args.flags = kernel::kCloneVm | kernel::kCloneVfork | kernel::kClonePidfd |
+               kernel::kCloneClearSighand;
+  args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+  args.stack = reinterpret_cast<std::uint64_t>(stack);
+  args.stack_size = sizeof(stack);
+  if (options.cgroup_fd >= 0) {
+    args.flags |= kernel::kCloneIntoCgroup;
+    args.cgroup = static_cast<std::uint64_t>(options.cgroup_fd);
+  }
+  const sys::Result pid = sys::Clone3(args, ZygoteExecMain, &exec);
+  if (pid < 0) return ErrnoError(static_cast<int>(-pid), "cloning a zygote");
+  pid_ = static_cast<int>(pid);
+  pidfd_.reset(pidfd);
+  if (exec.failure.failed()) {
+    return Error(CodeForErrno(exec.failure.error), "starting a zygote: {}",
+                 blueprint.Describe(exec.failure, OpList{}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {
+  const auto state = [&] {
+    return static_cast<ZygoteState>(__atomic_load_n(&region_->state, __ATOMIC_ACQUIRE));
+  };
+  while (state() == ZygoteState::kStarting) {
+    // A zygote that dies before it says anything wakes nobody: look at its pidfd now and then.
+    const timespec wait = {0, 50'000'000};
+    syscall(SYS_futex, &region_->state, /*FUTEX_WAIT*/ 0, 0, &wait);
+    siginfo_t info{};
+    if (state() == ZygoteState::kStarting &&
+        waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info,
+               WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
+        info.si_pid != 0) {
+      return Error(absl::StatusCode::kInternal,
+                   "a zygote ended with status {} before it was ready", info.si_status);
+    }
+  }
+  if (state() == ZygoteState::kReady) return absl::OkStatus();
+  const Plan& plan = blueprint.plan();
+  return Error(CodeForErrno(region_->failure.error), "preparing the template: {}",
+               blueprint.Describe(region_->failure,
+                                  region_->failed_list == 0 ? plan.tmpl : plan.home));
+}
+
+absl::Status Zygote::Order(std::span<const std::uint32_t> slots) {
+  const std::size_t bytes = slots.size() * sizeof(slots[0]);
+  if (send(control_.get(), slots.data(), bytes, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes)) {
+    return absl::OkStatus();
+  }
+  return Error(absl::StatusCode::kUnavailable, "ordering workers from a zygote: {}",
+               ErrnoText(errno));
+}
+
+bool Zygote::WriteLaunch(std::uint32_t slot, const Command& command) {
+  const LaunchLayout layout(command);
+  std::size_t offset = region_->message_offset;
+  if (layout.bytes() <= kSmallMessageBytes) {
+    offset += slot * kSmallMessageBytes;
+  } else {
+    std::size_t area = 0;
+    while (area < kBigMessages && big_of_[area] >= 0) ++area;
+    if (area == kBigMessages) return false;
+    big_of_[area] = slot;
+    offset += slot_count_ * kSmallMessageBytes + area * kBigMessageBytes;
+  }
+  LaunchRecord record;
+  layout.Write(memory_ + offset, region_->base + offset, record);
+  boxes_[slot].launch = record;
+  return true;
+}
+
+void Zygote::ReleaseLaunch(std::uint32_t slot) {
+  boxes_[slot].launch = LaunchRecord{};
+  for (std::int64_t& user : big_of_) {
+    if (user == slot) user = -1;
+  }
+  for (std::size_t lane = 0; lane < kMaxLanes; ++lane) {
+    if (lane_of_[lane] != slot) continue;
+    // A worker that died before it took its descriptors leaves them in the lane.
+    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) == 0) {
+      // Our end cannot take a sent message back, so the lane stays unused.
+      lane_of_[lane] = INT64_MAX;
+    } else {
+      lane_of_[lane] = -1;
+    }
+  }
+}
+
+void Zygote::ReclaimLanes() {
+  for (std::int64_t& slot : lane_of_) {
+    if (slot < 0 || slot >= slot_count_) continue;
+    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) != 0) slot = -1;
+  }
+}
+
+absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3>& fds) {
+  std::size_t lane = 0;
+  while (lane < kMaxLanes && lane_of_[lane] >= 0) ++lane;
+  if (lane == kMaxLanes) {
+    ReclaimLanes();
+    lane = 0;
+    while (lane < kMaxLanes && lane_of_[lane] >= 0) ++lane;
+    if (lane == kMaxLanes) return false;
+  }
+  char byte = 0;
+  iovec vector = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(3 * sizeof(int));
+  std::memcpy(CMSG_DATA(header), fds.data(), 3 * sizeof(int));
+  if (sendmsg(lanes_[lane].get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+    return ErrnoError(errno, "sending stdin, stdout and stderr to a worker");
+  }
+  __atomic_store_n(&boxes_[slot].lane_taken, 0U, __ATOMIC_RELEASE);
+  boxes_[slot].launch.lane = static_cast<std::int32_t>(lane);
+  lane_of_[lane] = slot;
+  return true;
+}
+
+void Zygote::Wake(std::uint32_t slot, WorkerState state) {
+  StoreState(boxes_[slot], state);
+  sys::FutexWake(&boxes_[slot].state, 1);
+}
+
+}  // namespace brood
