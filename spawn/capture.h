@@ -10,7 +10,8 @@ namespace brood {
 
 class Capture {
  public:
-  explicit Capture(std::size_t limit = 0) : limit_(limit) {}
+  Capture() = default;
+  explicit Capture(std::size_t limit) : limit_(limit) {}
 
   void Append(std::string_view bytes) {
     total_ += bytes.size();
@@ -22,7 +23,7 @@ class Capture {
   std::string Take() { return std::move(kept_); }
 
  private:
-  std::size_t limit_;
+  std::size_t limit_ = 0;
   std::uint64_t total_ = 0;
   std::string kept_;
 };

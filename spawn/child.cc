@@ -391,12 +391,11 @@ void WorkerMain(void* argument) {
   }
 
   box.parked_ns = sys::MonotonicNs();
-  if (box.launch.argv == 0) {
-    StoreState(box, WorkerState::kParked);
-    Notify(context);
-    AwaitChangeFrom(box, WorkerState::kParked);
-    if (LoadState(box) != WorkerState::kLaunch) sys::ExitGroup(125);
-  }
+  const bool park = box.launch.argv == 0;
+  StoreState(box, park ? WorkerState::kParked : WorkerState::kLaunch);
+  Notify(context);
+  if (park) AwaitChangeFrom(box, WorkerState::kParked);
+  if (LoadState(box) != WorkerState::kLaunch) sys::ExitGroup(125);
   Launch(context);
 }
 

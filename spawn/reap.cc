@@ -34,6 +34,12 @@ void AddTimeline(const Blueprint& blueprint, const Mailbox& box, const Exit& exi
   add("reaped", exit.reaped_ns);
 }
 
+bool HasEnded(idtype_t type, int id) {
+  siginfo_t info{};
+  return waitid(type, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
+         info.si_pid != 0;
+}
+
 }  // namespace
 
 std::int64_t NowNs() {
@@ -45,9 +51,8 @@ std::int64_t NowNs() {
 absl::StatusOr<Exit> Reap(int pidfd) {
   siginfo_t info{};
   Exit exit;
-  constexpr int kPidfd = 3;  // P_PIDFD, 5.4
   // The system call rather than waitid(3): only it returns the resource usage.
-  while (syscall(SYS_waitid, kPidfd, pidfd, &info, WEXITED | __WALL, &exit.usage) != 0) {
+  while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, &exit.usage) != 0) {
     if (errno != EINTR) return ErrnoError(errno, "waiting for a worker");
   }
   exit.reaped_ns = NowNs();
@@ -55,6 +60,17 @@ absl::StatusOr<Exit> Reap(int pidfd) {
   exit.status = info.si_status;
   return exit;
 }
+
+void KillAndReap(int pid) {
+  kill(pid, SIGKILL);
+  siginfo_t info{};
+  while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | __WALL) != 0 && errno == EINTR) {
+  }
+}
+
+bool HasEnded(int pid) { return HasEnded(P_PID, pid); }
+
+bool HasEnded(const UniqueFd& pidfd) { return HasEnded(P_PIDFD, pidfd.get()); }
 
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome) {

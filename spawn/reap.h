@@ -9,6 +9,7 @@
 #include "spawn/blueprint.h"
 #include "spawn/mailbox.h"
 #include "spawn/outcome.h"
+#include "spawn/unique_fd.h"
 
 namespace brood {
 
@@ -23,6 +24,15 @@ struct Exit {
 // Workers have exit signal 0, so only a wait with __WALL, as here, sees them. kNotFound when it is
 // not, or no longer, a child of this process.
 absl::StatusOr<Exit> Reap(int pidfd);
+
+// Kills the child `pid`, which must not have been reaped, so the number is still its own, and reaps
+// it.
+void KillAndReap(int pid);
+
+// Whether the child `pid`, which must not have been reaped, has ended. Does not reap it.
+bool HasEnded(int pid);
+// The same for the child behind a pidfd.
+bool HasEnded(const UniqueFd& pidfd);
 
 // What the launcher knows of a worker beside its mailbox.
 struct WorkerFacts {

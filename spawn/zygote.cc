@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -69,11 +70,15 @@ absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start(const Blueprint& blueprint
   return zygote;
 }
 
+void Zygote::Stop() {
+  if (!pidfd_.valid()) return;
+  syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+  (void)Reap(pidfd_.get());
+  pidfd_.reset();
+}
+
 Zygote::~Zygote() {
-  if (pidfd_.valid()) {
-    syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
-    (void)Reap(pidfd_.get());
-  }
+  Stop();
   if (memory_ != nullptr) munmap(memory_, bytes_);
 }
 
@@ -114,9 +119,8 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   UniqueFd their_control;
   BROOD_RETURN_IF_ERROR(MakeSocketPair(control_, their_control));
   fcntl(control_.get(), F_SETFL, O_NONBLOCK);
-  std::array<UniqueFd, kMaxLanes> their_lanes;
   for (std::size_t i = 0; i < kMaxLanes; ++i) {
-    BROOD_RETURN_IF_ERROR(MakeSocketPair(lanes_[i], their_lanes[i]));
+    BROOD_RETURN_IF_ERROR(MakeSocketPair(lanes_[i], far_lanes_[i]));
   }
   notify_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
@@ -140,7 +144,7 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   sources[ZygoteFd::kProc] = proc.get();
   sources[ZygoteFd::kLauncher] = self.get();
   for (std::size_t i = 0; i < kMaxLanes; ++i) {
-    sources[ZygoteFd::kFirstLane + i] = their_lanes[i].get();
+    sources[ZygoteFd::kFirstLane + i] = far_lanes_[i].get();
   }
   for (const UniqueFd& tree : trees) sources.push_back(tree.valid() ? tree.get() : null.get());
   for (const UniqueFd& fd : blueprint.namespace_fds()) sources.push_back(fd.get());
@@ -232,12 +236,27 @@ void Zygote::ReleaseLaunch(std::uint32_t slot) {
   for (std::size_t lane = 0; lane < kMaxLanes; ++lane) {
     if (lane_of_[lane] != slot) continue;
     // A worker that died before it took its descriptors leaves them in the lane.
-    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) == 0) {
-      // Our end cannot take a sent message back, so the lane stays unused.
-      lane_of_[lane] = INT64_MAX;
-    } else {
-      lane_of_[lane] = -1;
-    }
+    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) == 0) DrainLane(lane);
+    lane_of_[lane] = -1;
+  }
+}
+
+void Zygote::DrainLane(std::size_t lane) {
+  char byte = 0;
+  iovec vector = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  if (recvmsg(far_lanes_[lane].get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_type != SCM_RIGHTS) continue;
+    int fds[3] = {-1, -1, -1};
+    std::memcpy(fds, CMSG_DATA(header), std::min(sizeof(fds), header->cmsg_len - CMSG_LEN(0)));
+    for (const int fd : fds) UniqueFd(fd).reset();
   }
 }
 

@@ -34,10 +34,14 @@ class Zygote {
   static absl::StatusOr<std::unique_ptr<Zygote>> Start(const Blueprint& blueprint,
                                                        const Options& options);
 
-  // Kills the zygote, if it still runs, and reaps it. Workers are not touched.
+  // Stops it.
   ~Zygote();
   Zygote(const Zygote&) = delete;
   Zygote& operator=(const Zygote&) = delete;
+
+  // Kills the zygote, if it still runs, and reaps it. Workers are not touched, and their mailboxes
+  // stay readable. After it no worker will be born any more.
+  void Stop();
 
   std::uint32_t slot_count() const { return slot_count_; }
   Mailbox& mailbox(std::uint32_t slot) { return boxes_[slot]; }
@@ -69,6 +73,7 @@ class Zygote {
   absl::Status Execute(const Blueprint& blueprint, const Options& options);
   absl::Status AwaitReady(const Blueprint& blueprint);
   void ReclaimLanes();
+  void DrainLane(std::size_t lane);
 
   char* memory_ = nullptr;
   std::size_t bytes_ = 0;
@@ -81,6 +86,7 @@ class Zygote {
   UniqueFd pidfd_;
   int pid_ = -1;
   std::array<UniqueFd, kMaxLanes> lanes_;        // our ends
+  std::array<UniqueFd, kMaxLanes> far_lanes_;    // the workers' ends, to take back what none took
   std::array<std::int64_t, kMaxLanes> lane_of_;  // slot whose message a lane holds, or -1
   std::array<std::int64_t, kBigMessages> big_of_;  // slot that uses a big area, or -1
 };

@@ -32,7 +32,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_help_all_flag("--help-all", "Help of all commands");
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
-  for (const auto add : {AddRunCommand}) {
+  for (const auto add : {AddRunCommand, AddBurstCommand, AddVersionCommand}) {
     CommandAction action = add(app);
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));

@@ -1,0 +1,37 @@
+#include "pool/leaf_stock.h"
+
+#include <chrono>
+
+#include "spawn/status.h"
+
+namespace brood {
+
+absl::StatusOr<std::string> LeafStock::Take() {
+  if (nest_ == nullptr) return std::string();
+  if (!free_.empty()) {
+    std::string leaf = std::move(free_.back());
+    free_.pop_back();
+    return leaf;
+  }
+  return nest_->MakeLeaf(fmt::format("{}{}", prefix_, made_++), limits_);
+}
+
+void LeafStock::Return(std::string leaf, bool empty) {
+  if (nest_ == nullptr || leaf.empty()) return;
+  if (empty && reusable_) {
+    free_.push_back(std::move(leaf));
+    return;
+  }
+  if (!empty) (void)nest_->KillLeaf(leaf);
+  dying_.push_back(std::move(leaf));
+  Sweep();
+}
+
+bool LeafStock::Sweep() {
+  std::erase_if(dying_, [&](const std::string& leaf) {
+    return nest_->RemoveLeaf(leaf, std::chrono::milliseconds(0)).ok();
+  });
+  return dying_.empty();
+}
+
+}  // namespace brood

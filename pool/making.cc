@@ -1,0 +1,360 @@
+// The reactor's part that has workers made: zygotes, orders, parking.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+
+#include "pool/reactor.h"
+#include "spawn/cold.h"
+#include "spawn/machine.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// Orders a zygote may have at once. Enough to keep it busy between two looks of ours, few enough
+// that a request of its own does not stand behind a long queue.
+constexpr std::size_t kOrdersAhead = 16;
+
+constexpr std::size_t kParkTimesKept = 4096;
+
+std::int64_t RetryDelayNs(int failures) {
+  return std::int64_t{100'000'000} << std::min(failures - 1, 5);
+}
+
+}  // namespace
+
+absl::StatusOr<std::uint32_t> Reactor::StartZygote(std::uint32_t index) {
+  Template& tmpl = templates_[index];
+  Zygote::Options options;
+  options.slots = (tmpl.options.max_workers + tmpl.options.zygotes - 1) / tmpl.options.zygotes;
+  options.nest_fd = nest_ ? nest_->fd() : -1;
+  options.cgroup_fd = zygote_leaf_.get();
+  BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Zygote> zygote,
+                         Zygote::Start(tmpl.blueprint, options));
+  const auto place = static_cast<std::uint32_t>(keepers_.size());
+  auto keeper = std::make_unique<ZygoteKeeper>();
+  keeper->tmpl = index;
+  for (std::uint32_t slot = options.slots; slot > 0; --slot) {
+    keeper->free_slots.push_back(slot - 1);
+  }
+  BROOD_RETURN_IF_ERROR(
+      ring_->AwaitReadable(zygote->notify_fd(), {Source::kZygoteNotice, 0, place}));
+  BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(zygote->pidfd(), {Source::kZygoteDeath, 0, place}));
+  keeper->zygote = std::move(zygote);
+  keepers_.push_back(std::move(keeper));
+  tmpl.keepers.push_back(place);
+  return place;
+}
+
+std::uint32_t Reactor::TakeWorkerRecord() {
+  if (free_workers_.empty()) {
+    workers_.emplace_back();
+    return static_cast<std::uint32_t>(workers_.size() - 1);
+  }
+  const std::uint32_t index = free_workers_.back();
+  free_workers_.pop_back();
+  return index;
+}
+
+void Reactor::FreeWorker(std::uint32_t index) {
+  Worker& worker = workers_[index];
+  const bool was_init = templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kPid);
+  Unequip(worker, was_init);
+  --templates_[worker.tmpl].alive;
+  if (!worker.cold) {
+    ZygoteKeeper& keeper = *keepers_[worker.keeper];
+    keeper.zygote->ReleaseLaunch(worker.slot);
+    keeper.zygote->mailbox(worker.slot) = Mailbox{};
+    keeper.free_slots.push_back(worker.slot);
+    if (--keeper.workers == 0 && !keeper.alive) keeper.zygote.reset();
+  }
+  worker.Reset();
+  free_workers_.push_back(index);
+}
+
+absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
+  const Spec& spec = tmpl.options.spec;
+  if (spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges) {
+    BROOD_ASSIGN_OR_RETURN(worker.id_first, ids_.Take());
+  }
+  absl::StatusOr<std::string> leaf = tmpl.leaves.Take();
+  if (!leaf.ok()) {
+    if (worker.id_first != 0) ids_.Return(worker.id_first);
+    worker.id_first = 0;
+    return leaf.status();
+  }
+  worker.leaf = *std::move(leaf);
+  return absl::OkStatus();
+}
+
+void Reactor::Unequip(Worker& worker, bool empty) {
+  templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty);
+  if (worker.id_first != 0) ids_.Return(worker.id_first);
+}
+
+// Asks a zygote for one worker: to be parked, or (with `request`) to run it at once. False when no
+// zygote has room or the worker cannot be equipped now; `request` is taken otherwise.
+bool Reactor::Order(std::uint32_t index, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[index];
+  ZygoteKeeper* best = nullptr;
+  std::uint32_t best_index = 0;
+  for (const std::uint32_t k : tmpl.keepers) {
+    ZygoteKeeper& keeper = *keepers_[k];
+    if (keeper.free_slots.empty()) continue;
+    if (best == nullptr || keeper.ordered.size() < best->ordered.size()) {
+      best = &keeper;
+      best_index = k;
+    }
+  }
+  if (best == nullptr || best->ordered.size() >= kOrdersAhead) return false;
+  if (tmpl.alive >= tmpl.options.max_workers) return false;
+
+  const std::uint32_t w = TakeWorkerRecord();
+  Worker& worker = workers_[w];
+  worker.tmpl = index;
+  if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
+    tmpl.last_failure = std::string(Message(equipped));
+    free_workers_.push_back(w);
+    return false;
+  }
+  worker.keeper = best_index;
+  worker.slot = best->free_slots.back();
+  worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
+
+  Mailbox& box = best->zygote->mailbox(worker.slot);
+  if (worker.leaf.size() < sizeof(box.leaf)) {
+    std::memcpy(box.leaf, worker.leaf.c_str(), worker.leaf.size() + 1);
+  }
+  SetIdMap(tmpl.options.spec, worker.id_first, box);
+  if (request) {
+    bool not_now = !best->zygote->WriteLaunch(worker.slot, request->request.command);
+    if (!not_now) {
+      if (const absl::Status given = GiveStdio(worker, request->request.command, not_now);
+          !given.ok()) {
+        Answer(std::move(request), given);
+        not_now = true;
+        request = nullptr;
+      }
+    }
+    if (not_now) {
+      const bool answered = request == nullptr;
+      best->zygote->ReleaseLaunch(worker.slot);
+      box = Mailbox{};
+      Unequip(worker, true);
+      worker.Reset();
+      free_workers_.push_back(w);
+      return answered;
+    }
+    worker.facts.requested_ns = request->submitted_ns;
+    worker.request = std::move(request);
+    launching_.push_back(w);
+    ++running_;
+  } else {
+    ++tmpl.ordered;
+  }
+  best->free_slots.pop_back();
+  ++best->workers;
+  ++tmpl.alive;
+  worker.phase = WorkerPhase::kOrdered;
+  StoreState(box, WorkerState::kOrdered);
+  best->ordered.push_back(w);
+  best->unsent.push_back(worker.slot);
+  if (worker.request) SendOrders(*best);
+  return true;
+}
+
+void Reactor::SendOrders(ZygoteKeeper& keeper) {
+  while (!keeper.unsent.empty()) {
+    const std::size_t count = std::min(keeper.unsent.size(), kMaxOrders);
+    // A full queue empties when the zygote has worked on; a dead zygote is noticed by its pidfd.
+    if (!keeper.zygote->Order({keeper.unsent.data(), count}).ok()) return;
+    keeper.unsent.erase(keeper.unsent.begin(),
+                        keeper.unsent.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+}
+
+void Reactor::Refill(std::uint32_t index) {
+  Template& tmpl = templates_[index];
+  if (tmpl.retry_at_ns != 0 && NowNs() < tmpl.retry_at_ns) return;
+  tmpl.retry_at_ns = 0;
+  // A pool that parks nothing ahead still serves those who wait for a parked worker.
+  const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  std::unique_ptr<ActiveRequest> nobody;
+  while (tmpl.parked.size() + tmpl.ordered < wanted && Order(index, nobody)) {
+  }
+  for (const std::uint32_t k : tmpl.keepers) SendOrders(*keepers_[k]);
+}
+
+// Looks which of the ordered workers have come to something.
+void Reactor::CollectMade(std::uint32_t index) {
+  ZygoteKeeper& keeper = *keepers_[index];
+  if (!keeper.zygote) return;
+  std::uint64_t count = 0;
+  (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
+  (void)ring_->Cancel({Source::kZygoteNotice, 0, index});
+  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, index});
+
+  std::vector<std::uint32_t> made;
+  std::vector<std::uint32_t> not_made;
+  const bool tick = NowNs() >= next_tick_ns_;
+  std::erase_if(keeper.ordered, [&](std::uint32_t w) {
+    const Mailbox& box = keeper.zygote->mailbox(workers_[w].slot);
+    switch (LoadState(box)) {
+      case WorkerState::kParked:
+      case WorkerState::kLaunch:
+        made.push_back(w);
+        return true;
+      case WorkerState::kFailed:
+      case WorkerState::kAbort:
+        not_made.push_back(w);
+        return true;
+      default:
+        // Killed from outside while it set itself up: nobody tells.
+        if (tick && box.pid > 0 && HasEnded(box.pid)) {
+          not_made.push_back(w);
+          return true;
+        }
+        return false;
+    }
+  });
+  for (const std::uint32_t w : made) OnMade(w);
+  for (const std::uint32_t w : not_made) OnNotMade(w);
+}
+
+void Reactor::OnMade(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  Template& tmpl = templates_[worker.tmpl];
+  tmpl.failures = 0;
+  tmpl.last_failure.clear();
+  if (worker.request) {
+    worker.phase = WorkerPhase::kRunning;
+    const absl::Status watched = Watch(w, -1);
+    if (!watched.ok()) {
+      KillAndReap(BoxOf(worker).pid);
+      std::erase(launching_, w);
+      --running_;
+      Answer(std::move(worker.request), watched);
+      FreeWorker(w);
+    }
+    return;
+  }
+  --tmpl.ordered;
+  worker.phase = WorkerPhase::kParked;
+  tmpl.parked.push_back(w);
+  ++totals_.parked_total;
+  const Mailbox& box = BoxOf(worker);
+  const double park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
+  if (totals_.park_us.size() < kParkTimesKept) {
+    totals_.park_us.push_back(park_us);
+  } else {
+    totals_.park_us[park_next_++ % kParkTimesKept] = park_us;
+  }
+}
+
+void Reactor::OnNotMade(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  Template& tmpl = templates_[worker.tmpl];
+  const Mailbox& box = BoxOf(worker);
+  Exit exit;
+  if (box.pid > 0) KillAndReap(box.pid);
+  exit.reaped_ns = NowNs();
+  exit.code = CLD_EXITED;
+  if (!box.failure.failed() && !worker.facts.timed_out) exit.code = CLD_KILLED;
+  exit.status = exit.code == CLD_KILLED ? SIGKILL : 0;
+
+  std::unique_ptr<ActiveRequest> request = std::move(worker.request);
+  if (request) {
+    std::erase(launching_, w);
+    --running_;
+  } else {
+    --tmpl.ordered;
+    ++tmpl.failures;
+    if (box.failure.failed()) {
+      tmpl.last_failure = tmpl.blueprint.Describe(box.failure, tmpl.blueprint.plan().worker);
+    }
+    // Whoever waits longest learns why there is no worker; the others have the next tries.
+    if (!tmpl.waiting.empty()) {
+      request = std::move(tmpl.waiting.front());
+      tmpl.waiting.pop_front();
+    } else {
+      tmpl.retry_at_ns = NowNs() + RetryDelayNs(tmpl.failures);
+    }
+  }
+  if (request) {
+    Outcome outcome;
+    outcome.template_name = tmpl.options.name;
+    outcome.spawn_path = worker.path;
+    outcome.fallbacks = request->fallbacks;
+    worker.facts.requested_ns = request->submitted_ns;
+    DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.facts, outcome);
+    if (outcome.end != End::kSetupFailed) {
+      outcome.end = End::kSetupFailed;
+      outcome.message = "the worker was killed while it was being set up";
+    }
+    FreeWorker(w);
+    Answer(std::move(request), std::move(outcome));
+    return;
+  }
+  FreeWorker(w);
+}
+
+// Workers outlive their zygote: running ones go on, parked ones can still be launched. Only those
+// that it had not finished making have to be made again.
+void Reactor::OnZygoteDeath(std::uint32_t index) {
+  ZygoteKeeper& keeper = *keepers_[index];
+  if (!keeper.alive) return;
+  keeper.alive = false;
+  keeper.unsent.clear();
+  keeper.zygote->Stop();
+  Template& tmpl = templates_[keeper.tmpl];
+  std::erase(tmpl.keepers, index);
+  ++totals_.zygotes_replaced;
+  CollectMade(index);
+
+  std::vector<std::uint32_t> unfinished;
+  std::erase_if(keeper.ordered, [&](std::uint32_t w) {
+    const Mailbox& box = keeper.zygote->mailbox(workers_[w].slot);
+    // kMapped and later needs the zygote no more.
+    if (box.pid > 0 && LoadState(box) == WorkerState::kMapped) return false;
+    unfinished.push_back(w);
+    return true;
+  });
+  for (const std::uint32_t w : unfinished) {
+    Worker& worker = workers_[w];
+    if (const int pid = BoxOf(worker).pid; pid > 0) KillAndReap(pid);
+    if (worker.request) {
+      std::erase(launching_, w);
+      --running_;
+      for (UniqueFd& output : worker.outputs) output.reset();
+      tmpl.direct.push_front(std::move(worker.request));
+    } else {
+      --tmpl.ordered;
+    }
+    FreeWorker(w);
+  }
+  if (keeper.workers == 0) keeper.zygote.reset();
+  if (!StartZygote(keeper.tmpl).ok()) to_restart_.push_back(keeper.tmpl);
+}
+
+// A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`.
+void Reactor::SweepParked(Template& tmpl) {
+  std::vector<std::uint32_t> dead;
+  std::erase_if(tmpl.parked, [&](std::uint32_t w) {
+    const Mailbox& box = BoxOf(workers_[w]);
+    const bool gone = tmpl.blueprint.plan().share_memory != 0
+                          ? __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0
+                          : HasEnded(box.pid);
+    if (gone) dead.push_back(w);
+    return gone;
+  });
+  for (const std::uint32_t w : dead) {
+    ++totals_.lost_workers;
+    KillAndReap(BoxOf(workers_[w]).pid);
+    FreeWorker(w);
+  }
+}
+
+}  // namespace brood

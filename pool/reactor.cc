@@ -1,0 +1,404 @@
+#include "pool/reactor.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "spawn/machine.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// How often what nobody reports is looked for: workers killed from outside while parked or made.
+constexpr std::int64_t kTickNs = 200'000'000;
+
+// How long the loop sleeps while launches have to be waited for; exec tells nobody.
+constexpr std::chrono::microseconds kExecPoll{50};
+
+}  // namespace
+
+Reactor::Reactor(PoolOptions options, Inbox& inbox)
+    : options_(std::move(options)), inbox_(inbox) {}
+
+Reactor::~Reactor() = default;
+
+absl::Status Reactor::PrepareLimits() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return ErrnoError(errno, "reading RLIMIT_NOFILE");
+  if (files.rlim_cur < files.rlim_max) {
+    files.rlim_cur = files.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+  }
+  // A running worker costs the launcher its pidfd, and two pipes when it is captured; a parked one
+  // costs nothing. A quarter is left to the program around us.
+  const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
+  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable, 16));
+  if (options_.launch_window == 0) {
+    options_.launch_window = std::max(1U, std::thread::hardware_concurrency());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Reactor::Start() {
+  if (options_.templates.empty()) {
+    return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
+  }
+  BROOD_RETURN_IF_ERROR(PrepareLimits());
+  BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create());
+
+  Limits all;
+  bool wants_cgroup = false;
+  bool wants_ids = false;
+  std::uint32_t workers = 0;
+  for (TemplateOptions& options : options_.templates) {
+    if (options.max_workers == 0) options.max_workers = std::max(4096U, options.parked + 64);
+    if (options.max_workers < options.parked) {
+      return Error(absl::StatusCode::kInvalidArgument,
+                   "template {}: {} parked workers do not fit into {} workers", options.name,
+                   options.parked, options.max_workers);
+    }
+    if (options.zygotes == 0) {
+      options.zygotes = std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);
+    }
+    const Limits& limits = options.spec.limits;
+    if (limits.memory_bytes) all.memory_bytes = limits.memory_bytes;
+    if (limits.pids) all.pids = limits.pids;
+    if (limits.cpus) all.cpus = limits.cpus;
+    wants_cgroup |= options.spec.use_cgroup;
+    wants_ids |= options.spec.is_new(NamespaceKind::kUser);
+    workers += options.max_workers;
+  }
+  if (wants_cgroup) {
+    BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
+    (void)CgroupNest::ClearLeftovers(host);
+    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, all);
+    if (nest.ok()) {
+      nest_ = *std::move(nest);
+      BROOD_RETURN_IF_ERROR(nest_->MakeLeaf("zygotes", Limits{}).status());
+      zygote_leaf_.reset(openat(nest_->fd(), "zygotes", O_PATH | O_DIRECTORY | O_CLOEXEC));
+      if (!zygote_leaf_.valid()) return ErrnoError(errno, "opening the zygotes' cgroup");
+    } else if (all.any()) {
+      return nest.status();
+    } else {
+      machine_fallbacks_.push_back(
+          {"a cgroup of its own", "the launcher's cgroup: " + std::string(Message(nest.status())),
+           0});
+    }
+  }
+  if (wants_ids && ThisMachine().id_ranges) {
+    BROOD_ASSIGN_OR_RETURN(ids_, IdRanges::Lock(std::min(workers, kRangeCount / 2)));
+  }
+
+  BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(inbox_.fd(), {Source::kSubmission, 0, 0}));
+  for (std::uint32_t i = 0; i < options_.templates.size(); ++i) {
+    const TemplateOptions& options = options_.templates[i];
+    BROOD_ASSIGN_OR_RETURN(
+        Blueprint blueprint,
+        Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
+    const bool leaf = options.spec.use_cgroup && nest_.has_value();
+    templates_.emplace_back(options, std::move(blueprint), leaf ? &*nest_ : nullptr, i);
+    for (std::uint32_t z = 0; z < options.zygotes; ++z) {
+      BROOD_RETURN_IF_ERROR(StartZygote(i).status());
+    }
+  }
+  next_tick_ns_ = NowNs() + kTickNs;
+  return absl::OkStatus();
+}
+
+Template* Reactor::FindTemplate(const std::string& name) {
+  if (name.empty()) return &templates_.front();
+  for (Template& tmpl : templates_) {
+    if (tmpl.options.name == name) return &tmpl;
+  }
+  return nullptr;
+}
+
+void Reactor::Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome) {
+  if (outcome.ok()) {
+    outcome->id = request->id;
+    ++totals_.served[static_cast<std::size_t>(outcome->spawn_path)];
+  }
+  request->callback(std::move(outcome));
+}
+
+void Reactor::TakeInbox() {
+  Inbox::Contents contents = inbox_.Take();
+  for (Inbox::Task& task : contents.tasks) task(*this);
+  for (auto& request : contents.requests) Admit(std::move(request));
+}
+
+void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
+  Template* tmpl = FindTemplate(request->request.template_name);
+  if (tmpl == nullptr) {
+    const std::string name = request->request.template_name;
+    return Answer(std::move(request), Error(absl::StatusCode::kNotFound,
+                                            "there is no template \"{}\"", name));
+  }
+  if (tmpl->waiting.size() + tmpl->direct.size() >= options_.max_queue) {
+    return Answer(std::move(request),
+                  Error(absl::StatusCode::kResourceExhausted,
+                        "{} requests wait for template {} already", options_.max_queue,
+                        tmpl->options.name));
+  }
+  if (request->request.path != SpawnPath::kParked) {
+    tmpl->direct.push_back(std::move(request));
+    return;
+  }
+  const bool empty = tmpl->parked.size() <= tmpl->waiting.size();
+  if (empty && request->request.when_empty == WhenEmpty::kRefuse) {
+    return Answer(std::move(request),
+                  Error(absl::StatusCode::kResourceExhausted,
+                        "no parked worker of template {} is free ({} running, {} being made)",
+                        tmpl->options.name, running_, tmpl->ordered));
+  }
+  if (empty && request->request.when_empty == WhenEmpty::kSlower) {
+    request->fallbacks.push_back({"parked", "zygote: no parked worker was free", 0});
+    tmpl->direct.push_back(std::move(request));
+    return;
+  }
+  tmpl->waiting.push_back(std::move(request));
+}
+
+void Reactor::Dispatch() {
+  for (std::uint32_t i = 0; i < templates_.size(); ++i) {
+    Template& tmpl = templates_[i];
+    while (!tmpl.direct.empty() && running_ < max_running_ &&
+           launching_.size() < options_.launch_window) {
+      std::unique_ptr<ActiveRequest>& front = tmpl.direct.front();
+      const bool taken = front->request.path == SpawnPath::kCold ? StartCold(i, front)
+                                                                 : Order(i, front);
+      if (!taken) break;
+      tmpl.direct.pop_front();
+    }
+    while (!tmpl.waiting.empty() && !tmpl.parked.empty() && running_ < max_running_ &&
+           launching_.size() < options_.launch_window) {
+      const std::uint32_t worker = tmpl.parked.back();
+      tmpl.parked.pop_back();
+      const Launched launched = Launch(worker, tmpl.waiting.front());
+      if (launched == Launched::kNotNow) {
+        tmpl.parked.push_back(worker);
+        break;
+      }
+      tmpl.waiting.pop_front();
+    }
+    Refill(i);
+  }
+}
+
+std::optional<std::chrono::nanoseconds> Reactor::NextTimeout() const {
+  std::int64_t at = next_tick_ns_;
+  if (!deadlines_.empty()) at = std::min(at, deadlines_.begin()->first);
+  for (const Waiter& waiter : waiters_) at = std::min(at, waiter.deadline_ns);
+  for (const Template& tmpl : templates_) {
+    if (tmpl.retry_at_ns != 0) at = std::min(at, tmpl.retry_at_ns);
+    const bool held_up = (!tmpl.waiting.empty() && !tmpl.parked.empty()) || !tmpl.direct.empty();
+    if (held_up && !launching_.empty()) {
+      at = std::min(at, NowNs() + std::chrono::nanoseconds(kExecPoll).count());
+    }
+  }
+  return std::chrono::nanoseconds(std::max<std::int64_t>(0, at - NowNs()));
+}
+
+void Reactor::Handle(const Completion& completion) {
+  const Token token = completion.token;
+  switch (token.source) {
+    case Source::kCancelled:
+      return;
+    case Source::kSubmission:
+      (void)ring_->AwaitReadable(inbox_.fd(), token);
+      return;  // the loop looks into the inbox every time round
+    case Source::kZygoteNotice:
+      CollectMade(token.index);
+      return;
+    case Source::kZygoteDeath:
+      OnZygoteDeath(token.index);
+      return;
+    case Source::kWorkerExit:
+    case Source::kWorkerOut:
+    case Source::kWorkerErr:
+      break;
+  }
+  const Worker& worker = workers_[token.index];
+  if ((worker.generation & 0xffffff) != token.generation || completion.result < 0) return;
+  if (token.source == Source::kWorkerExit) {
+    OnWorkerExit(token.index);
+  } else {
+    OnOutput(token.index, token.source == Source::kWorkerOut ? 0 : 1);
+  }
+}
+
+void Reactor::Tick() {
+  const std::int64_t now = NowNs();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const Token token = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    Worker& worker = workers_[token.index];
+    if ((worker.generation & 0xffffff) != token.generation ||
+        worker.phase != WorkerPhase::kRunning || worker.exit) {
+      continue;
+    }
+    worker.facts.timed_out = true;
+    KillWorker(worker);
+  }
+  if (kill_at_ns_ && *kill_at_ns_ <= now && !killed_all_) {
+    killed_all_ = true;
+    for (Worker& worker : workers_) {
+      if (worker.phase != WorkerPhase::kRunning || worker.exit) continue;
+      worker.facts.killed = true;
+      KillWorker(worker);
+    }
+    for (Template& tmpl : templates_) {
+      for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
+        while (!queue->empty()) {
+          auto request = std::move(queue->front());
+          queue->pop_front();
+          Answer(std::move(request), Error(absl::StatusCode::kUnavailable,
+                                           "the pool was shut down before its turn came"));
+        }
+      }
+    }
+  }
+  if (now < next_tick_ns_) return;
+  next_tick_ns_ = now + kTickNs;
+  for (const std::uint32_t tmpl : std::exchange(to_restart_, {})) {
+    if (!StartZygote(tmpl).ok()) to_restart_.push_back(tmpl);
+  }
+  for (std::uint32_t i = 0; i < keepers_.size(); ++i) {
+    if (!keepers_[i]->ordered.empty()) CollectMade(i);
+  }
+  for (Template& tmpl : templates_) {
+    SweepParked(tmpl);
+    tmpl.leaves.Sweep();
+  }
+}
+
+bool Reactor::Idle() const {
+  if (running_ > 0) return false;
+  return std::all_of(templates_.begin(), templates_.end(), [](const Template& tmpl) {
+    return tmpl.waiting.empty() && tmpl.direct.empty();
+  });
+}
+
+void Reactor::AnswerWaiters() {
+  const std::int64_t now = NowNs();
+  std::erase_if(waiters_, [&](Waiter& waiter) {
+    const Template& tmpl = templates_[waiter.tmpl];
+    if (tmpl.parked.size() >= waiter.count) {
+      waiter.call(absl::OkStatus());
+      return true;
+    }
+    if (now < waiter.deadline_ns && !kill_at_ns_) return false;
+    waiter.call(Error(absl::StatusCode::kDeadlineExceeded,
+                      "{} of {} workers of template {} are parked{}{}", tmpl.parked.size(),
+                      waiter.count, tmpl.options.name,
+                      tmpl.last_failure.empty() ? "" : "; the last failure: ",
+                      tmpl.last_failure));
+    return true;
+  });
+}
+
+void Reactor::Loop() {
+  std::vector<Completion> completions;
+  while (true) {
+    TakeInbox();
+    ForgetLaunched();
+    Dispatch();
+    AnswerWaiters();
+    if (kill_at_ns_ && Idle()) break;
+    completions.clear();
+    if (const absl::Status waited = ring_->Wait(NextTimeout(), completions); !waited.ok()) {
+      result_ = waited;
+      break;
+    }
+    for (const Completion& completion : completions) Handle(completion);
+    Tick();
+  }
+  EndEverything();
+}
+
+void Reactor::BeginShutdown(std::int64_t kill_at_ns) {
+  inbox_.Close();
+  kill_at_ns_ = kill_at_ns;
+  for (Template& tmpl : templates_) tmpl.options.parked = 0;
+  next_tick_ns_ = std::min(next_tick_ns_, kill_at_ns);
+}
+
+// Zygotes first, so that nobody is born any more; then everybody they bore.
+void Reactor::EndEverything() {
+  // Requests that came in with the last breath, or that a broken ring left behind.
+  Inbox::Contents late = inbox_.Take();
+  const auto refuse = [&](std::unique_ptr<ActiveRequest> request) {
+    Answer(std::move(request),
+           Error(absl::StatusCode::kUnavailable, "the pool was shut down before its turn came"));
+  };
+  for (auto& request : late.requests) refuse(std::move(request));
+  for (Template& tmpl : templates_) {
+    for (auto& request : tmpl.waiting) refuse(std::move(request));
+    for (auto& request : tmpl.direct) refuse(std::move(request));
+    tmpl.waiting.clear();
+    tmpl.direct.clear();
+  }
+
+  for (const auto& keeper : keepers_) {
+    if (keeper->zygote) keeper->zygote->Stop();
+  }
+  if (nest_) (void)nest_->KillAll();
+  for (Worker& worker : workers_) {
+    if (worker.phase == WorkerPhase::kFree) continue;
+    if (worker.cold) {
+      worker.cold.reset();
+    } else if (const int pid = BoxOf(worker).pid; pid > 0 && !worker.exit) {
+      KillAndReap(pid);
+    }
+    if (worker.request) refuse(std::move(worker.request));
+  }
+  keepers_.clear();
+  ring_.reset();
+  zygote_leaf_.reset();
+  if (nest_) {
+    if (const absl::Status removed = nest_->Remove(); !removed.ok()) result_ = removed;
+  }
+}
+
+void Reactor::SetParked(const std::string& name, std::uint32_t parked) {
+  if (Template* tmpl = FindTemplate(name); tmpl != nullptr && !kill_at_ns_) {
+    tmpl->options.parked = std::min(parked, tmpl->options.max_workers);
+  }
+}
+
+void Reactor::AwaitParked(const std::string& name, std::uint32_t count, std::int64_t deadline_ns,
+                          ParkedWaiter waiter) {
+  for (std::uint32_t i = 0; i < templates_.size(); ++i) {
+    if (!name.empty() && templates_[i].options.name != name) continue;
+    waiters_.push_back({i, count, deadline_ns, std::move(waiter)});
+    return;
+  }
+  waiter(Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", name));
+}
+
+PoolStats Reactor::Stats() const {
+  PoolStats stats = totals_;
+  stats.running = running_;
+  for (const Template& tmpl : templates_) {
+    stats.parked += static_cast<std::uint32_t>(tmpl.parked.size());
+    stats.being_made += tmpl.ordered;
+    stats.queued += static_cast<std::uint32_t>(tmpl.waiting.size() + tmpl.direct.size());
+  }
+  return stats;
+}
+
+std::vector<int> Reactor::ZygotePids() const {
+  std::vector<int> pids;
+  for (const auto& keeper : keepers_) {
+    if (keeper->alive && keeper->zygote) pids.push_back(keeper->zygote->pid());
+  }
+  return pids;
+}
+
+}  // namespace brood

@@ -1,0 +1,129 @@
+// The pool's own thread: owns the ring, the templates and every worker.
+//
+//   inbox -> Admit -> waiting / direct -> Dispatch -> Launch / Order -> ring -> Reap -> callback
+//
+// One class, three files: reactor.cc has the loop, admission and shutdown; making.cc asks zygotes
+// for workers and keeps zygotes alive; serving.cc launches, watches and reaps. All of it runs in one
+// thread, so nothing here is locked.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pool/inbox.h"
+#include "pool/pool.h"
+#include "pool/ring.h"
+#include "pool/template.h"
+#include "pool/worker.h"
+#include "spawn/cgroup.h"
+#include "spawn/id_ranges.h"
+
+namespace brood {
+
+class Reactor {
+ public:
+  Reactor(PoolOptions options, Inbox& inbox);
+  ~Reactor();
+
+  // Makes nest, id ranges, ring, templates and zygotes.
+  absl::Status Start();
+  // Runs until a shutdown is complete.
+  void Loop();
+  // What could not be cleaned up; valid after Loop.
+  const absl::Status& result() const { return result_; }
+
+  // Tasks of other threads (Inbox::Task).
+  void BeginShutdown(std::int64_t kill_at_ns);
+  void SetParked(const std::string& name, std::uint32_t parked);
+  using ParkedWaiter = std::function<void(absl::Status)>;
+  void AwaitParked(const std::string& name, std::uint32_t count, std::int64_t deadline_ns,
+                   ParkedWaiter waiter);
+  PoolStats Stats() const;
+  std::vector<int> ZygotePids() const;
+  std::string cgroup_path() const { return nest_ ? nest_->path() : std::string(); }
+
+ private:
+  struct Waiter {
+    std::uint32_t tmpl;
+    std::uint32_t count;
+    std::int64_t deadline_ns;
+    ParkedWaiter call;
+  };
+
+  // reactor.cc
+  absl::Status PrepareLimits();
+  void TakeInbox();
+  void Admit(std::unique_ptr<ActiveRequest> request);
+  void Dispatch();
+  void Handle(const Completion& completion);
+  void Tick();
+  std::optional<std::chrono::nanoseconds> NextTimeout() const;
+  bool Idle() const;
+  void AnswerWaiters();
+  void EndEverything();
+  Template* FindTemplate(const std::string& name);
+  void Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome);
+
+  // making.cc
+  absl::StatusOr<std::uint32_t> StartZygote(std::uint32_t tmpl);
+  void Refill(std::uint32_t tmpl);
+  bool Order(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
+  absl::Status Equip(Worker& worker, Template& tmpl);
+  void Unequip(Worker& worker, bool empty);
+  void SendOrders(ZygoteKeeper& keeper);
+  void CollectMade(std::uint32_t keeper);
+  void OnMade(std::uint32_t worker);
+  void OnNotMade(std::uint32_t worker);
+  void OnZygoteDeath(std::uint32_t keeper);
+  void SweepParked(Template& tmpl);
+  std::uint32_t TakeWorkerRecord();
+  void FreeWorker(std::uint32_t worker);
+
+  // serving.cc
+  enum class Launched { kYes, kNotNow, kFailed };
+  Launched Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
+  absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
+  bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
+  absl::Status Watch(std::uint32_t worker, int pidfd);
+  void ForgetLaunched();
+  void OnWorkerExit(std::uint32_t worker);
+  void OnOutput(std::uint32_t worker, std::size_t stream);
+  bool ReadOutput(Worker& worker, std::size_t stream);
+  void Finish(std::uint32_t worker);
+  void KillWorker(Worker& worker);
+  Mailbox& BoxOf(const Worker& worker);
+  Token TokenOf(Source source, std::uint32_t worker) const;
+
+  PoolOptions options_;
+  Inbox& inbox_;
+  std::optional<CgroupNest> nest_;
+  std::vector<Fallback> machine_fallbacks_;  // what every outcome has to tell
+  UniqueFd zygote_leaf_;
+  IdRanges ids_;
+  std::optional<Ring> ring_;
+  std::deque<Template> templates_;
+  std::vector<std::unique_ptr<ZygoteKeeper>> keepers_;
+  std::deque<Worker> workers_;
+  std::vector<std::uint32_t> free_workers_;
+  std::vector<std::uint32_t> launching_;  // launched, not seen to have exec'd
+  std::multimap<std::int64_t, Token> deadlines_;
+  std::vector<Waiter> waiters_;
+  std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
+  std::uint32_t running_ = 0;
+  std::uint32_t max_running_ = 0;
+  std::int64_t next_tick_ns_ = 0;
+  std::optional<std::int64_t> kill_at_ns_;  // set by BeginShutdown
+  bool killed_all_ = false;
+  PoolStats totals_;
+  std::size_t park_next_ = 0;
+  absl::Status result_;
+};
+
+}  // namespace brood

@@ -1,0 +1,117 @@
+#include "pool/ring.h"
+
+#include <liburing.h>
+#include <poll.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+std::uint64_t Pack(Token token) {
+  return std::uint64_t{static_cast<std::uint8_t>(token.source)} << 56 |
+         std::uint64_t{token.generation & 0xffffff} << 32 | token.index;
+}
+
+Token Unpack(std::uint64_t data) {
+  return {static_cast<Source>(data >> 56), static_cast<std::uint32_t>(data >> 32 & 0xffffff),
+          static_cast<std::uint32_t>(data)};
+}
+
+// A free entry; submits what is queued when there is none.
+absl::StatusOr<io_uring_sqe*> Entry(io_uring* ring) {
+  io_uring_sqe* entry = io_uring_get_sqe(ring);
+  if (entry == nullptr) {
+    if (const int result = io_uring_submit(ring); result < 0) {
+      return ErrnoError(-result, "submitting to io_uring");
+    }
+    entry = io_uring_get_sqe(ring);
+  }
+  if (entry == nullptr) {
+    return Error(absl::StatusCode::kResourceExhausted, "io_uring takes no more entries");
+  }
+  return entry;
+}
+
+}  // namespace
+
+void Ring::Closer::operator()(io_uring* ring) const {
+  io_uring_queue_exit(ring);
+  delete ring;
+}
+
+Ring::Ring(Ring&&) noexcept = default;
+Ring& Ring::operator=(Ring&&) noexcept = default;
+Ring::~Ring() = default;
+
+absl::StatusOr<Ring> Ring::Create(unsigned entries) {
+  auto ring = std::make_unique<io_uring>();
+  io_uring_params params{};
+  params.flags = IORING_SETUP_CLAMP;
+  if (const int result = io_uring_queue_init_params(entries, ring.get(), &params); result < 0) {
+    const char* advice = "";
+    if (result == -EPERM) {
+      advice = "; it may be switched off (sysctl kernel.io_uring_disabled=0 switches it on) or "
+               "refused by a seccomp filter";
+    } else if (result == -ENOMEM) {
+      advice = "; the ring's memory counts against `ulimit -l`";
+    }
+    return Error(CodeForErrno(-result), "setting up io_uring: {}{}", ErrnoText(-result), advice);
+  }
+  Ring out;
+  out.ring_.reset(ring.release());
+  if ((params.features & IORING_FEAT_EXT_ARG) == 0) {
+    return Error(absl::StatusCode::kUnimplemented,
+                 "this kernel's io_uring cannot wait with a timeout: Linux 5.11 is needed");
+  }
+  return out;
+}
+
+absl::Status Ring::AwaitReadable(int fd, Token token) {
+  BROOD_ASSIGN_OR_RETURN(io_uring_sqe* entry, Entry(ring_.get()));
+  io_uring_prep_poll_add(entry, fd, POLLIN);
+  io_uring_sqe_set_data64(entry, Pack(token));
+  return absl::OkStatus();
+}
+
+absl::Status Ring::Cancel(Token token) {
+  BROOD_ASSIGN_OR_RETURN(io_uring_sqe* entry, Entry(ring_.get()));
+  io_uring_prep_poll_remove(entry, Pack(token));
+  io_uring_sqe_set_data64(entry, Pack(Token{}));
+  return absl::OkStatus();
+}
+
+absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
+                        std::vector<Completion>& out) {
+  io_uring_cqe* first = nullptr;
+  int result = 0;
+  if (!timeout) {
+    result = io_uring_submit_and_wait(ring_.get(), 1);
+  } else if (timeout->count() <= 0) {
+    result = io_uring_submit(ring_.get());
+  } else {
+    constexpr std::int64_t kSecond = 1'000'000'000;
+    __kernel_timespec wait{timeout->count() / kSecond, timeout->count() % kSecond};
+    result = io_uring_submit_and_wait_timeout(ring_.get(), &first, 1, &wait, nullptr);
+  }
+  // EBUSY: completions have to be taken before more can be submitted, which is what follows.
+  if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY &&
+      result != -EAGAIN) {
+    return ErrnoError(-result, "waiting on io_uring");
+  }
+  unsigned head = 0;
+  unsigned seen = 0;
+  io_uring_cqe* entry = nullptr;
+  io_uring_for_each_cqe(ring_.get(), head, entry) {
+    ++seen;
+    const Token token = Unpack(entry->user_data);
+    if (token.source != Source::kCancelled) out.push_back({token, entry->res});
+  }
+  io_uring_cq_advance(ring_.get(), seen);
+  return absl::OkStatus();
+}
+
+}  // namespace brood

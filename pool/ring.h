@@ -1,0 +1,72 @@
+// The one owner of io_uring: typed waits in, typed completions out.
+//
+// Everything the pool waits for is a descriptor that becomes readable (a worker's pidfd, an output
+// pipe, a zygote's eventfd), so one operation is enough. A token carries what kind of thing it was,
+// which one, and its generation: a completion that comes late, for something that has since been
+// given another use, is told apart by it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+struct io_uring;
+
+namespace brood {
+
+enum class Source : std::uint8_t {
+  kCancelled,     // answers to Cancel; the owner of a ring never sees them
+  kSubmission,    // another thread queued a request
+  kZygoteNotice,  // a worker of this zygote parked or failed
+  kZygoteDeath,
+  kWorkerExit,
+  kWorkerOut,
+  kWorkerErr,
+};
+
+struct Token {
+  Source source = Source::kCancelled;
+  std::uint32_t generation = 0;  // 24 bits count
+  std::uint32_t index = 0;
+};
+
+struct Completion {
+  Token token;
+  int result = 0;  // poll events, or -errno
+};
+
+// Not thread-safe: made, used and destroyed by one thread, since a ring may bind to the thread that
+// made it. Close-on-exec. Needs Linux 5.11 (a timeout for waiting).
+class Ring {
+ public:
+  // kUnimplemented or kPermissionDenied where io_uring is missing or forbidden, with what to do.
+  static absl::StatusOr<Ring> Create(unsigned entries = 1024);
+  Ring(Ring&&) noexcept;
+  Ring& operator=(Ring&&) noexcept;
+  ~Ring();
+
+  // Completes once with `token` when `fd` is readable or hung up. `fd` must stay open until then
+  // or until a Cancel of the token.
+  absl::Status AwaitReadable(int fd, Token token);
+  // Ends a wait that may be going on; its completion, if it still comes, has a negative result.
+  absl::Status Cancel(Token token);
+
+  // Hands over what was queued and sleeps until something completes or `timeout` has passed;
+  // appends the completions to `out`. No timeout: for as long as it takes. Zero: does not sleep.
+  absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout,
+                    std::vector<Completion>& out);
+
+ private:
+  Ring() = default;
+  struct Closer {
+    void operator()(io_uring* ring) const;
+  };
+  std::unique_ptr<io_uring, Closer> ring_;
+};
+
+}  // namespace brood

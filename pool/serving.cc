@@ -1,0 +1,292 @@
+// The reactor's part that serves: launching, watching, reaping, telling.
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "pool/reactor.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// How often a request is given to another worker when one died before it saw it.
+constexpr int kMaxAttempts = 3;
+
+}  // namespace
+
+Mailbox& Reactor::BoxOf(const Worker& worker) {
+  return keepers_[worker.keeper]->zygote->mailbox(worker.slot);
+}
+
+Token Reactor::TokenOf(Source source, std::uint32_t w) const {
+  return {source, workers_[w].generation & 0xffffff, w};
+}
+
+// A zygote's workers have /dev/null already; anything else is sent to them.
+absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& not_now) {
+  std::array<int, 3> fds = command.stdio.fds;
+  std::array<UniqueFd, 3> ours;  // ends that only the worker needs
+  switch (command.stdio.mode) {
+    case StdioMode::kNull:
+      return absl::OkStatus();
+    case StdioMode::kFds:
+      break;
+    case StdioMode::kInherit:
+    case StdioMode::kCapture:
+      for (std::size_t i = 0; i < 3; ++i) {
+        const int fd = static_cast<int>(i);
+        if (command.stdio.mode == StdioMode::kInherit && fcntl(fd, F_GETFD) >= 0) {
+          fds[i] = fd;
+          continue;
+        }
+        if (command.stdio.mode == StdioMode::kCapture && i > 0) {
+          int ends[2];
+          if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for output");
+          worker.outputs[i - 1].reset(ends[0]);
+          fcntl(ends[0], F_SETFL, O_NONBLOCK);
+          ours[i].reset(ends[1]);
+        } else {
+          ours[i].reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+          if (!ours[i].valid()) return ErrnoError(errno, "opening /dev/null");
+        }
+        fds[i] = ours[i].get();
+      }
+      break;
+  }
+  BROOD_ASSIGN_OR_RETURN(const bool sent,
+                         keepers_[worker.keeper]->zygote->SendFds(worker.slot, fds));
+  if (!sent) {
+    not_now = true;
+    for (UniqueFd& output : worker.outputs) output.reset();
+    return absl::OkStatus();
+  }
+  worker.captures.fill(Capture(command.stdio.capture_bytes));
+  return absl::OkStatus();
+}
+
+Reactor::Launched Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
+  Worker& worker = workers_[w];
+  Zygote& zygote = *keepers_[worker.keeper]->zygote;
+  const Command& command = request->request.command;
+  if (!zygote.WriteLaunch(worker.slot, command)) return Launched::kNotNow;
+  bool not_now = false;
+  absl::Status ready = GiveStdio(worker, command, not_now);
+  if (not_now) {
+    zygote.ReleaseLaunch(worker.slot);
+    return Launched::kNotNow;
+  }
+  worker.facts = WorkerFacts{};
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  launching_.push_back(w);
+  if (ready.ok()) ready = Watch(w, -1);
+  if (!ready.ok()) {
+    std::erase(launching_, w);
+    --running_;
+    KillAndReap(BoxOf(worker).pid);
+    std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
+    FreeWorker(w);
+    Answer(std::move(failed), ready);
+    return Launched::kFailed;
+  }
+  zygote.Wake(worker.slot, WorkerState::kLaunch);
+  return Launched::kYes;
+}
+
+// Waits for the worker's end, its output and its deadline. `pidfd`: already open, or -1.
+absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
+  Worker& worker = workers_[w];
+  if (pidfd < 0) {
+    // Its number cannot have been given to anybody else: it is our child and not reaped.
+    worker.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, BoxOf(worker).pid, 0)));
+    if (!worker.pidfd.valid()) return ErrnoError(errno, "opening a worker's pidfd");
+    pidfd = worker.pidfd.get();
+  }
+  BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (!worker.outputs[i].valid()) continue;
+    const Source source = i == 0 ? Source::kWorkerOut : Source::kWorkerErr;
+    BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(worker.outputs[i].get(), TokenOf(source, w)));
+  }
+  if (const auto& timeout = worker.request->request.command.timeout) {
+    deadlines_.emplace(NowNs() + timeout->count(), TokenOf(Source::kWorkerExit, w));
+  }
+  return absl::OkStatus();
+}
+
+bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[index];
+  const auto refuse = [&](absl::Status status) {
+    Answer(std::move(request), std::move(status));
+    return true;
+  };
+  if (!tmpl.cold) {
+    absl::StatusOr<Blueprint> blueprint =
+        Blueprint::Make(tmpl.options.spec, PlanKind::kCold, tmpl.options.fault);
+    if (!blueprint.ok()) return refuse(blueprint.status());
+    tmpl.cold.emplace(*std::move(blueprint));
+  }
+  const std::uint32_t w = TakeWorkerRecord();
+  Worker& worker = workers_[w];
+  worker.tmpl = index;
+  worker.path = SpawnPath::kCold;
+  if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
+    free_workers_.push_back(w);
+    return refuse(equipped);
+  }
+  Birthplace place;
+  place.nest_fd = nest_ ? nest_->fd() : -1;
+  place.leaf = worker.leaf;
+  place.id_first = worker.id_first;
+  absl::StatusOr<ColdWorker> cold = ColdWorker::Start(*tmpl.cold, request->request.command, place);
+  if (!cold.ok()) {
+    Unequip(worker, true);
+    worker.Reset();
+    free_workers_.push_back(w);
+    return refuse(cold.status());
+  }
+  ++tmpl.alive;
+  worker.cold.emplace(*std::move(cold));
+  worker.outputs = std::move(worker.cold->outputs());
+  worker.captures.fill(Capture(request->request.command.stdio.capture_bytes));
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  launching_.push_back(w);
+  if (!worker.cold->started()) {
+    worker.exit = Exit{};
+    worker.exit->reaped_ns = NowNs();
+    for (UniqueFd& output : worker.outputs) output.reset();
+    Finish(w);
+    return true;
+  }
+  if (const absl::Status watched = Watch(w, worker.cold->pidfd()); !watched.ok()) {
+    std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
+    std::erase(launching_, w);
+    --running_;
+    FreeWorker(w);
+    Answer(std::move(failed), watched);
+  }
+  return true;
+}
+
+// The kernel clears a worker's `alive` when it execs or dies: from then on it is not launching.
+void Reactor::ForgetLaunched() {
+  std::erase_if(launching_, [&](std::uint32_t w) {
+    const Worker& worker = workers_[w];
+    const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+    if (templates_[worker.tmpl].blueprint.plan().share_memory == 0) return box.exec_ns != 0;
+    return box.pid > 0 && __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0;
+  });
+}
+
+void Reactor::KillWorker(Worker& worker) {
+  if (nest_ && !worker.leaf.empty() && nest_->KillLeaf(worker.leaf).ok()) return;
+  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+}
+
+void Reactor::OnWorkerExit(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  absl::StatusOr<Exit> exit = Reap(pidfd);
+  worker.exit = exit.ok() ? *exit : Exit{};
+  if (!exit.ok()) worker.exit->reaped_ns = NowNs();
+  if (worker.cold) {
+    worker.cold->Reaped();
+  } else {
+    worker.pidfd.reset();
+  }
+  bool open = false;
+  for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
+  if (open) {
+    // Somebody still holds its output: what it left running outside a pid namespace of its own.
+    if (nest_ && !worker.leaf.empty()) (void)nest_->KillLeaf(worker.leaf);
+    return;  // until the pipes report their end
+  }
+  Finish(w);
+}
+
+void Reactor::OnOutput(std::uint32_t w, std::size_t stream) {
+  Worker& worker = workers_[w];
+  if (!worker.outputs[stream].valid()) return;
+  if (ReadOutput(worker, stream)) {
+    (void)ring_->AwaitReadable(
+        worker.outputs[stream].get(),
+        TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
+    return;
+  }
+  if (worker.exit && !worker.outputs[0].valid() && !worker.outputs[1].valid()) Finish(w);
+}
+
+// Reads all there is; false at the end of the stream, which is then closed.
+bool Reactor::ReadOutput(Worker& worker, std::size_t stream) {
+  UniqueFd& fd = worker.outputs[stream];
+  if (!fd.valid()) return false;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
+    if (got > 0) {
+      worker.captures[stream].Append({buffer.data(), static_cast<std::size_t>(got)});
+    } else if (got < 0 && errno == EAGAIN) {
+      return true;
+    } else if (got == 0 || errno != EINTR) {
+      fd.reset();
+      return false;
+    }
+  }
+}
+
+void Reactor::Finish(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  Template& tmpl = templates_[worker.tmpl];
+  const Blueprint& blueprint = worker.cold ? *tmpl.cold : tmpl.blueprint;
+  const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+  std::erase(launching_, w);
+  --running_;
+  std::unique_ptr<ActiveRequest> request = std::move(worker.request);
+
+  // Killed while parked, it never saw the request: somebody else may have it.
+  const bool unseen = worker.path == SpawnPath::kParked && box.launched_ns == 0 &&
+                      !box.failure.failed() && !worker.facts.timed_out && !worker.facts.killed;
+  if (unseen && ++request->attempts < kMaxAttempts) {
+    ++totals_.lost_workers;
+    FreeWorker(w);
+    tmpl.waiting.push_front(std::move(request));
+    return;
+  }
+
+  Outcome outcome;
+  outcome.template_name = tmpl.options.name;
+  outcome.spawn_path = worker.path;
+  outcome.fallbacks = machine_fallbacks_;
+  outcome.fallbacks.insert(outcome.fallbacks.end(), request->fallbacks.begin(),
+                           request->fallbacks.end());
+  if (nest_ && tmpl.options.spec.limits.any()) {
+    const LeafUsage usage = nest_->ReadLeafUsage(worker.leaf);
+    outcome.memory_peak_bytes = usage.memory_peak_bytes;
+    outcome.pids_peak = usage.pids_peak;
+    worker.facts.oom = usage.oom_kills.value_or(0) > 0;
+  }
+  DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
+  if (worker.path == SpawnPath::kParked) {
+    outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
+  }
+  outcome.out_bytes = worker.captures[0].total();
+  outcome.err_bytes = worker.captures[1].total();
+  outcome.out = worker.captures[0].Take();
+  outcome.err = worker.captures[1].Take();
+  FreeWorker(w);
+  Answer(std::move(request), std::move(outcome));
+}
+
+}  // namespace brood

@@ -1,0 +1,54 @@
+// A template as the pool keeps it: its plan, its zygotes, its workers, and who waits for them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pool/leaf_stock.h"
+#include "pool/pool.h"
+#include "pool/worker.h"
+#include "spawn/blueprint.h"
+#include "spawn/zygote.h"
+
+namespace brood {
+
+// One zygote and the workers it was asked for. A dead zygote's keeper stays until its last worker
+// is gone, since their mailboxes lie in its memory.
+struct ZygoteKeeper {
+  std::unique_ptr<Zygote> zygote;
+  std::uint32_t tmpl = 0;
+  bool alive = true;
+  std::vector<std::uint32_t> free_slots;  // last in, first out: their memory is warm
+  std::vector<std::uint32_t> ordered;     // workers that are being made
+  std::vector<std::uint32_t> unsent;      // slots of orders the zygote has not been sent
+  std::uint32_t workers = 0;              // slots in use
+};
+
+struct Template {
+  Template(TemplateOptions opts, Blueprint plan, const CgroupNest* nest, std::uint32_t index)
+      : options(std::move(opts)),
+        blueprint(std::move(plan)),
+        leaves(nest, std::to_string(index) + "-", options.spec) {}
+
+  TemplateOptions options;
+  Blueprint blueprint;                 // for zygotes
+  std::optional<Blueprint> cold;       // made when a request first wants that path
+  LeafStock leaves;
+  std::vector<std::uint32_t> keepers;  // living zygotes
+  std::vector<std::uint32_t> parked;   // workers, last in, first out
+  std::uint32_t ordered = 0;           // being made, to be parked
+  std::uint32_t alive = 0;             // workers in any phase but kFree
+  std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker
+  std::deque<std::unique_ptr<ActiveRequest>> direct;   // for a clone of their own
+
+  // After a worker could not be made the next try waits, longer each time.
+  int failures = 0;
+  std::int64_t retry_at_ns = 0;
+  std::string last_failure;
+};
+
+}  // namespace brood

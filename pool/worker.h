@@ -1,0 +1,60 @@
+// The records of the pool's own thread: requests on their way, and workers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pool/pool.h"
+#include "spawn/capture.h"
+#include "spawn/cold.h"
+#include "spawn/outcome.h"
+#include "spawn/reap.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+// A request that was accepted and whose callback has not been called.
+struct ActiveRequest {
+  std::uint64_t id = 0;
+  Request request;
+  Pool::Callback callback;
+  std::int64_t submitted_ns = 0;
+  int attempts = 0;  // workers that died parked and took this request with them
+  std::vector<Fallback> fallbacks;
+};
+
+// kFree -> kOrdered -> kParked -> kRunning -> kFree; a worker that serves a request of its own
+// (zygote and cold path) skips kParked.
+enum class WorkerPhase : std::uint8_t { kFree, kOrdered, kParked, kRunning };
+
+struct Worker {
+  WorkerPhase phase = WorkerPhase::kFree;
+  std::uint32_t generation = 0;  // counts uses; completions for an earlier one are stale
+  std::uint32_t tmpl = 0;        // index of its template
+  std::uint32_t keeper = 0;      // index of its zygote's keeper; not for a cold one
+  std::uint32_t slot = 0;        // in the zygote
+  std::string leaf;              // its cgroup; empty: none
+  std::uint32_t id_first = 0;    // its host ids; 0: none
+  SpawnPath path = SpawnPath::kParked;
+
+  std::unique_ptr<ActiveRequest> request;
+  std::optional<ColdWorker> cold;
+  UniqueFd pidfd;  // of a running worker from a zygote
+  std::array<UniqueFd, 2> outputs;
+  std::array<Capture, 2> captures;
+  std::optional<Exit> exit;
+  WorkerFacts facts;
+
+  // Ready for its next use.
+  void Reset() {
+    const std::uint32_t next = generation + 1;
+    *this = Worker();
+    generation = next;
+  }
+};
+
+}  // namespace brood

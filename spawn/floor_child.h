@@ -1,0 +1,18 @@
+// The floor's child: exec and nothing else. Freestanding.
+#pragma once
+
+#include "spawn/syscalls.h"
+
+namespace brood {
+
+struct FloorChild {
+  const char* path;
+  const char* const* argv;
+  const char* const* envp;
+  int error;  // errno of a failed exec
+};
+
+// `child` is a FloorChild in memory shared with the parent.
+[[noreturn]] void FloorChildMain(void* child);
+
+}  // namespace brood
