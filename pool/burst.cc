@@ -237,14 +237,17 @@ class Burst {
     return absl::OkStatus();
   }
 
-  // `count` bare processes, up to `concurrency_` of them alive. Reaped in the order they were made,
-  // as soon as may be.
+  // `count` bare processes, up to `concurrency_` of them asked for at once. Reaped in the order they
+  // were made, as soon as may be.
   absl::Status Floors(std::uint32_t count) {
     struct Flying {
       UniqueFd pidfd;
       std::int64_t start;
     };
     std::deque<Flying> flying;
+    // When each process not yet made was asked for, as the pool's requests are: as many at once as
+    // may be, then one whenever one has ended.
+    std::deque<std::int64_t> asked;
     const auto land = [&]() -> absl::Status {
       BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(flying.front().pidfd.get()));
       if (exit.code != CLD_EXITED || exit.status != 0) {
@@ -255,11 +258,14 @@ class Burst {
       }
       floors_.push_back(static_cast<double>(exit.reaped_ns - flying.front().start) / 1000);
       flying.pop_front();
+      asked.push_back(exit.reaped_ns);
       return absl::OkStatus();
     };
     const std::int64_t start = NowNs();
+    asked.assign(std::min(count, concurrency_), start);
     for (std::uint32_t i = 0; i < count; ++i) {
-      const std::int64_t began = NowNs();
+      const std::int64_t began = asked.front();
+      asked.pop_front();
       BROOD_ASSIGN_OR_RETURN(UniqueFd pidfd, floor_->Spawn());
       flying.push_back({std::move(pidfd), began});
       while (!flying.empty() &&

@@ -41,7 +41,7 @@ struct BurstReport {
   double wall_us = 0;
   double rate_per_s = 0;
   LatencySummary latency_us;        // Submit to reaped
-  LatencySummary floor_us;          // clone to reaped
+  LatencySummary floor_us;          // asked for to reaped
   double floor_rate_per_s = 0;
   std::map<std::string, std::uint32_t> path;  // how many took each
   std::vector<Fallback> fallbacks;  // of the first outcome that has any

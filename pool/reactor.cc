@@ -51,6 +51,7 @@ absl::Status Reactor::Start() {
   }
   BROOD_RETURN_IF_ERROR(PrepareLimits());
   BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create());
+  BROOD_ASSIGN_OR_RETURN(launcher_fds_, LauncherFds::Open());
 
   Limits all;
   bool wants_cgroup = false;

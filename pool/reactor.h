@@ -106,6 +106,7 @@ class Reactor {
   std::optional<CgroupNest> nest_;
   std::vector<Fallback> machine_fallbacks_;  // what every outcome has to tell
   UniqueFd zygote_leaf_;
+  LauncherFds launcher_fds_;
   IdRanges ids_;
   std::optional<Ring> ring_;
   std::deque<Template> templates_;

@@ -146,7 +146,8 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
   place.nest_fd = nest_ ? nest_->fd() : -1;
   place.leaf = worker.leaf;
   place.id_first = worker.id_first;
-  absl::StatusOr<ColdWorker> cold = ColdWorker::Start(*tmpl.cold, request->request.command, place);
+  absl::StatusOr<ColdWorker> cold =
+      ColdWorker::Start(*tmpl.cold, request->request.command, place, launcher_fds_);
   if (!cold.ok()) {
     Unequip(worker, true);
     worker.Reset();

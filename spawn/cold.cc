@@ -23,33 +23,6 @@
 namespace brood {
 namespace {
 
-// Descriptors that every cold spawn of this process needs. Opened again after a fork.
-struct ProcessFds {
-  pid_t owner = -1;
-  UniqueFd proc;     // /proc
-  UniqueFd self;     // pidfd of this process
-  UniqueFd pid_ns;   // to come back from a joined pid namespace
-  UniqueFd null;     // /dev/null
-};
-
-absl::StatusOr<const ProcessFds*> OurFds() {
-  static std::mutex mutex;
-  static ProcessFds fds;
-  const std::lock_guard lock(mutex);
-  const pid_t pid = getpid();
-  if (fds.owner == pid) return &fds;
-  fds.proc.reset(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!fds.proc.valid()) return ErrnoError(errno, "opening /proc");
-  fds.self.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  if (!fds.self.valid()) return ErrnoError(errno, "opening a pidfd (Linux 5.3) of this process");
-  fds.pid_ns.reset(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
-  if (!fds.pid_ns.valid()) return ErrnoError(errno, "opening /proc/self/ns/pid");
-  fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
-  fds.owner = pid;
-  return &fds;
-}
-
 // A worker that changes its ids makes the memory it shares undumpable, which is right while it
 // shares it and wrong for the launcher afterwards: the last one to leave puts it back.
 class DumpableKeeper {
@@ -78,6 +51,19 @@ std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{409
 bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
 }  // namespace
+
+absl::StatusOr<LauncherFds> LauncherFds::Open() {
+  LauncherFds fds;
+  fds.proc.reset(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!fds.proc.valid()) return ErrnoError(errno, "opening /proc");
+  fds.self.reset(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+  if (!fds.self.valid()) return ErrnoError(errno, "opening a pidfd (Linux 5.3) of this process");
+  fds.pid_ns.reset(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+  if (!fds.pid_ns.valid()) return ErrnoError(errno, "opening /proc/self/ns/pid");
+  fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
+  return fds;
+}
 
 void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box) {
   const Machine& machine = ThisMachine();
@@ -123,9 +109,9 @@ void ColdWorker::Release() {
 }
 
 absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const Command& command,
-                                             const Birthplace& place) {
+                                             const Birthplace& place,
+                                             const LauncherFds& launcher) {
   BROOD_RETURN_IF_ERROR(Validate(command));
-  BROOD_ASSIGN_OR_RETURN(const ProcessFds* ours, OurFds());
   BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
 
   const LaunchLayout layout(command);
@@ -151,7 +137,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   std::memcpy(box.leaf, place.leaf.c_str(), place.leaf.size() + 1);
 
   std::array<UniqueFd, 2> writers;
-  const int null = ours->null.get();
+  const int null = launcher.null.get();
   switch (command.stdio.mode) {
     case StdioMode::kInherit:
       for (int i = 0; i < 3; ++i) box.launch.fds[i] = IsOpen(i) ? i : null;
@@ -184,13 +170,13 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   for (std::size_t i = 0; i < blueprint.namespace_fds().size() && i < kMaxPlanFds; ++i) {
     request.context.fds[i] = blueprint.namespace_fds()[i].get();
   }
-  request.context.launcher_pidfd = ours->self.get();
+  request.context.launcher_pidfd = launcher.self.get();
   request.stack = worker.memory_ + stack_at;
   int pidfd = -1;
   request.extra_flags = kernel::kClonePidfd;
   request.pidfd = &pidfd;
   request.nest_fd = place.nest_fd;
-  request.proc_fd = ours->proc.get();
+  request.proc_fd = launcher.proc.get();
 
   const int join_pid = blueprint.join_pid_fd();
   if (join_pid >= 0) {
@@ -201,7 +187,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
     }
   }
   BirthWorker(request);
-  if (join_pid >= 0) sys::Setns(ours->pid_ns.get(), kernel::kCloneNewPid);
+  if (join_pid >= 0) sys::Setns(launcher.pid_ns.get(), kernel::kCloneNewPid);
   worker.pidfd_.reset(pidfd);
   return worker;
 }

@@ -25,6 +25,17 @@ struct Birthplace {
   std::uint32_t id_first = 0;  // its range of host ids; ignored when the launcher cannot map ranges
 };
 
+// Descriptors that every cold start of a launcher uses. Opened once by each launcher; a process
+// forked from it has to open its own.
+struct LauncherFds {
+  UniqueFd proc;    // /proc
+  UniqueFd self;    // pidfd of the launcher
+  UniqueFd pid_ns;  // to come back from a joined pid namespace
+  UniqueFd null;    // /dev/null
+
+  static absl::StatusOr<LauncherFds> Open();
+};
+
 // Fills in the ids a worker of `spec` is mapped to.
 void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box);
 
@@ -38,7 +49,7 @@ class ColdWorker {
   // when the worker ends. A clone refused by the kernel is no error here either: `started()` is
   // false and the mailbox holds the failure. The status tells of what failed before that.
   static absl::StatusOr<ColdWorker> Start(const Blueprint& blueprint, const Command& command,
-                                          const Birthplace& place);
+                                          const Birthplace& place, const LauncherFds& launcher);
 
   ColdWorker(ColdWorker&& other) noexcept;
   ColdWorker& operator=(ColdWorker&& other) noexcept;

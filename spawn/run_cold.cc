@@ -130,7 +130,9 @@ absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& comma
   Outcome outcome;
   outcome.spawn_path = SpawnPath::kCold;
   const std::int64_t requested = NowNs();
-  BROOD_ASSIGN_OR_RETURN(ColdWorker worker, ColdWorker::Start(blueprint, command, place));
+  BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
+  BROOD_ASSIGN_OR_RETURN(ColdWorker worker,
+                         ColdWorker::Start(blueprint, command, place, launcher));
   Supervisor supervisor(worker, command, place, nest, signal_fd);
   supervisor.facts.requested_ns = requested;
   if (worker.started()) {

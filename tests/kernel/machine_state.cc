@@ -1,19 +1,19 @@
 #include "tests/kernel/machine_state.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cctype>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string_view>
 #include <thread>
-#include <typeinfo>
 
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
@@ -85,7 +85,8 @@ void AddCgroups(std::vector<std::string>& lines) {
   for (fs::directory_iterator at(host->base, error), end; !error && at != end;
        at.increment(error)) {
     const std::string name = at->path().filename();
-    if ((name.starts_with("brood") || name == kLauncherLeaf) && !BelongsToAnother(name)) {
+    // What the launcher moved itself into to enable controllers stays for good (kLauncherLeaf).
+    if (name.starts_with("brood") && !BelongsToAnother(name)) {
       AddCgroupsBelow(at->path(), name, lines);
     }
   }
@@ -139,12 +140,7 @@ std::string MachineState::Diff(const MachineState& before, const MachineState& a
 }
 
 void LeavesNothing::SetUp() {
-  static std::vector<const std::type_info*> warm;
-  const std::type_info& type = typeid(*this);
-  if (std::find(warm.begin(), warm.end(), &type) == warm.end()) {
-    warm.push_back(&type);
-    WarmUp();
-  }
+  WarmUp();
   before_ = MachineState::Take();
 }
 

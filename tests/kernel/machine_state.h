@@ -37,8 +37,8 @@ class LeavesNothing : public ::testing::Test {
   void SetUp() override;
   void TearDown() override;
 
-  // Called once a process, before the first snapshot. To be overridden where the code under test
-  // opens something for the life of the process.
+  // Called before each snapshot. To be overridden where the code under test opens something for the
+  // life of the process at its first use.
   virtual void WarmUp() {}
 
  private:
