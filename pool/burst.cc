@@ -189,10 +189,14 @@ class Burst {
   }
 
   absl::Status ManyAtOnce(Pool& pool) {
-    const std::uint32_t half = options_.count / 2;
-    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(half));
+    // A burst that is all asked for at once is compared with whole bursts, since half of one would
+    // have half its queue.
+    const bool whole = concurrency_ == options_.count;
+    const std::uint32_t before = whole ? options_.count : options_.count / 2;
+    const std::uint32_t after = whole ? options_.count : options_.count - before;
+    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(before));
     BROOD_RETURN_IF_ERROR(Submissions(pool));
-    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(options_.count - half));
+    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(after));
     return absl::OkStatus();
   }
 

@@ -59,8 +59,8 @@ struct BurstReport {
 };
 
 // Runs it; blocks. The floor runs at the same concurrency, interleaved: with one request at a time,
-// one bare process after each request; with more, half of them before and half after, since two
-// bursts at once would measure each other.
+// one bare process after each request; with more, before and after the requests, since two bursts
+// at once would measure each other.
 absl::StatusOr<BurstReport> RunBurst(const BurstOptions& options);
 
 nlohmann::ordered_json ToJson(const BurstReport& report);

@@ -71,6 +71,7 @@ void Reactor::FreeWorker(std::uint32_t index) {
     keeper.free_slots.push_back(worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) keeper.zygote.reset();
   }
+  if (worker.mount_ns.valid()) ring_->CloseElsewhere(worker.mount_ns.release());
   worker.Reset();
   free_workers_.push_back(index);
 }
@@ -188,15 +189,20 @@ void Reactor::Refill(std::uint32_t index) {
   for (const std::uint32_t k : tmpl.keepers) SendOrders(*keepers_[k]);
 }
 
+void Reactor::OnZygoteNotice(std::uint32_t index) {
+  ZygoteKeeper& keeper = *keepers_[index];
+  if (!keeper.zygote) return;
+  // Emptied before the look: whatever happens during it makes the eventfd readable again.
+  std::uint64_t count = 0;
+  (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
+  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, index});
+  CollectMade(index);
+}
+
 // Looks which of the ordered workers have come to something.
 void Reactor::CollectMade(std::uint32_t index) {
   ZygoteKeeper& keeper = *keepers_[index];
   if (!keeper.zygote) return;
-  std::uint64_t count = 0;
-  (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
-  (void)ring_->Cancel({Source::kZygoteNotice, 0, index});
-  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, index});
-
   std::vector<std::uint32_t> made;
   std::vector<std::uint32_t> not_made;
   const bool tick = NowNs() >= next_tick_ns_;

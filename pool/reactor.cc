@@ -35,10 +35,10 @@ absl::Status Reactor::PrepareLimits() {
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
-  // A running worker costs the launcher its pidfd, and two pipes when it is captured; a parked one
-  // costs nothing. A quarter is left to the program around us.
+  // A running worker costs the launcher two descriptors, and two pipes when it is captured; a parked
+  // one costs none. A quarter is left to the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
-  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable, 16));
+  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 4, 16));
   if (options_.launch_window == 0) {
     options_.launch_window = std::max(1U, std::thread::hardware_concurrency());
   }
@@ -209,13 +209,13 @@ std::optional<std::chrono::nanoseconds> Reactor::NextTimeout() const {
 void Reactor::Handle(const Completion& completion) {
   const Token token = completion.token;
   switch (token.source) {
-    case Source::kCancelled:
+    case Source::kNothing:
       return;
     case Source::kSubmission:
       (void)ring_->AwaitReadable(inbox_.fd(), token);
       return;  // the loop looks into the inbox every time round
     case Source::kZygoteNotice:
-      CollectMade(token.index);
+      OnZygoteNotice(token.index);
       return;
     case Source::kZygoteDeath:
       OnZygoteDeath(token.index);
@@ -359,6 +359,10 @@ void Reactor::EndEverything() {
     }
     if (worker.request) refuse(std::move(worker.request));
   }
+  for (Worker& worker : workers_) {
+    if (worker.mount_ns.valid()) ring_->CloseElsewhere(worker.mount_ns.release());
+  }
+  if (ring_) (void)ring_->FinishCloses();
   keepers_.clear();
   ring_.reset();
   zygote_leaf_.reset();

@@ -78,6 +78,7 @@ class Reactor {
   absl::Status Equip(Worker& worker, Template& tmpl);
   void Unequip(Worker& worker, bool empty);
   void SendOrders(ZygoteKeeper& keeper);
+  void OnZygoteNotice(std::uint32_t keeper);
   void CollectMade(std::uint32_t keeper);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
@@ -92,6 +93,7 @@ class Reactor {
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Watch(std::uint32_t worker, int pidfd);
+  void KeepMounts(Worker& worker);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);

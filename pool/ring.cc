@@ -2,6 +2,7 @@
 
 #include <liburing.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -67,6 +68,9 @@ absl::StatusOr<Ring> Ring::Create(unsigned entries) {
     return Error(absl::StatusCode::kUnimplemented,
                  "this kernel's io_uring cannot wait with a timeout: Linux 5.11 is needed");
   }
+  // CloseElsewhere needs threads, but a flood of closes shall not take every processor.
+  unsigned threads[2] = {1, 1};
+  (void)io_uring_register_iowq_max_workers(out.ring_.get(), threads);
   return out;
 }
 
@@ -77,10 +81,21 @@ absl::Status Ring::AwaitReadable(int fd, Token token) {
   return absl::OkStatus();
 }
 
-absl::Status Ring::Cancel(Token token) {
-  BROOD_ASSIGN_OR_RETURN(io_uring_sqe* entry, Entry(ring_.get()));
-  io_uring_prep_poll_remove(entry, Pack(token));
-  io_uring_sqe_set_data64(entry, Pack(Token{}));
+void Ring::CloseElsewhere(int fd) {
+  const absl::StatusOr<io_uring_sqe*> entry = Entry(ring_.get());
+  if (!entry.ok()) {
+    close(fd);
+    return;
+  }
+  io_uring_prep_close(*entry, fd);
+  io_uring_sqe_set_flags(*entry, IOSQE_ASYNC);
+  io_uring_sqe_set_data64(*entry, Pack(Token{}));
+  ++closes_;
+}
+
+absl::Status Ring::FinishCloses() {
+  std::vector<Completion> ignored;
+  while (closes_ > 0) BROOD_RETURN_IF_ERROR(Wait(std::nullopt, ignored));
   return absl::OkStatus();
 }
 
@@ -108,7 +123,11 @@ absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
   io_uring_for_each_cqe(ring_.get(), head, entry) {
     ++seen;
     const Token token = Unpack(entry->user_data);
-    if (token.source != Source::kCancelled) out.push_back({token, entry->res});
+    if (token.source == Source::kNothing) {
+      --closes_;  // the only operation nobody waits for
+    } else {
+      out.push_back({token, entry->res});
+    }
   }
   io_uring_cq_advance(ring_.get(), seen);
   return absl::OkStatus();

@@ -20,7 +20,7 @@ struct io_uring;
 namespace brood {
 
 enum class Source : std::uint8_t {
-  kCancelled,     // answers to Cancel; the owner of a ring never sees them
+  kNothing,       // nobody waits for it; never handed out
   kSubmission,    // another thread queued a request
   kZygoteNotice,  // a worker of this zygote parked or failed
   kZygoteDeath,
@@ -30,7 +30,7 @@ enum class Source : std::uint8_t {
 };
 
 struct Token {
-  Source source = Source::kCancelled;
+  Source source = Source::kNothing;
   std::uint32_t generation = 0;  // 24 bits count
   std::uint32_t index = 0;
 };
@@ -50,11 +50,14 @@ class Ring {
   Ring& operator=(Ring&&) noexcept;
   ~Ring();
 
-  // Completes once with `token` when `fd` is readable or hung up. `fd` must stay open until then
-  // or until a Cancel of the token.
+  // Completes once with `token` when `fd` is readable or hung up. The ring holds the open file, so
+  // closing `fd` earlier does not end the wait; its completion is then a stale one.
   absl::Status AwaitReadable(int fd, Token token);
-  // Ends a wait that may be going on; its completion, if it still comes, has a negative result.
-  absl::Status Cancel(Token token);
+  // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the ring
+  // takes nothing more it is closed at once.
+  void CloseElsewhere(int fd);
+  // Waits until all of them are closed. A ring that is destroyed before drops the rest unclosed.
+  absl::Status FinishCloses();
 
   // Hands over what was queued and sleeps until something completes or `timeout` has passed;
   // appends the completions to `out`. No timeout: for as long as it takes. Zero: does not sleep.
@@ -67,6 +70,7 @@ class Ring {
     void operator()(io_uring* ring) const;
   };
   std::unique_ptr<io_uring, Closer> ring_;
+  std::uint64_t closes_ = 0;  // under way
 };
 
 }  // namespace brood

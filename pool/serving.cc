@@ -1,5 +1,6 @@
 // The reactor's part that serves: launching, watching, reaping, telling.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -109,6 +110,7 @@ absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
     worker.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, BoxOf(worker).pid, 0)));
     if (!worker.pidfd.valid()) return ErrnoError(errno, "opening a worker's pidfd");
     pidfd = worker.pidfd.get();
+    KeepMounts(worker);
   }
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
   for (std::size_t i = 0; i < 2; ++i) {
@@ -178,6 +180,20 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
     Answer(std::move(failed), watched);
   }
   return true;
+}
+
+// The last to leave a mount namespace takes its mounts down and waits for an RCU grace period, and
+// that would be the worker, before anybody is told that it has ended. Holding the namespace moves
+// this behind the answer, to a thread of the kernel's.
+void Reactor::KeepMounts(Worker& worker) {
+  if (!templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kMount)) return;
+  constexpr unsigned long kPidfdGetMntNamespace = 0xff03;  // PIDFD_GET_MNT_NAMESPACE, 6.11
+  int fd = ioctl(worker.pidfd.get(), kPidfdGetMntNamespace, 0);
+  if (fd < 0) {
+    fd = openat(launcher_fds_.proc.get(), fmt::format("{}/ns/mnt", BoxOf(worker).pid).c_str(),
+                O_RDONLY | O_CLOEXEC);
+  }
+  worker.mount_ns.reset(fd);  // without it the worker's end only takes longer
 }
 
 // The kernel clears a worker's `alive` when it execs or dies: from then on it is not launching.

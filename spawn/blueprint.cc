@@ -265,14 +265,28 @@ class BlueprintMaker {
       if (shared) {
         builder_.Add(PlanBuilder::kTmpl, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
         builder_.Add(PlanBuilder::kCopies, OpCode::kBindPath, Step::kCopyTree, {"/"}, 1, 0, 0);
-        AddAttach(PlanBuilder::kWorker, 0, kHomeStaging);
-        AddEnterRoot(PlanBuilder::kWorker, kHomeStaging);
+        AddWorkerRoot();
       }
     }
     if (shared) AddHome();
     AddPrivateMounts();
-    builder_.Add(PlanBuilder::kWorker, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
+    if (!old_root_stays_) {
+      builder_.Add(PlanBuilder::kWorker, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
+    }
     return absl::OkStatus();
+  }
+
+  // A template's worker enters its copy of the finished tree. Below it stays the zygote's home: an
+  // empty directory, and a /proc. A worker that keeps no capability, and whose filter lets it make
+  // no namespace to get new ones in, has no way there; for any other the home is taken away.
+  void AddWorkerRoot() {
+    if (spec_.capabilities.empty() && spec_.seccomp.mode == SeccompMode::kDefault && new_user_) {
+      builder_.Add(PlanBuilder::kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
+      old_root_stays_ = true;
+      return;
+    }
+    AddAttach(PlanBuilder::kWorker, 0, kHomeStaging);
+    AddEnterRoot(PlanBuilder::kWorker, kHomeStaging);
   }
 
   absl::Status OpenRootSource() {
@@ -721,6 +735,7 @@ class BlueprintMaker {
   std::vector<Part> host_mounts_;  // below the host's root
   std::vector<int> device_trees_;
   int proc_tree_ = -1;
+  bool old_root_stays_ = false;
 };
 
 absl::StatusOr<Blueprint> Blueprint::Make(const Spec& spec, PlanKind kind,

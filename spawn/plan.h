@@ -39,7 +39,8 @@ enum class OpCode : std::uint16_t {
   kMakeNode,        // text[0], mode number[0], device number[1]
   kMakeSymlink,     // text[0] pointing to text[1]
   kEnterRoot,       // make the mount at text[0] the root; the old one lies over it
-  kLeaveOldRoot,    // take the old root away
+  kEnterTree,       // make trees[index] the root; the old one lies below it, out of reach
+  kLeaveOldRoot,    // take away the old root that kEnterRoot left
   kHostname,        // text[0], number[0] bytes
   kLoopback,        // bring lo up
   kNewSession,      // leave the launcher's session and terminal

@@ -78,6 +78,7 @@ inline Result CloseRange(unsigned first, unsigned last, unsigned flags) {
   return Call(__NR_close_range, first, last, flags);
 }
 inline Result Chdir(const char* path) { return Call(__NR_chdir, Arg(path)); }
+inline Result Chroot(const char* path) { return Call(__NR_chroot, Arg(path)); }
 inline Result Fchdir(int fd) { return Call(__NR_fchdir, fd); }
 inline Result MkdirAt(int directory, const char* path, unsigned mode) {
   return Call(__NR_mkdirat, directory, Arg(path), mode);

@@ -18,8 +18,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +27,8 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -143,15 +145,6 @@ class ColdAnywhereTest : public LeavesNothing {
     LeavesNothing::TearDown();
   }
 
-  // What the library keeps open for the life of the process.
-  void WarmUp() override {
-    Spec spec;
-    spec.use_cgroup = false;
-    const auto blueprint = Blueprint::Make(spec, PlanKind::kCold);
-    ASSERT_TRUE(blueprint.ok()) << blueprint.status();
-    (void)RunCold(*blueprint, Words({"/nonexistent"}), {}, nullptr);
-  }
-
   static Blueprint Plan(const Spec& spec, const FaultInjection& fault = {}) {
     auto blueprint = Blueprint::Make(spec, PlanKind::kCold, fault);
     if (!blueprint.ok()) {
@@ -180,7 +173,7 @@ class ColdAnywhereTest : public LeavesNothing {
     EXPECT_TRUE(removed.ok()) << removed;
   }
 
-  Outcome Run(const Blueprint& blueprint, const Command& command) {
+  Outcome RunPlan(const Blueprint& blueprint, const Command& command) {
     const Birthplace place = Place();
     auto outcome = RunCold(blueprint, command, place, nest_ ? &*nest_ : nullptr);
     EXPECT_TRUE(outcome.ok()) << outcome.status();
@@ -188,7 +181,14 @@ class ColdAnywhereTest : public LeavesNothing {
     return outcome.ok() ? *std::move(outcome) : Outcome{};
   }
   Outcome Run(const Spec& spec, const Command& command, const FaultInjection& fault = {}) {
-    return Run(Plan(spec, fault), command);
+    return RunPlan(Plan(spec, fault), command);
+  }
+
+  // Starts a worker that the test reaps itself.
+  static absl::StatusOr<ColdWorker> Start(const Blueprint& blueprint, const Command& command,
+                                          const Birthplace& place) {
+    BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
+    return ColdWorker::Start(blueprint, command, place, launcher);
   }
 
   // The output of a script that must succeed.
@@ -294,9 +294,11 @@ TEST_F(ColdAnywhereTest, HostsTreeIsReadOnly) {
 }
 
 TEST_F(ColdAnywhereTest, HasAPrivateWritableTmp) {
-  EXPECT_EQ(Output({}, "ls -A /tmp; echo kept > /tmp/x; cat /tmp/x; stat -c %a /tmp /dev/shm"),
+  const std::string file = fmt::format("/tmp/brood_private_{}", getpid());
+  EXPECT_EQ(Output({}, fmt::format("ls -A /tmp; echo kept > {0}; cat {0}; stat -c %a /tmp /dev/shm",
+                                   file)),
             "kept\n1777\n1777\n");
-  EXPECT_FALSE(fs::exists("/tmp/x"));
+  EXPECT_FALSE(fs::exists(file));
 }
 
 TEST_F(ColdAnywhereTest, HasTheDevicesThatProgramsNeed) {
@@ -420,7 +422,7 @@ class ColdRootTest : public ColdTest {
     }
     fs::copy_file(program, root_ / "bin/busybox");
     for (const char* name : {"sh", "cat", "ls", "id", "touch", "stat", "head", "wc", "readlink",
-                             "rm", "mount", "umount", "grep", "env", "true", "chown", "mkdir"}) {
+                             "rm", "dd", "grep", "mkdir"}) {
       fs::create_symlink("busybox", root_ / "bin" / name);
     }
     std::ofstream(root_ / "etc/original") << "original\n";
@@ -728,11 +730,15 @@ TEST_F(ColdTest, HostsMountsNeverChange) {
     command.stdio = {StdioMode::kFds, {in[0], out[1], 2}, 0};
     Birthplace place;
     place.id_first = id_first_;
-    auto worker = ColdWorker::Start(blueprint, command, place);
+    auto worker = Start(blueprint, command, place);
     if (!worker.ok()) return 5;
     close(out[1]);
     char byte = 0;
-    if (read(out[0], &byte, 1) != 1) return 6;
+    if (read(out[0], &byte, 1) != 1) {
+      std::fprintf(stderr, "%s\n",
+                   blueprint.Describe(worker->mailbox().failure, blueprint.plan().worker).c_str());
+      return 6;
+    }
     if (ReadText("/proc/self/mountinfo") != before) return 7;  // while it runs
     close(in[1]);
     const auto exit = Reap(worker->pidfd());
@@ -786,7 +792,7 @@ TEST_F(ColdRootTest, OverlayForgetsWrites) {
 TEST_F(ColdRootTest, OverlayHasItsSize) {
   Spec spec = Rooted(RootMode::kOverlay);
   spec.root.overlay_bytes = 1 << 20;
-  const Outcome outcome = Run(spec, Shell("head -c 4000000 /dev/zero > /big"));
+  const Outcome outcome = Run(spec, Shell("dd if=/dev/zero of=/big bs=100k count=40"));
   EXPECT_NE(outcome.exit_code, 0) << Ending(outcome);
   EXPECT_THAT(outcome.err, HasSubstr("No space left on device"));
 }
@@ -798,8 +804,8 @@ TEST_F(ColdRootTest, TmpfsHaveTheirSizes) {
                 {.target = "/tmp/scratch", .bytes = 1 << 20, .mode = 01777}};
   for (const char* place : {"/tmp", "/dev/shm", "/mnt", "/tmp/scratch"}) {
     const Outcome outcome =
-        Run(spec, Shell(fmt::format("head -c 900000 /dev/zero > {0}/fits && echo fits;"
-                                    "head -c 900000 /dev/zero > {0}/beyond",
+        Run(spec, Shell(fmt::format("dd if=/dev/zero of={0}/fits bs=100k count=9 && echo fits;"
+                                    "dd if=/dev/zero of={0}/beyond bs=100k count=9",
                                     place)));
     EXPECT_EQ(outcome.out, "fits\n") << place;
     EXPECT_NE(outcome.exit_code, 0) << place;
@@ -865,7 +871,8 @@ TEST_F(ColdRootTest, RootsLinksStayInside) {
 }
 
 TEST_F(ColdRootTest, OldRootIsGone) {
-  EXPECT_EQ(Output(Rooted(RootMode::kReadOnly), "grep -c ' / / ' /proc/self/mountinfo"), "0\n")
+  EXPECT_THAT(Output(Rooted(RootMode::kReadOnly), "cat /proc/self/mountinfo"),
+              Not(HasSubstr(" / / ")))
       << "no mount of a whole host filesystem";
 }
 
@@ -883,10 +890,9 @@ TEST_F(ColdTest, WhatTellsOfTheHostIsCovered) {
                      "    sys/kernel/core_pattern irq/default_smp_affinity; do"
                      "  [ -e /proc/$f ] || continue;"
                      "  (: >> /proc/$f) 2>/dev/null && echo wrote $f; done;"
-                     "ls /proc/acpi /proc/scsi 2>/dev/null; ls -A /run; true"),
-              users == NamespaceMode::kNew
-                  ? Output(spec, "ls /proc/acpi /proc/scsi 2>/dev/null; true")
-                  : "")
+                     "for d in /proc/acpi /proc/asound /proc/scsi /run; do"
+                     "  ls -A $d 2>/dev/null; done; true"),
+              "")
         << "nothing read, nothing written";
   }
 }
@@ -1003,49 +1009,55 @@ TEST_F(ColdTest, LauncherStaysDumpable) {
   EXPECT_EQ(prctl(PR_GET_DUMPABLE), 1) << "after one that failed";
 }
 
+// Holds workers born in one leaf before their first instruction.
+class Frozen {
+ public:
+  explicit Frozen(const std::string& leaf) : file_(leaf + "/cgroup.freeze") {
+    std::ofstream(file_) << "1";
+  }
+  ~Frozen() { std::ofstream(file_) << "0"; }
+
+ private:
+  const std::string file_;
+};
+
 std::atomic<int> g_child_signals = 0;
 
-TEST_F(ColdTest, HostProgramsWaitingNeverSeesWorkers) {
+// A program that hosts the library keeps its own SIGCHLD handler and waits. A worker hides from
+// both with exit signal 0; that ends where it execs, since execve(2) resets it to SIGCHLD.
+TEST_F(ColdTest, HostProgramsWaitsSeeNoWorkerBeforeItsExec) {
   struct sigaction action {};
   struct sigaction saved {};
   action.sa_handler = [](int) { ++g_child_signals; };
   ASSERT_EQ(sigaction(SIGCHLD, &action, &saved), 0);
   const int before = g_child_signals;
-  int ends[2];
-  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
-  const UniqueFd in(ends[0]);
-  UniqueFd out(ends[1]);
-  const Blueprint blueprint = Plan({});
-  Command command = Words({"cat"});
-  command.stdio = {StdioMode::kFds, {in.get(), 1, 2}, 0};
+  const auto nobody = [] { return waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD; };
+
   const Birthplace place = Place();
-  auto worker = ColdWorker::Start(blueprint, command, place);
+  const Blueprint blueprint = Plan({}, {Step::kHostname, kInjected, -1});
+  std::optional<Frozen> frozen(nest_->path() + "/" + place.leaf);
+  auto worker = Start(blueprint, Words({"true"}), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
-  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "while it runs";
-  EXPECT_EQ(errno, ECHILD);
-  out.reset();
+  EXPECT_TRUE(nobody()) << "while it is set up";
+  frozen.reset();
   pollfd ended = {worker->pidfd(), POLLIN, 0};
   ASSERT_EQ(poll(&ended, 1, static_cast<int>(milliseconds(kHangGuard).count())), 1);
-  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "when it has ended";
-  EXPECT_EQ(errno, ECHILD);
+  EXPECT_TRUE(nobody()) << "when it has failed";
   const auto exit = Reap(worker->pidfd());
-  ASSERT_TRUE(exit.ok()) << exit.status();
+  EXPECT_TRUE(exit.ok()) << exit.status();
   worker->Reaped();
-  EXPECT_EQ(exit->code, CLD_EXITED);
-  EXPECT_EQ(exit->status, 0);
   EXPECT_EQ(g_child_signals, before);
   sigaction(SIGCHLD, &saved, nullptr);
   Remove(place);
 }
 
-TEST_F(ColdTest, ReapingTwiceIsAnError) {
+TEST_F(ColdTest, WorkerThatAHostProgramReapedIsNotFound) {
   const Birthplace place = Place();
   const Blueprint blueprint = Plan({});
-  auto worker = ColdWorker::Start(blueprint, Words({"true"}), place);
+  auto worker = Start(blueprint, Words({"true"}), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
-  EXPECT_TRUE(Reap(worker->pidfd()).ok());
-  const auto again = Reap(worker->pidfd());
-  EXPECT_FALSE(again.ok());
+  ASSERT_EQ(waitpid(worker->mailbox().pid, nullptr, __WALL), worker->mailbox().pid);
+  EXPECT_TRUE(absl::IsNotFound(Reap(worker->pidfd()).status())) << Reap(worker->pidfd()).status();
   worker->Reaped();
   Remove(place);
 }
@@ -1054,7 +1066,7 @@ TEST_F(ColdTest, WorkerThatIsDroppedIsKilled) {
   const Birthplace place = Place();
   const Blueprint blueprint = Plan({});
   {
-    auto worker = ColdWorker::Start(blueprint, Words({"sleep", "1000"}), place);
+    auto worker = Start(blueprint, Words({"sleep", "1000"}), place);
     ASSERT_TRUE(worker.ok()) << worker.status();
     ColdWorker moved = *std::move(worker);
     EXPECT_TRUE(moved.started());
@@ -1070,14 +1082,13 @@ TEST_F(ColdTest, MemoryIsSharedUntilExecUnlessALimitCouldKillUs) {
     if (limited) spec.limits.memory_bytes = 64 << 20;
     const Blueprint blueprint = Plan(spec);
     const Birthplace place = Place();
-    const std::string freeze = nest_->path() + "/" + place.leaf + "/cgroup.freeze";
-    std::ofstream(freeze) << "1";
-    auto worker = ColdWorker::Start(blueprint, Words({"true"}), place);
+    std::optional<Frozen> frozen(nest_->path() + "/" + place.leaf);
+    auto worker = Start(blueprint, Words({"true"}), place);
     ASSERT_TRUE(worker.ok()) << worker.status();
     const long compared =
         syscall(SYS_kcmp, getpid(), worker->mailbox().pid, KCMP_VM, 0, 0);
     const int error = errno;
-    std::ofstream(freeze) << "0";
+    frozen.reset();
     const auto exit = Reap(worker->pidfd());
     worker->Reaped();
     Remove(place);
@@ -1127,10 +1138,6 @@ TEST_F(ColdTest, NullIsNull) {
   EXPECT_NE(outcome.exit_code, 3);
 }
 
-struct FdCase {
-  std::array<int, 3> fds;
-};
-
 TEST_F(ColdRootTest, DescriptorsComeInAnyArrangement) {
   // The launcher's own 0, 1 and 2 hold what shall become others of them.
   const std::array<int, 3> cases[] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1},
@@ -1167,12 +1174,10 @@ TEST_F(ColdRootTest, LauncherWithClosedStdioGivesNothingOfItsOwn) {
   const std::string result = directory_ / "result";
   for (const StdioMode mode : {StdioMode::kInherit, StdioMode::kNull, StdioMode::kCapture}) {
     SCOPED_TRACE(static_cast<int>(mode));
-    // In a fresh fork the library has not yet opened what it keeps.
     const int status = InAFork([&] {
       close_range(0, 2, 0);
-      Command command = Shell("readlink /proc/self/fd/0 > /data/fds; readlink /proc/self/fd/1 >&2;"
-                              "echo out; echo err >&2");
-      command.argv[2] = "for n in 0 1 2; do readlink /proc/$$/fd/$n; done > /data/fds; echo out";
+      Command command =
+          Shell("for n in 0 1 2; do readlink /proc/$$/fd/$n; done > /data/fds; echo out");
       command.stdio.mode = mode;
       Spec spec = Rooted(RootMode::kReadWrite);
       Birthplace place;
@@ -1218,7 +1223,7 @@ TEST_F(ColdTest, SlowReaderLosesNothing) {
 TEST_F(ColdTest, ManyThatExitAtOnceAreAllSeen) {
   const Blueprint blueprint = Plan({});
   for (int code = 0; code < 40; ++code) {
-    const Outcome outcome = Run(blueprint, Shell(fmt::format("exit {}", code)));
+    const Outcome outcome = RunPlan(blueprint, Shell(fmt::format("exit {}", code)));
     ASSERT_EQ(outcome.end, End::kExited) << Ending(outcome);
     ASSERT_EQ(outcome.exit_code, code);
   }
@@ -1236,7 +1241,7 @@ TEST_F(ColdTest, FaultOfTheProgramIsASignal) {
 TEST_F(ColdTest, SignalFromOutsideIsASignal) {
   const Blueprint blueprint = Plan({});
   const Birthplace place = Place();
-  auto worker = ColdWorker::Start(blueprint, Words({"sleep", "1000"}), place);
+  auto worker = Start(blueprint, Words({"sleep", "1000"}), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
   EXPECT_TRUE(nest_->KillLeaf(place.leaf).ok());
   const auto exit = Reap(worker->pidfd());

@@ -140,7 +140,6 @@ std::string MachineState::Diff(const MachineState& before, const MachineState& a
 }
 
 void LeavesNothing::SetUp() {
-  WarmUp();
   before_ = MachineState::Take();
 }
 

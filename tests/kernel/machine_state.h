@@ -30,16 +30,11 @@ class MachineState {
 };
 
 // Compares the machine after each test with before. Derived fixtures call SetUp first and TearDown
-// last, so that what they hold for a test is gone by then; what a process keeps on purpose after
-// its first spawn has to be there before (see WarmUp).
+// last, so that what they hold for a test is gone by then.
 class LeavesNothing : public ::testing::Test {
  protected:
   void SetUp() override;
   void TearDown() override;
-
-  // Called before each snapshot. To be overridden where the code under test opens something for the
-  // life of the process at its first use.
-  virtual void WarmUp() {}
 
  private:
   std::optional<MachineState> before_;

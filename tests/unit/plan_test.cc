@@ -164,6 +164,15 @@ class BlueprintTest : public ::testing::Test {
     return spec;
   }
 
+  // Only with these does a worker have power over namespaces that exist already.
+  static Spec WithHostUsers() {
+    Spec spec;
+    spec.ns(NamespaceKind::kUser).mode = NamespaceMode::kHost;
+    spec.uid = ThisMachine().uid;
+    spec.gid = ThisMachine().gid;
+    return spec;
+  }
+
   std::string Write(std::string_view name, std::string_view text) const {
     const fs::path path = root_ / name;
     std::ofstream(path) << text;
@@ -228,7 +237,7 @@ TEST_F(BlueprintTest, NoMemoryIsSharedUnderAMemoryLimit) {
 }
 
 TEST_F(BlueprintTest, NoMemoryIsSharedByAWorkerThatJoinsATimeNamespace) {
-  Spec spec;
+  Spec spec = WithHostUsers();
   spec.ns(NamespaceKind::kTime) = {NamespaceMode::kJoin, "/proc/self/ns/time"};
   EXPECT_EQ(Make(spec).plan().share_memory, 0);
 }
@@ -360,13 +369,22 @@ TEST_F(BlueprintTest, RefusesWhatThisMachineCannotDo) {
       {"no such tmpfs target", [&](Spec& s) { s.tmpfs = {{.target = "/none"}}; }, Code::kNotFound,
        "mount a tmpfs on /none inside the root"},
       {"no such namespace",
-       [&](Spec& s) { s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, root + "/none"}; },
+       [&](Spec& s) {
+         s = WithHostUsers();
+         s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, root + "/none"};
+       },
        Code::kNotFound, "opening the net namespace " + root + "/none to join: ENOENT"},
       {"no namespace at all",
-       [&](Spec& s) { s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, profile}; },
+       [&](Spec& s) {
+         s = WithHostUsers();
+         s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, profile};
+       },
        Code::kInvalidArgument, "is not a net namespace"},
       {"another kind of namespace",
-       [&](Spec& s) { s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, "/proc/self/ns/uts"}; },
+       [&](Spec& s) {
+         s = WithHostUsers();
+         s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, "/proc/self/ns/uts"};
+       },
        Code::kInvalidArgument, "/proc/self/ns/uts is not a net namespace"},
       {"broken profile", [&](Spec& s) { s.seccomp = {SeccompMode::kFile, profile}; },
        Code::kInvalidArgument, "broken.json"},

@@ -1,0 +1,70 @@
+#include "bench/bare_child.h"
+
+#include <linux/fcntl.h>
+#include <linux/if.h>
+#include <linux/prctl.h>
+#include <linux/sockios.h>
+
+namespace brood::bench {
+namespace {
+
+[[noreturn]] void Give(BareChild& child, BareStep step, sys::Result result) {
+  child.failed = step;
+  child.error = static_cast<std::int32_t>(-result);
+  sys::ExitGroup(125);
+}
+
+sys::Result WriteIdMap(const BareChild& child) {
+  const auto fd = static_cast<int>(
+      sys::OpenAt(static_cast<int>(AT_FDCWD), "/proc/self/uid_map", O_WRONLY | O_CLOEXEC));
+  if (fd < 0) return fd;
+  const sys::Result written = sys::Write(fd, child.uid_map, child.uid_map_bytes);
+  sys::Close(fd);
+  return written;
+}
+
+sys::Result Loopback() {
+  const auto fd = static_cast<int>(sys::Socket(/*AF_INET*/ 2, /*SOCK_DGRAM*/ 2 | O_CLOEXEC, 0));
+  if (fd < 0) return fd;
+  ifreq request = {};
+  request.ifr_name[0] = 'l';
+  request.ifr_name[1] = 'o';
+  request.ifr_flags = IFF_UP;
+  const sys::Result result = sys::Ioctl(fd, SIOCSIFFLAGS, &request);
+  sys::Close(fd);
+  return result;
+}
+
+[[noreturn]] void HoldUntilKilled() {
+  sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
+  for (;;) sys::Ppoll(nullptr, 0, nullptr);
+}
+
+}  // namespace
+
+void BareChildMain(void* argument) {
+  BareChild& child = *static_cast<BareChild*>(argument);
+  const auto step = [&](BareStep name, sys::Result result) {
+    if (result < 0) Give(child, name, result);
+  };
+  if (child.wait_forever != 0) HoldUntilKilled();
+  for (std::uint32_t i = 0; i < child.enter_count; ++i) {
+    step(BareStep::kEnter, sys::Setns(child.enter[i].fd, child.enter[i].flag));
+  }
+  if (child.unshare_flags != 0) step(BareStep::kUnshare, sys::Unshare(child.unshare_flags));
+  if (child.uid_map != nullptr) step(BareStep::kIdMap, WriteIdMap(child));
+  if (child.loopback) step(BareStep::kLoopback, Loopback());
+  if (child.mounts) {
+    // Never without private propagation: the mounts would show up on the host.
+    step(BareStep::kPropagation,
+         sys::Mount(nullptr, "/", nullptr, kernel::kMsRec | kernel::kMsPrivate, nullptr));
+    step(BareStep::kProc, sys::Mount("proc", "/proc", "proc", kernel::kMsNosuid, nullptr));
+    step(BareStep::kTmpfs, sys::Mount("tmpfs", "/tmp", "tmpfs", kernel::kMsNosuid, nullptr));
+  }
+  if (child.path != nullptr) {
+    step(BareStep::kExec, sys::Execve(child.path, child.argv, child.envp));
+  }
+  sys::ExitGroup(0);
+}
+
+}  // namespace brood::bench

@@ -1,0 +1,208 @@
+#include "bench/namespaces.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "bench/bare_clone.h"
+#include "spawn/machine.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+#include "spawn/unique_fd.h"
+
+namespace brood::bench {
+namespace {
+
+static_assert(kNamespaceCount == std::extent_v<decltype(BareChild::enter)>);
+
+constexpr char kNeedsAdmin[] = "needs CAP_SYS_ADMIN";
+
+constexpr std::array<NamespaceKind, kNamespaceCount> kKinds = {
+    NamespaceKind::kMount, NamespaceKind::kPid,  NamespaceKind::kNet,    NamespaceKind::kIpc,
+    NamespaceKind::kUts,   NamespaceKind::kUser, NamespaceKind::kCgroup, NamespaceKind::kTime};
+
+// Namespaces made ahead. Descriptors hold them, save a pid namespace, which needs a living init:
+// hence a process that does nothing else.
+class PreparedNamespaces {
+ public:
+  static absl::StatusOr<std::shared_ptr<const PreparedNamespaces>> Make(std::uint64_t flags) {
+    BROOD_ASSIGN_OR_RETURN(BareClone clone, BareClone::Create());
+    clone.child().wait_forever = 1;
+    BROOD_ASSIGN_OR_RETURN(const pid_t pid, clone.Start(flags));
+    // The holder keeps its own mapping of the memory it stands on; ours may go.
+    std::shared_ptr<PreparedNamespaces> prepared(new PreparedNamespaces(pid));
+    for (const NamespaceKind kind : kKinds) {
+      const std::string path = fmt::format("/proc/{}/ns/{}", pid, NamespaceProcName(kind));
+      UniqueFd& fd = prepared->fds_[static_cast<std::size_t>(kind)];
+      fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd.valid()) return ErrnoError(errno, "opening {}", path);
+    }
+    return prepared;
+  }
+  ~PreparedNamespaces() { KillAndReap(holder_); }
+  PreparedNamespaces(const PreparedNamespaces&) = delete;
+  PreparedNamespaces& operator=(const PreparedNamespaces&) = delete;
+
+  int fd(NamespaceKind kind) const { return fds_[static_cast<std::size_t>(kind)].get(); }
+
+ private:
+  explicit PreparedNamespaces(pid_t holder) : holder_(holder) {}
+
+  pid_t holder_;
+  std::array<UniqueFd, kNamespaceCount> fds_;
+};
+using Prepared = std::shared_ptr<const PreparedNamespaces>;
+
+// A row whose child is born with `clone_flags` and does what `tell` puts down.
+Row BareRow(std::string name, std::uint64_t clone_flags, std::function<void(BareChild&)> tell) {
+  Row row;
+  row.name = std::move(name);
+  row.leaves_debt = (clone_flags & kernel::kCloneNewNet) != 0;
+  row.run = [clone_flags, tell = std::move(tell)](benchmark::State& state, Latencies& latencies) {
+    absl::StatusOr<BareClone> clone = BareClone::Create();
+    if (!clone.ok()) return Fail(state, clone.status());
+    if (tell) tell(clone->child());
+    latencies.Measure(state, [&] { return clone->RunOnce(clone_flags); });
+  };
+  return row;
+}
+
+// A child is born into the pid namespace that its parent has entered for its children, so the parent
+// goes there before the clone, and back after it: two setns, both measured.
+Row PreparedPidRow(std::string name, Prepared prepared, std::function<void(BareChild&)> tell) {
+  Row row;
+  row.name = std::move(name);
+  row.run = [prepared = std::move(prepared), tell = std::move(tell)](benchmark::State& state,
+                                                                     Latencies& latencies) {
+    absl::StatusOr<BareClone> clone = BareClone::Create();
+    if (!clone.ok()) return Fail(state, clone.status());
+    const UniqueFd own(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
+    if (!own.valid()) return Fail(state, ErrnoError(errno, "opening /proc/self/ns/pid"));
+    if (tell) tell(clone->child());
+    latencies.Measure(state, [&]() -> absl::Status {
+      const sys::Result there =
+          sys::Setns(prepared->fd(NamespaceKind::kPid), kernel::kCloneNewPid);
+      if (there < 0) return ErrnoError(static_cast<int>(-there), "entering a pid namespace");
+      const absl::Status ran = clone->RunOnce(kLikeVfork);
+      const sys::Result back = sys::Setns(own.get(), kernel::kCloneNewPid);
+      if (back < 0) return ErrnoError(static_cast<int>(-back), "leaving a pid namespace");
+      return ran;
+    });
+  };
+  return row;
+}
+
+void Enter(BareChild& child, const PreparedNamespaces& prepared, NamespaceKind kind) {
+  child.enter[child.enter_count++] = {prepared.fd(kind), NamespaceFlag(kind)};
+}
+
+Row FreshRow(NamespaceKind kind) {
+  const std::uint64_t flag = NamespaceFlag(kind);
+  // clone3 refuses a time namespace to a child that shares memory. And a cgroup namespace has its
+  // root where its maker stands, so brood makes it once the child is in its leaf: by unshare, too.
+  if (kind == NamespaceKind::kTime || kind == NamespaceKind::kCgroup) {
+    return BareRow(FreshName(kind), kLikeVfork,
+                   [flag](BareChild& child) { child.unshare_flags = flag; });
+  }
+  return BareRow(FreshName(kind), kLikeVfork | flag, nullptr);
+}
+
+Row PreparedRow(NamespaceKind kind, const Prepared& prepared) {
+  const auto enter = [prepared, kind](BareChild& child) { Enter(child, *prepared, kind); };
+  switch (kind) {
+    case NamespaceKind::kPid:
+      return PreparedPidRow(PreparedName(kind), prepared, nullptr);
+    case NamespaceKind::kTime:
+      // Refused (EUSERS) to whoever shares memory with another process, so this child is forked.
+      return BareRow(PreparedName(kind), 0, enter);
+    default:
+      return BareRow(PreparedName(kind), kLikeVfork, enter);
+  }
+}
+
+void AddFreshRows(std::vector<Row>& rows) {
+  const bool admin = ThisMachine().mount_admin;
+  const auto add = [&](Row row, bool available) {
+    if (!available) row.unavailable = kNeedsAdmin;
+    rows.push_back(std::move(row));
+  };
+  for (const NamespaceKind kind : kKinds) add(FreshRow(kind), admin || kind == NamespaceKind::kUser);
+  add(BareRow(kFreshAll, kLikeVfork | kAllByClone,
+              [](BareChild& child) { child.unshare_flags = kAllByUnshare; }),
+      true);
+
+  auto map = std::make_shared<const std::string>(fmt::format("0 {} 1\n", geteuid()));
+  add(BareRow(kFreshIdMap, kLikeVfork | kernel::kCloneNewUser,
+              [map](BareChild& child) {
+                child.uid_map = map->data();
+                child.uid_map_bytes = map->size();
+              }),
+      true);
+  add(BareRow(kFreshLoopback, kLikeVfork | kernel::kCloneNewNet,
+              [](BareChild& child) { child.loopback = true; }),
+      admin);
+  add(BareRow(kFreshMounts, kLikeVfork | kernel::kCloneNewNs,
+              [](BareChild& child) { child.mounts = true; }),
+      admin);
+}
+
+void AddPreparedRows(std::vector<Row>& rows) {
+  const bool admin = ThisMachine().mount_admin;
+  const auto add_unavailable = [&](std::string name, std::string why) {
+    Row row;
+    row.name = std::move(name);
+    row.unavailable = std::move(why);
+    rows.push_back(std::move(row));
+  };
+  // Two sets: one owned by a user namespace of its own, which comes with it, and one by ours.
+  constexpr std::uint64_t kAll = kAllByClone | kAllByUnshare;
+  const absl::StatusOr<Prepared> ours = PreparedNamespaces::Make(kAll & ~kernel::kCloneNewUser);
+  const absl::StatusOr<Prepared> apart = PreparedNamespaces::Make(kAll);
+
+  for (const NamespaceKind kind : kKinds) {
+    const bool user = kind == NamespaceKind::kUser;
+    const absl::StatusOr<Prepared>& prepared = user ? apart : ours;
+    if (!admin && !user) {
+      add_unavailable(PreparedName(kind), kNeedsAdmin);
+    } else if (!prepared.ok()) {
+      add_unavailable(PreparedName(kind), std::string(Message(prepared.status())));
+    } else {
+      rows.push_back(PreparedRow(kind, *prepared));
+    }
+  }
+  if (!admin) return add_unavailable(kPreparedAllButTime, kNeedsAdmin);
+  if (!apart.ok()) return add_unavailable(kPreparedAllButTime, std::string(Message(apart.status())));
+  rows.push_back(PreparedPidRow(kPreparedAllButTime, *apart, [all = *apart](BareChild& child) {
+    // The user namespace first: it brings the right to enter the others, which it owns.
+    for (const NamespaceKind kind :
+         {NamespaceKind::kUser, NamespaceKind::kMount, NamespaceKind::kNet, NamespaceKind::kIpc,
+          NamespaceKind::kUts, NamespaceKind::kCgroup}) {
+      Enter(child, *all, kind);
+    }
+  }));
+}
+
+}  // namespace
+
+std::string FreshName(NamespaceKind kind) {
+  return "namespace/fresh/" + std::string(NamespaceName(kind));
+}
+
+std::string PreparedName(NamespaceKind kind) {
+  return "namespace/prepared/" + std::string(NamespaceName(kind));
+}
+
+std::vector<Row> NamespaceRows() {
+  std::vector<Row> rows;
+  rows.push_back(BareRow(kNamespaceFloor, kLikeVfork, nullptr));
+  rows.push_back(BareRow(kForkedNamespaceFloor, 0, nullptr));
+  AddFreshRows(rows);
+  AddPreparedRows(rows);
+  return rows;
+}
+
+}  // namespace brood::bench

@@ -1,0 +1,34 @@
+// What each namespace costs the process that makes or enters it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/row.h"
+#include "spawn/spec.h"
+
+namespace brood::bench {
+
+// Names of the rows. A fresh namespace is made by each child; a prepared one was made before, and
+// each child enters it.
+inline constexpr char kNamespaceFloor[] = "namespace/none";
+inline constexpr char kForkedNamespaceFloor[] = "namespace/none-forked";
+inline constexpr char kFreshAll[] = "namespace/fresh/all";
+inline constexpr char kPreparedAllButTime[] = "namespace/prepared/all-but-time";
+inline constexpr char kFreshLoopback[] = "namespace/fresh/net+loopback";
+inline constexpr char kFreshMounts[] = "namespace/fresh/mount+proc+tmp";
+inline constexpr char kFreshIdMap[] = "namespace/fresh/user+map";
+std::string FreshName(NamespaceKind kind);
+std::string PreparedName(NamespaceKind kind);
+
+// The flags that give a bare child all eight: for clone3, and for unshare in the child.
+inline constexpr std::uint64_t kAllByClone = kernel::kCloneNewNs | kernel::kCloneNewPid |
+                                             kernel::kCloneNewNet | kernel::kCloneNewIpc |
+                                             kernel::kCloneNewUts | kernel::kCloneNewUser;
+inline constexpr std::uint64_t kAllByUnshare = kernel::kCloneNewCgroup | kernel::kCloneNewTime;
+
+// Every row: clone3(CLONE_VM|CLONE_VFORK), the child makes or enters what the row names and exits,
+// the parent reaps it. Makes the prepared namespaces and keeps them as long as the rows live.
+std::vector<Row> NamespaceRows();
+
+}  // namespace brood::bench

@@ -1,0 +1,5 @@
+// brood-true: exits with status 0 and does nothing else. No libc, no loader, two pages: what is
+// measured is the spawning, not the program.
+#include "spawn/syscalls.h"
+
+extern "C" [[noreturn, gnu::used]] void _start() { brood::sys::ExitGroup(0); }

@@ -1,0 +1,647 @@
+// `brood run` as its users meet it: exit statuses, sentences, signals, and what is left when it is
+// done, interrupted or killed.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "spawn/cgroup_host.h"
+#include "spawn/status.h"
+#include "spawn/unique_fd.h"
+#include "tests/kernel/machine_state.h"
+
+namespace brood {
+namespace {
+
+namespace fs = std::filesystem;
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+using Words = std::vector<std::string>;
+
+// A hang is ended by this; no test expects to come near it.
+constexpr unsigned kHangGuardSeconds = 60;
+
+std::string ReadAll(int fd) {
+  std::string text;
+  char buffer[4096];
+  off_t at = 0;
+  for (ssize_t n = 0; (n = pread(fd, buffer, sizeof(buffer), at)) > 0; at += n) {
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  return text;
+}
+
+std::string ReadText(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A brood program on its way. What it writes is kept in memory files, which nothing can block.
+class Brood {
+ public:
+  // `before_exec` runs in the new process, with descriptors 0 to 2 in place.
+  explicit Brood(const Words& arguments, const std::function<void()>& before_exec = [] {})
+      : out_(memfd_create("stdout", MFD_CLOEXEC)), err_(memfd_create("stderr", MFD_CLOEXEC)) {
+    Words words = {BROOD_PROGRAM};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    argv.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ != 0) return;
+    const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    dup2(null, 0);
+    dup2(out_.get(), 1);
+    dup2(err_.get(), 2);
+    alarm(kHangGuardSeconds);
+    before_exec();
+    execv(BROOD_PROGRAM, argv.data());
+    _exit(99);
+  }
+  ~Brood() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    Wait();
+  }
+  Brood(const Brood&) = delete;
+  Brood& operator=(const Brood&) = delete;
+
+  pid_t pid() const { return pid_; }
+  void Kill(int number) const { kill(pid_, number); }
+
+  // Its exit status, or 1000 and the signal that ended it.
+  int Wait() {
+    int status = -1;
+    EXPECT_EQ(TEMP_FAILURE_RETRY(waitpid(pid_, &status, 0)), pid_);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  }
+  bool Ended() const {
+    siginfo_t info{};
+    return waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == pid_;
+  }
+
+  std::string out() const { return ReadAll(out_.get()); }
+  std::string err() const { return ReadAll(err_.get()); }
+
+  // Waits until the command has written `text`.
+  void AwaitOutput(std::string_view text) const {
+    while (out().find(text) == std::string::npos) {
+      ASSERT_FALSE(Ended()) << "it ended: " << err();
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+  }
+
+ private:
+  UniqueFd out_;
+  UniqueFd err_;
+  pid_t pid_ = -1;
+};
+
+Words operator+(Words left, const Words& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+Words Shell(std::string_view script) { return {"--", "/bin/sh", "-c", std::string(script)}; }
+
+class RunTest : public LeavesNothing {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(access(BROOD_PROGRAM, X_OK), 0) << "missing: " << BROOD_PROGRAM;
+    LeavesNothing::SetUp();
+    fs::create_directories(directory_);
+  }
+  void TearDown() override {
+    fs::remove_all(directory_);
+    LeavesNothing::TearDown();
+  }
+
+  std::string Json() const { return "--json=" + (directory_ / "o.json").string(); }
+
+  static int Status(const Words& arguments) {
+    Brood brood(Words{"run"} + arguments);
+    return brood.Wait();
+  }
+
+  const fs::path directory_ = fs::path(::testing::TempDir()) / fmt::format("brood_run_{}", getpid());
+};
+
+// --- exit statuses ------------------------------------------------------------------------------
+
+TEST_F(RunTest, ExitStatusTellsHowItWent) {
+  struct Case {
+    std::string_view name;
+    Words arguments;
+    int status;
+    std::string_view error;
+  };
+  const std::vector<Case> cases = {
+      {"success", {"--", "true"}, 0, ""},
+      {"without dashes", {"true"}, 0, ""},
+      {"the command's", Shell("exit 7"), 7, ""},
+      {"the highest", Shell("exit 255"), 255, ""},
+      {"a signal", Words{"--no-pid"} + Shell("kill -TERM $$"), 143, ""},
+      {"timeout", {"--timeout", "100ms", "--", "sleep", "1000"}, 124, "time was up"},
+      {"brood's own", {"--rootfs", "/nonexistent", "--", "true"}, 125, "/nonexistent"},
+      {"not executable", {"--", "/etc/passwd"}, 126, "executing /etc/passwd: EACCES"},
+      {"a directory", {"--", "/etc"}, 126, "executing /etc: EACCES"},
+      {"not found", {"--", "no-such-program"}, 127, "executing no-such-program: ENOENT"},
+      {"no such path", {"--", "/no/such/program"}, 127, "executing /no/such/program: ENOENT"},
+  };
+  for (const Case& test : cases) {
+    SCOPED_TRACE(test.name);
+    Brood brood(Words{"run"} + test.arguments);
+    EXPECT_EQ(brood.Wait(), test.status) << brood.err();
+    EXPECT_EQ(brood.out(), "");
+    if (test.error.empty()) {
+      EXPECT_EQ(brood.err(), "");
+    } else {
+      EXPECT_THAT(brood.err(), StartsWith("brood: "));
+      EXPECT_THAT(brood.err(), HasSubstr(std::string(test.error)));
+    }
+  }
+}
+
+TEST_F(RunTest, StatusSurvivesALauncherThatIgnoresItsChildren) {
+  // Handed down by many a supervisor; it lets the kernel throw exit statuses away.
+  Brood brood(Words{"run"} + Shell("exit 7"), [] { signal(SIGCHLD, SIG_IGN); });
+  EXPECT_EQ(brood.Wait(), 7) << brood.err();
+}
+
+TEST_F(RunTest, OptionsAfterTheCommandAreTheCommands) {
+  Brood brood({"run", "--", "echo", "--json", "-x", "--", "--timeout"});
+  EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  EXPECT_EQ(brood.out(), "--json -x -- --timeout\n");
+}
+
+TEST_F(RunTest, InputAndOutputAreTheCallers) {
+  const fs::path file = directory_ / "input";
+  std::ofstream(file) << "from the caller\n";
+  Brood brood({"run", "--", "/bin/sh", "-c", "cat; echo error >&2"},
+              [&] { dup2(open(file.c_str(), O_RDONLY | O_CLOEXEC), 0); });
+  EXPECT_EQ(brood.Wait(), 0);
+  EXPECT_EQ(brood.out(), "from the caller\n");
+  EXPECT_EQ(brood.err(), "error\n");
+}
+
+TEST_F(RunTest, ClosedStdioIsNoTrap) {
+  for (int closed = 0; closed < 8; ++closed) {
+    SCOPED_TRACE(closed);
+    // A descriptor of brood's own in one of these places would let the command write into it.
+    Brood brood(Words{"run"} + Shell("cat; echo out; echo err >&2; exit 5"), [&] {
+      for (int fd = 0; fd < 3; ++fd) {
+        if ((closed >> fd & 1) != 0) close(fd);
+      }
+    });
+    EXPECT_EQ(brood.Wait(), 5);
+    EXPECT_EQ(brood.out(), (closed & 2) != 0 ? "" : "out\n");
+    EXPECT_EQ(brood.err(), (closed & 4) != 0 ? "" : "err\n");
+  }
+}
+
+TEST_F(RunTest, EnvironmentIsWhatWasAskedFor) {
+  const auto with_variable = [] { setenv("BROOD_TEST_VARIABLE", "handed on", 1); };
+  {
+    Brood brood({"run", "-e", "BROOD_TEST_VARIABLE", "-e", "A=1", "-e", "A=2", "-e", "PATH=/bin",
+                 "--clear-env", "--", "/usr/bin/env"},
+                with_variable);
+    EXPECT_EQ(brood.Wait(), 0) << brood.err();
+    EXPECT_EQ(brood.out(), "BROOD_TEST_VARIABLE=handed on\nA=2\nPATH=/bin\n");
+  }
+  Brood brood({"run", "--", "env"}, with_variable);
+  EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  EXPECT_THAT(brood.out(), Not(HasSubstr("BROOD_TEST_VARIABLE")));
+}
+
+TEST_F(RunTest, ClocksCanBeSetForwardAndBack) {
+  Brood brood(Words{"run", "--monotonic-offset", "-5s", "--boottime-offset", "1h"} +
+              Shell("tr -s ' ' < /proc/self/timens_offsets"));
+  EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  EXPECT_EQ(brood.out(), "monotonic -5 0\nboottime 3600 0\n");
+}
+
+// --- report and help ----------------------------------------------------------------------------
+
+TEST_F(RunTest, JsonGoesToStderrOrToAFile) {
+  {
+    Brood brood(Words{"run", "--json"} + Shell("echo out; exit 7"));
+    EXPECT_EQ(brood.Wait(), 7);
+    EXPECT_EQ(brood.out(), "out\n");
+    const auto json = nlohmann::json::parse(brood.err(), nullptr, /*allow_exceptions=*/false);
+    ASSERT_TRUE(json.is_object()) << brood.err();
+    EXPECT_EQ(json["end"], "exited");
+    EXPECT_EQ(json["exit_code"], 7);
+    EXPECT_EQ(json["spawn_path"], "cold");
+  }
+  const fs::path file = directory_ / "outcome.json";
+  Brood brood(Words{"run", "--json=" + file.string()} + Shell("exit 8"));
+  EXPECT_EQ(brood.Wait(), 8);
+  EXPECT_EQ(brood.err(), "");
+  const auto json = nlohmann::json::parse(ReadText(file), nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ReadText(file);
+  EXPECT_EQ(json["exit_status"], 8);
+}
+
+TEST_F(RunTest, JsonTellsOfFailuresToo) {
+  Brood brood({"run", Json(), "--", "no-such-program"});
+  EXPECT_EQ(brood.Wait(), 127);
+  const auto json = nlohmann::json::parse(ReadText(directory_ / "o.json"), nullptr, false);
+  ASSERT_TRUE(json.is_object()) << brood.err();
+  EXPECT_EQ(json["end"], "setup_failed");
+  EXPECT_EQ(json["failure"]["step"], "exec");
+  EXPECT_EQ(json["failure"]["errno"], ENOENT);
+}
+
+TEST_F(RunTest, JsonOfWordsThatAreNoUtf8) {
+  Brood brood({"run", Json(), "--", "\xff\xfe"});
+  EXPECT_EQ(brood.Wait(), 127) << brood.err();
+  EXPECT_TRUE(nlohmann::json::accept(ReadText(directory_ / "o.json")));
+}
+
+TEST_F(RunTest, JsonThatCannotBeWrittenIsBroodsFailure) {
+  Brood brood({"run", "--json=" + (directory_ / "none/o.json").string(), "--", "true"});
+  EXPECT_EQ(brood.Wait(), 125);
+  EXPECT_THAT(brood.err(), StartsWith("brood: writing the outcome to "));
+  EXPECT_THAT(brood.err(), HasSubstr("ENOENT"));
+}
+
+TEST_F(RunTest, HelpIsOnStdout) {
+  for (const Words& arguments : {Words{"--help"}, Words{"run", "--help"}, Words{"--help-all"}}) {
+    Brood brood(arguments);
+    EXPECT_EQ(brood.Wait(), 0);
+    EXPECT_EQ(brood.err(), "");
+    EXPECT_THAT(brood.out(), HasSubstr("Usage: brood"));
+  }
+  Brood brood({"run", "--help"});
+  brood.Wait();
+  for (const char* piece : {"Exit status: the command's", "--rootfs DIR", "--seccomp",
+                            "--cap-add CAP", "--memory SIZE", "--timeout DURATION"}) {
+    EXPECT_THAT(brood.out(), HasSubstr(piece));
+  }
+}
+
+// --- bad input ----------------------------------------------------------------------------------
+
+struct BadCase {
+  std::string name;
+  Words arguments;  // after "run"; without a command, `-- true` follows
+  std::string sentence;
+};
+
+class BadInputTest : public RunTest {
+ protected:
+  static void ExpectRefused(const Words& arguments, const std::string& sentence) {
+    Brood brood(arguments);
+    EXPECT_EQ(brood.Wait(), 125);
+    EXPECT_EQ(brood.out(), "");
+    const std::string err = brood.err();
+    EXPECT_THAT(err, StartsWith("brood: "));
+    EXPECT_THAT(err, HasSubstr(sentence));
+    EXPECT_THAT(err, EndsWith("\n"));
+    EXPECT_EQ(std::count(err.begin(), err.end(), '\n'), 1) << "one sentence: " << err;
+    EXPECT_LT(err.size(), 1000U);
+  }
+};
+
+TEST_F(BadInputTest, IsRefusedInOneSentence) {
+  const std::string here = directory_;
+  const std::string file = directory_ / "file";
+  std::ofstream(file) << "{";
+  fs::create_directories(directory_ / "bare");
+  const std::vector<BadCase> cases = {
+      {"unknown user", {"-u", "no-such-user-here"}, "there is no user \"no-such-user-here\""},
+      {"unknown group", {"-u", "0:no-such-group"}, "there is no group \"no-such-group\""},
+      {"empty user", {"-u", ":"}, "give a number"},
+      {"negative user", {"--user=-1"}, "give a number"},
+      {"user beyond 32 bits", {"-u", "4294967296"}, "give a number"},
+      {"user that means unchanged", {"-u", "4294967295"}, "4294967295 is not an id"},
+
+      {"relative root that is not there", {"--rootfs", "no/such/root"}, "the root directory"},
+      {"missing root", {"--rootfs", here + "/none"}, here + "/none: ENOENT"},
+      {"root is a file", {"--rootfs", file}, "ENOTDIR"},
+      {"root without /proc", {"--rootfs", here + "/bare"}, "has no directory /proc"},
+      {"unknown mode", {"--rootfs", here, "--root-mode", "rx"}, "not \"rx\""},
+      {"mode without a root", {"--root-mode", "rw"}, "needs --rootfs"},
+      {"overlay size of nothing", {"--overlay-size", "0"}, "at least one byte"},
+
+      {"bind without a target", {"-v", "/etc"}, "is not a bind"},
+      {"bind with an empty target", {"-v", "/etc:"}, ""},
+      {"bind of nothing", {"-v", ":/etc"}, "is not a bind"},
+      {"bind from a missing path", {"-v", here + "/none:/mnt"}, here + "/none: ENOENT"},
+      {"bind onto a missing path", {"-v", here + ":/none/at/all"}, "/none/at/all"},
+      {"bind to a relative path", {"-v", here + ":mnt"}, "must be an absolute path"},
+      {"bind that climbs", {"-v", here + ":/mnt/../etc"}, "may not contain \"..\""},
+      {"bind with an unknown mode", {"-v", here + ":/mnt:exec"}, "only ro and rw"},
+      {"bind on the root", {"-v", here + ":/"}, "cannot replace the root"},
+      {"bind on /proc", {"-v", here + ":/proc/sys"}, "/proc is the worker's own"},
+      {"bind of a directory on a file", {"-v", here + ":/etc/passwd"}, "it is not a directory"},
+      {"tmpfs on a missing path", {"--tmpfs", "/none"}, "/none"},
+      {"tmpfs without a target", {"--tmpfs", ":1M"}, ""},
+      {"tmpfs without a size", {"--tmpfs", "/mnt:"}, "is not a size"},
+
+      {"size that overflows", {"--tmp-size", "99999999999999999999G"}, "beyond"},
+      {"size beyond a double", {"--tmp-size", std::string(400, '9')}, "is not a size"},
+      {"negative size", {"--tmp-size=-1M"}, "at least one byte"},
+      {"size that is no number", {"--tmp-size", "nan"}, "is not a size"},
+      {"memory of nothing", {"--memory", "0"}, "at least one byte"},
+      {"duration that overflows", {"--timeout", "999999999999h"}, "over a century"},
+      {"endless duration", {"--timeout", "inf"}, "is not a duration"},
+      {"no time", {"--timeout", "0"}, "longer than zero"},
+      {"negative time", {"--timeout=-5s"}, "longer than zero"},
+      {"fractional pids", {"--pids", "1.5"}, "--pids must be a whole number"},
+      {"no pids", {"--pids", "0"}, "--pids must be a whole number"},
+      {"pids that overflow", {"--pids", "18446744073709551617"}, "--pids must be a whole number"},
+      {"no cpus", {"--cpus", "0"}, "is not a number of cpus"},
+      {"hexadecimal cpus", {"--cpus", "0x1"}, "is not a number of cpus"},
+      {"unknown rlimit", {"--rlimit", "FILES=5"}, "is not a resource limit"},
+      {"rlimit without a value", {"--rlimit", "NOFILE"}, "is not a resource limit"},
+      {"soft above hard", {"--rlimit", "NOFILE=6:5"}, "above the hard limit"},
+
+      {"unknown capability", {"--cap-add", "NET_ADMN"}, "did you mean CAP_NET_ADMIN?"},
+      {"missing profile", {"--seccomp", here + "/none"}, "the seccomp profile"},
+      {"broken profile", {"--seccomp", file}, file},
+      {"profile is a directory", {"--seccomp", here}, here},
+      {"unknown network", {"--net", "bridge"}, "not \"bridge\""},
+      {"long hostname", {"--hostname", std::string(65, 'h')}, "the kernel takes 64"},
+      {"relative directory", {"-w", "tmp"}, "must be an absolute path"},
+      {"variable that is not set", {"-e", "BROOD_NO_SUCH_VARIABLE"}, "no such variable"},
+      {"variable without a name", {"-e", "=x"}, "must be NAME=value"},
+      {"missing namespace", {"--no-user", "--join-net", here + "/none"}, here + "/none to join: ENOENT"},
+      {"no namespace", {"--no-user", "--join-net", file}, "is not a net namespace"},
+      {"another namespace", {"--no-user", "--join-net", "/proc/self/ns/uts"}, "is not a net namespace"},
+
+      {"new and joined", {"--no-uts", "--join-uts", "/proc/self/ns/uts"}, "exclude each other"},
+      {"host's and joined net", {"--net", "host", "--join-net", "/proc/self/ns/net"},
+       "exclude each other"},
+      {"limits without a cgroup", {"--pids", "5", "--no-cgroup-leaf"}, "need a cgroup"},
+      {"tmpfs without mounts", {"--no-mount", "--tmpfs", "/mnt"}, "need a mount namespace"},
+      {"offset of the host's clock", {"--no-time", "--monotonic-offset", "5s"},
+       "need a new time namespace"},
+      {"offset that is no time", {"--boottime-offset=soon"}, "\"soon\" is not a duration"},
+      {"offset of nothing", {"--boottime-offset=0"}, "longer than zero"},
+
+      {"empty command", {"--", ""}, "no command was given"},
+      {"no command", {"--"}, ""},
+      {"unknown option", {"--frobnicate"}, "--frobnicate"},
+      {"option without a value", {"--timeout"}, "--timeout"},
+      {"option given twice", {"--timeout", "5s", "--timeout", "6s"}, "--timeout"},
+  };
+  for (const BadCase& test : cases) {
+    SCOPED_TRACE(test.name);
+    Words arguments = Words{"run"} + test.arguments;
+    const bool complete =
+        std::find(arguments.begin(), arguments.end(), "--") != arguments.end() ||
+        test.arguments.back() == "--timeout";
+    if (!complete) arguments = arguments + Words{"--", "true"};
+    ExpectRefused(arguments, test.sentence);
+  }
+}
+
+TEST_F(BadInputTest, NoCommandOfBroodsOwn) {
+  ExpectRefused({}, "");
+  ExpectRefused({"frobnicate"}, "frobnicate");
+  ExpectRefused({"run"}, "COMMAND");
+}
+
+TEST_F(BadInputTest, HugeArgumentsAndEnvironment) {
+  const std::string big(131'000, 'a');
+  ExpectRefused(Words{"run", "--", "true"} + Words(13, big), "arguments and environment together");
+  Words variables = {"run"};
+  for (int i = 0; i < 13; ++i) {
+    variables.insert(variables.end(), {"-e", fmt::format("V{}={}", i, big.substr(0, 130'000))});
+  }
+  ExpectRefused(variables + Words{"--", "true"}, "arguments and environment together");
+  Brood fits(Words{"run", "--", "true"} + Words(9, big));
+  EXPECT_EQ(fits.Wait(), 0) << fits.err();
+}
+
+TEST_F(BadInputTest, LimitsThatTheHostCannotKeep) {
+  const auto host = CgroupHost::Discover();
+  ASSERT_TRUE(host.ok()) << host.status();
+  struct Case {
+    std::string_view controller;
+    Words arguments;
+  };
+  const Case cases[] = {{"memory", {"--memory", "64M"}},
+                        {"pids", {"--pids", "9"}},
+                        {"cpu", {"--cpus", "0.5"}}};
+  for (const Case& test : cases) {
+    if (host->Has(test.controller)) continue;
+    ExpectRefused(Words{"run"} + test.arguments + Words{"--", "true"}, "");
+  }
+}
+
+// --- signals ------------------------------------------------------------------------------------
+
+TEST_F(RunTest, SignalsReachTheCommand) {
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH}) {
+    SCOPED_TRACE(strsignal(number));
+    Brood brood(Words{"run"} +
+                Shell(fmt::format("trap 'exit 9' {}; echo ready; while :; do sleep 0.01; done",
+                                  number)));
+    brood.AwaitOutput("ready");
+    brood.Kill(number);
+    EXPECT_EQ(brood.Wait(), 9) << brood.err();
+  }
+}
+
+TEST_F(RunTest, SecondInterruptKillsWhatDoesNotListen) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    // An init without a handler never sees the first.
+    Brood brood(Words{"run"} + Shell("echo ready; exec sleep 1000"));
+    brood.AwaitOutput("ready");
+    int sent = 0;
+    for (; !brood.Ended(); ++sent) {
+      brood.Kill(number);  // one that is still pending swallows the next: with a pause
+      std::this_thread::sleep_for(milliseconds(50));
+    }
+    EXPECT_EQ(brood.Wait(), 137) << brood.err();
+    EXPECT_GE(sent, 2);
+  }
+}
+
+std::vector<pid_t> ChildrenOf(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", pid));
+  return {std::istream_iterator<pid_t>(file), {}};
+}
+
+bool Lives(pid_t pid) {
+  const std::string stat = ReadText(fmt::format("/proc/{}/stat", pid));
+  const std::size_t close = stat.rfind(')');
+  return close != std::string::npos && close + 2 < stat.size() && stat[close + 2] != 'Z';
+}
+
+TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {
+  pid_t launcher = -1;
+  {
+    Brood brood(Words{"run"} +
+                Shell("trap '' TERM INT HUP; (setsid sleep 1000 &) ; echo ready; sleep 1000 & wait"));
+    launcher = brood.pid();
+    brood.AwaitOutput("ready");
+    const std::vector<pid_t> workers = ChildrenOf(launcher);
+    ASSERT_EQ(workers.size(), 1U);
+    const std::vector<pid_t> theirs = ChildrenOf(workers[0]);
+    ASSERT_FALSE(theirs.empty());
+    brood.Kill(SIGKILL);
+    EXPECT_EQ(brood.Wait(), 1000 + SIGKILL);
+    const auto guard = steady_clock::now() + std::chrono::seconds(20);
+    const auto any_lives = [&] {
+      return Lives(workers[0]) || std::any_of(theirs.begin(), theirs.end(), Lives);
+    };
+    while (any_lives() && steady_clock::now() < guard) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+    EXPECT_FALSE(any_lives());
+  }
+  EXPECT_EQ(Status({"--", "true"}), 0);
+  const auto host = CgroupHost::Discover();
+  ASSERT_TRUE(host.ok()) << host.status();
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(host->base + "/brood", error)) {
+    EXPECT_THAT(entry.path().filename().string(), Not(StartsWith(fmt::format("{}-", launcher))));
+  }
+}
+
+TEST_F(RunTest, ManyAtOnce) {
+  std::vector<std::unique_ptr<Brood>> all;
+  for (int i = 0; i < 12; ++i) {
+    all.push_back(std::make_unique<Brood>(
+        Words{"run"} + Shell(fmt::format("cat /proc/self/uid_map; exit {}", i))));
+  }
+  std::vector<std::string> maps;
+  for (int i = 0; i < 12; ++i) {
+    EXPECT_EQ(all[static_cast<std::size_t>(i)]->Wait(), i) << all[static_cast<std::size_t>(i)]->err();
+    maps.push_back(all[static_cast<std::size_t>(i)]->out());
+  }
+  for (const std::string& map : maps) EXPECT_THAT(map, Not(HasSubstr(" 0          0")));
+}
+
+// --- the machine around it ----------------------------------------------------------------------
+
+TEST_F(RunTest, RunsWhereMountsAreShared) {
+  if (geteuid() != 0) GTEST_SKIP() << "missing: root";
+  // systemd makes every mount of a machine shared.
+  for (const Words& root : {Words{}, Words{"--rootfs", "/", "--root-mode", "ro"}}) {
+    Brood brood(Words{"run"} + root + Words{"--", "true"}, [] {
+      if (unshare(CLONE_NEWNS) != 0 ||
+          mount(nullptr, "/", nullptr, MS_REC | MS_SHARED, nullptr) != 0) {
+        _exit(98);
+      }
+    });
+    EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  }
+}
+
+// --- a distribution -----------------------------------------------------------------------------
+
+class DistributionTest : public RunTest {
+ protected:
+  void SetUp() override {
+    const char* root = std::getenv("BROOD_TEST_ROOTFS");
+    if (root == nullptr) GTEST_SKIP() << "missing: BROOD_TEST_ROOTFS, a distribution's root";
+    root_ = root;
+    RunTest::SetUp();
+  }
+  void TearDown() override {
+    if (!root_.empty()) RunTest::TearDown();
+  }
+
+  void Require(const char* program) const {
+    if (!fs::exists(root_ / "usr/bin" / program)) {
+      GTEST_SKIP() << "missing: " << program << " in " << root_;
+    }
+  }
+
+  std::string Output(std::string_view mode, const Words& command) const {
+    Brood brood(Words{"run", "--rootfs", root_, "--root-mode", std::string(mode), "--"} + command);
+    EXPECT_EQ(brood.Wait(), 0) << brood.err();
+    EXPECT_EQ(brood.err(), "");
+    return brood.out();
+  }
+
+  fs::path root_;
+};
+
+TEST_F(DistributionTest, BashSeesASystemOfItsOwn) {
+  for (const char* mode : {"ro", "overlay"}) {
+    EXPECT_EQ(Output(mode, {"bash", "-c",
+                            "set -e; echo $UID $$ $HOSTNAME; stat -c %U:%G /etc/passwd;"
+                            "seq 100000 | sort -rn | head -n 1000 | tail -n 1;"
+                            "mkfifo /tmp/f; echo through > /tmp/f & cat /tmp/f;"
+                            "cat <<< here; diff <(echo a) <(echo a); wait"}),
+              "0 1 brood\nroot:root\n99001\nthrough\nhere\n");
+  }
+}
+
+TEST_F(DistributionTest, OverlayTakesWrites) {
+  EXPECT_EQ(Output("overlay", {"bash", "-c",
+                               "echo x > /etc/brood; mv /etc/passwd /etc/passwd.old;"
+                               "rm -r /var/lib; mkdir /var/lib; cat /etc/brood; ls -A /var/lib"}),
+            "x\n");
+  EXPECT_FALSE(fs::exists(root_ / "etc/brood"));
+  EXPECT_TRUE(fs::exists(root_ / "etc/passwd"));
+}
+
+TEST_F(DistributionTest, PsSeesOnlyItself) {
+  if (Require("ps"); IsSkipped()) return;
+  EXPECT_THAT(Output("ro", {"ps", "-e", "-o", "pid=,comm="}),
+              ::testing::MatchesRegex(" *1 ps\n"));
+}
+
+TEST_F(DistributionTest, PythonRuns) {
+  if (Require("python3"); IsSkipped()) return;
+  EXPECT_EQ(Output("ro", {"python3", "-c",
+                          "import os, socket, subprocess, tempfile, threading\n"
+                          "s = socket.create_server(('127.0.0.1', 0))\n"
+                          "c = socket.create_connection(s.getsockname())\n"
+                          "t = threading.Thread(target=lambda: c.sendall(b'hello')); t.start()\n"
+                          "print(s.accept()[0].recv(5).decode(), os.getpid())\n"
+                          "t.join()\n"
+                          "with tempfile.TemporaryFile() as f: f.write(b'x' * 1000000)\n"
+                          "print(subprocess.run(['echo', 'sub'], capture_output=True).stdout)\n"
+                          "child = os.fork()\n"
+                          "if child == 0: os._exit(3)\n"
+                          "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"}),
+            "hello 1\nb'sub\\n'\n3\n");
+}
+
+TEST_F(DistributionTest, BusyboxPipelineRuns) {
+  if (Require("busybox"); IsSkipped()) return;
+  EXPECT_EQ(Output("ro", {"busybox", "sh", "-c",
+                          "busybox seq 1 20000 | busybox grep 7 | busybox sort -n | busybox wc -l"}),
+            "6878\n");
+}
+
+}  // namespace
+}  // namespace brood
