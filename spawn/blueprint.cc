@@ -467,6 +467,7 @@ class BlueprintMaker {
     }
     AddDirectory(list, at + "/pts", 0755);
     AddDirectory(list, at + "/shm", 01777);
+    AddDirectory(list, at + "/mqueue", 0755);  // empty; also what masked directories show
   }
 
   void MakeTargetOnOurMounts(List list, const std::string& target, bool directory) {

@@ -52,14 +52,10 @@ sys::Result Attach(int tree, const char* target) {
   return moved;
 }
 
+// Binds of what /dev holds anyway; a tmpfs for each would be a superblock for each worker.
 sys::Result Mask(const char* path, bool directory) {
-  if (directory) {
-    return Absent(sys::Mount("tmpfs", path, "tmpfs",
-                             kernel::kMsRdonly | kernel::kMsNosuid | kernel::kMsNodev |
-                                 kernel::kMsNoexec,
-                             "size=4k,nr_inodes=2,mode=0555"));
-  }
-  return Absent(sys::Mount("/dev/null", path, nullptr, kernel::kMsBind, nullptr));
+  const char* blank = directory ? "/dev/mqueue" : "/dev/null";
+  return Absent(sys::Mount(blank, path, nullptr, kernel::kMsBind, nullptr));
 }
 
 sys::Result WriteProtect(const char* path) {
