@@ -345,22 +345,23 @@ void Reactor::OnZygoteDeath(std::uint32_t index) {
   if (!StartZygote(keeper.tmpl).ok()) to_restart_.push_back(keeper.tmpl);
 }
 
-// A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`.
+// A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`; where
+// it does not (the memory is not shared), waitid tells.
+bool Reactor::BuryIfDead(std::uint32_t w) {
+  const Worker& worker = workers_[w];
+  const Mailbox& box = BoxOf(worker);
+  const bool shared = templates_[worker.tmpl].blueprint.plan().share_memory != 0;
+  const bool dead =
+      shared ? __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0 : HasEnded(box.pid);
+  if (!dead) return false;
+  ++totals_.lost_workers;
+  KillAndReap(box.pid);
+  FreeWorker(w);
+  return true;
+}
+
 void Reactor::SweepParked(Template& tmpl) {
-  std::vector<std::uint32_t> dead;
-  std::erase_if(tmpl.parked, [&](std::uint32_t w) {
-    const Mailbox& box = BoxOf(workers_[w]);
-    const bool gone = tmpl.blueprint.plan().share_memory != 0
-                          ? __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0
-                          : HasEnded(box.pid);
-    if (gone) dead.push_back(w);
-    return gone;
-  });
-  for (const std::uint32_t w : dead) {
-    ++totals_.lost_workers;
-    KillAndReap(BoxOf(workers_[w]).pid);
-    FreeWorker(w);
-  }
+  std::erase_if(tmpl.parked, [&](std::uint32_t w) { return BuryIfDead(w); });
 }
 
 }  // namespace brood

@@ -181,6 +181,7 @@ void Reactor::Dispatch() {
            launching_.size() < options_.launch_window) {
       const std::uint32_t worker = tmpl.parked.back();
       tmpl.parked.pop_back();
+      if (BuryIfDead(worker)) continue;
       const Launched launched = Launch(worker, tmpl.waiting.front());
       if (launched == Launched::kNotNow) {
         tmpl.parked.push_back(worker);

@@ -83,6 +83,7 @@ class Reactor {
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
   void OnZygoteDeath(std::uint32_t keeper);
+  bool BuryIfDead(std::uint32_t worker);
   void SweepParked(Template& tmpl);
   std::uint32_t TakeWorkerRecord();
   void FreeWorker(std::uint32_t worker);

@@ -217,11 +217,16 @@ void Reactor::OnWorkerExit(std::uint32_t w) {
   const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
   absl::StatusOr<Exit> exit = Reap(pidfd);
   worker.exit = exit.ok() ? *exit : Exit{};
-  if (!exit.ok()) worker.exit->reaped_ns = NowNs();
+  if (!exit.ok()) {
+    worker.exit->reaped_ns = NowNs();
+    worker.lost = std::string(Message(exit.status()));
+  }
   if (worker.cold) {
     worker.cold->Reaped();
   } else {
     worker.pidfd.reset();
+    // Descriptors it never took would keep its output open.
+    keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
   }
   bool open = false;
   for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
@@ -295,6 +300,10 @@ void Reactor::Finish(std::uint32_t w) {
     worker.facts.oom = usage.oom_kills.value_or(0) > 0;
   }
   DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
+  if (!worker.lost.empty()) {
+    outcome.end = End::kSetupFailed;
+    outcome.message = worker.lost;
+  }
   if (worker.path == SpawnPath::kParked) {
     outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
   }

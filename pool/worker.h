@@ -48,6 +48,7 @@ struct Worker {
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;
   std::optional<Exit> exit;
+  std::string lost;  // why nobody knows how it ended
   WorkerFacts facts;
 
   // Ready for its next use.

@@ -708,6 +708,7 @@ class BlueprintMaker {
     header_.fail_step = fault.step;
     header_.fail_error = fault.error;
     header_.fail_index = static_cast<std::uint16_t>(fault.index);
+    header_.fail_in_template = fault.in_template ? 1 : 0;
   }
 
   struct BindPlace {

@@ -25,6 +25,7 @@ struct FaultInjection {
   Step step = Step::kNone;
   int error = 0;
   int index = -1;  // which operation; -1: any of that step
+  bool in_template = false;  // in what the zygote does, not in what the worker does
 };
 
 // A planned Spec. Immutable once made, so any thread may read it; move-only, since it owns

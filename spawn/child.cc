@@ -364,11 +364,12 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
 bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& failure) {
   const Plan& plan = *context.plan;
   const Op* ops = plan.ops(list);
+  const bool in_template = list.offset != plan.worker.offset;
   const bool timed = box != nullptr && plan.record_ops != 0;
   for (std::uint32_t i = 0; i < list.count; ++i) {
     const auto index = static_cast<std::uint16_t>(i);
     const sys::Result result =
-        Injected(plan, ops[i].step, index) ? -plan.fail_error : RunOp(ops[i], context);
+        Injected(plan, ops[i].step, index, in_template) ? -plan.fail_error : RunOp(ops[i], context);
     if (result < 0) {
       failure = {ops[i].step, index, static_cast<std::int32_t>(-result)};
       return false;

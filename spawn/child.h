@@ -36,9 +36,10 @@ bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& fa
 [[noreturn]] void WorkerMain(void* context);
 
 // True when the plan's test switch says that this operation shall fail.
-inline bool Injected(const Plan& plan, Step step, std::uint16_t index) {
+inline bool Injected(const Plan& plan, Step step, std::uint16_t index, bool in_template = false) {
   return plan.fail_error != 0 && plan.fail_step == step &&
-         (plan.fail_index == 0xffff || plan.fail_index == index);
+         (plan.fail_index == 0xffff || plan.fail_index == index) &&
+         (plan.fail_in_template != 0) == in_template;
 }
 
 }  // namespace brood

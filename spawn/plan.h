@@ -92,11 +92,12 @@ struct Plan {
   std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
   std::uint8_t reserved = 0;
   std::uint64_t idmap_trees = 0;    // bit i: trees[i] shows its owners as the worker's ids
-  // Test switch: operation `fail_index` of `worker` (or the step `fail_step`) reports fail_error
-  // instead of running. Zero in every plan that a caller has not asked to fail.
+  // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff: any),
+  // reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
   std::int32_t fail_error = 0;
   std::uint16_t fail_index = 0;
   Step fail_step = Step::kNone;
+  std::uint8_t fail_in_template = 0;  // in the zygote's lists, else in the worker's and around it
 
   const Op* ops(const OpList& list) const {
     return reinterpret_cast<const Op*>(reinterpret_cast<const char*>(this) + list.offset);

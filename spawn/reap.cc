@@ -1,5 +1,6 @@
 #include "spawn/reap.h"
 
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -48,11 +49,40 @@ std::int64_t NowNs() {
   return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
+namespace {
+
+// The first version of struct pidfd_info (linux/pidfd.h, 6.13); exit_code since 6.15.
+struct PidfdInfo {
+  std::uint64_t mask = 1U << 3;  // PIDFD_INFO_EXIT
+  std::uint64_t cgroup = 0;
+  std::uint32_t ids[11] = {};
+  std::int32_t exit_code = 0;  // a wait status
+};
+static_assert(sizeof(PidfdInfo) == 64);
+
+absl::StatusOr<Exit> AskPidfd(int pidfd) {
+  PidfdInfo info;
+  const unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
+  if (ioctl(pidfd, kGetInfo, &info) != 0 || (info.mask & (1U << 3)) == 0) {
+    return Error(absl::StatusCode::kNotFound,
+                 "the program around brood waited for a worker that was brood's to wait for");
+  }
+  Exit exit;
+  exit.reaped_ns = NowNs();
+  const bool exited = WIFEXITED(info.exit_code);
+  exit.code = exited ? CLD_EXITED : WCOREDUMP(info.exit_code) ? CLD_DUMPED : CLD_KILLED;
+  exit.status = exited ? WEXITSTATUS(info.exit_code) : WTERMSIG(info.exit_code);
+  return exit;
+}
+
+}  // namespace
+
 absl::StatusOr<Exit> Reap(int pidfd) {
   siginfo_t info{};
   Exit exit;
   // The system call rather than waitid(3): only it returns the resource usage.
   while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, &exit.usage) != 0) {
+    if (errno == ECHILD) return AskPidfd(pidfd);
     if (errno != EINTR) return ErrnoError(errno, "waiting for a worker");
   }
   exit.reaped_ns = NowNs();

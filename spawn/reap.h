@@ -21,8 +21,9 @@ struct Exit {
 };
 
 // Reaps the child behind `pidfd`, which must have ended (its pidfd is readable); blocks otherwise.
-// Workers have exit signal 0, so only a wait with __WALL, as here, sees them. kNotFound when it is
-// not, or no longer, a child of this process.
+// A process that has exec'd looks like any other child, whatever exit signal it was cloned with, so
+// a host program that waits for any child can be faster: then the kernel is asked for the exit code
+// through the pidfd (Linux 6.15), without resource usage. kNotFound where it cannot tell.
 absl::StatusOr<Exit> Reap(int pidfd);
 
 // Kills the child `pid`, which must not have been reaped, so the number is still its own, and reaps

@@ -3,8 +3,8 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -48,7 +48,7 @@ using ::testing::StartsWith;
 using Words = std::vector<std::string>;
 
 // A hang is ended by this; no test expects to come near it.
-constexpr unsigned kHangGuardSeconds = 60;
+constexpr unsigned kHangGuardSeconds = 30;
 
 std::string ReadAll(int fd) {
   std::string text;
@@ -69,7 +69,8 @@ std::string ReadText(const fs::path& path) {
 class Brood {
  public:
   // `before_exec` runs in the new process, with descriptors 0 to 2 in place.
-  explicit Brood(const Words& arguments, const std::function<void()>& before_exec = [] {})
+  explicit Brood(
+      const Words& arguments, const std::function<void()>& before_exec = [] {})
       : out_(memfd_create("stdout", MFD_CLOEXEC)), err_(memfd_create("stderr", MFD_CLOEXEC)) {
     Words words = {BROOD_PROGRAM};
     words.insert(words.end(), arguments.begin(), arguments.end());
@@ -82,6 +83,8 @@ class Brood {
     dup2(null, 0);
     dup2(out_.get(), 1);
     dup2(err_.get(), 2);
+    // A shell's background jobs, and so perhaps these tests, ignore some.
+    for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
     alarm(kHangGuardSeconds);
     before_exec();
     execv(BROOD_PROGRAM, argv.data());
@@ -154,7 +157,8 @@ class RunTest : public LeavesNothing {
     return brood.Wait();
   }
 
-  const fs::path directory_ = fs::path(::testing::TempDir()) / fmt::format("brood_run_{}", getpid());
+  const fs::path directory_ =
+      fs::path(::testing::TempDir()) / fmt::format("brood_run_{}", getpid());
 };
 
 // --- exit statuses ------------------------------------------------------------------------------
@@ -397,16 +401,22 @@ TEST_F(BadInputTest, IsRefusedInOneSentence) {
       {"relative directory", {"-w", "tmp"}, "must be an absolute path"},
       {"variable that is not set", {"-e", "BROOD_NO_SUCH_VARIABLE"}, "no such variable"},
       {"variable without a name", {"-e", "=x"}, "must be NAME=value"},
-      {"missing namespace", {"--no-user", "--join-net", here + "/none"}, here + "/none to join: ENOENT"},
+      {"missing namespace",
+       {"--no-user", "--join-net", here + "/none"},
+       here + "/none to join: ENOENT"},
       {"no namespace", {"--no-user", "--join-net", file}, "is not a net namespace"},
-      {"another namespace", {"--no-user", "--join-net", "/proc/self/ns/uts"}, "is not a net namespace"},
+      {"another namespace",
+       {"--no-user", "--join-net", "/proc/self/ns/uts"},
+       "is not a net namespace"},
 
       {"new and joined", {"--no-uts", "--join-uts", "/proc/self/ns/uts"}, "exclude each other"},
-      {"host's and joined net", {"--net", "host", "--join-net", "/proc/self/ns/net"},
+      {"host's and joined net",
+       {"--net", "host", "--join-net", "/proc/self/ns/net"},
        "exclude each other"},
       {"limits without a cgroup", {"--pids", "5", "--no-cgroup-leaf"}, "need a cgroup"},
       {"tmpfs without mounts", {"--no-mount", "--tmpfs", "/mnt"}, "need a mount namespace"},
-      {"offset of the host's clock", {"--no-time", "--monotonic-offset", "5s"},
+      {"offset of the host's clock",
+       {"--no-time", "--monotonic-offset", "5s"},
        "need a new time namespace"},
       {"offset that is no time", {"--boottime-offset=soon"}, "\"soon\" is not a duration"},
       {"offset of nothing", {"--boottime-offset=0"}, "longer than zero"},
@@ -420,9 +430,8 @@ TEST_F(BadInputTest, IsRefusedInOneSentence) {
   for (const BadCase& test : cases) {
     SCOPED_TRACE(test.name);
     Words arguments = Words{"run"} + test.arguments;
-    const bool complete =
-        std::find(arguments.begin(), arguments.end(), "--") != arguments.end() ||
-        test.arguments.back() == "--timeout";
+    const bool complete = std::find(arguments.begin(), arguments.end(), "--") != arguments.end() ||
+                          test.arguments.back() == "--timeout";
     if (!complete) arguments = arguments + Words{"--", "true"};
     ExpectRefused(arguments, test.sentence);
   }
@@ -453,9 +462,8 @@ TEST_F(BadInputTest, LimitsThatTheHostCannotKeep) {
     std::string_view controller;
     Words arguments;
   };
-  const Case cases[] = {{"memory", {"--memory", "64M"}},
-                        {"pids", {"--pids", "9"}},
-                        {"cpu", {"--cpus", "0.5"}}};
+  const Case cases[] = {
+      {"memory", {"--memory", "64M"}}, {"pids", {"--pids", "9"}}, {"cpu", {"--cpus", "0.5"}}};
   for (const Case& test : cases) {
     if (host->Has(test.controller)) continue;
     ExpectRefused(Words{"run"} + test.arguments + Words{"--", "true"}, "");
@@ -467,13 +475,22 @@ TEST_F(BadInputTest, LimitsThatTheHostCannotKeep) {
 TEST_F(RunTest, SignalsReachTheCommand) {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH}) {
     SCOPED_TRACE(strsignal(number));
-    Brood brood(Words{"run"} +
-                Shell(fmt::format("trap 'exit 9' {}; echo ready; while :; do sleep 0.01; done",
-                                  number)));
+    Brood brood(
+        Words{"run"} +
+        Shell(fmt::format("trap 'exit 9' {}; echo ready; while :; do sleep 0.01; done", number)));
     brood.AwaitOutput("ready");
     brood.Kill(number);
     EXPECT_EQ(brood.Wait(), 9) << brood.err();
   }
+}
+
+TEST_F(RunTest, SignalsReachTheCommandOfABackgroundJob) {
+  // There a shell makes SIGINT ignored, and what is ignored from the start no script can trap.
+  Brood brood(Words{"run"} + Shell("trap 'exit 9' INT; echo ready; while :; do sleep 0.01; done"),
+              [] { signal(SIGINT, SIG_IGN); });
+  brood.AwaitOutput("ready");
+  brood.Kill(SIGINT);
+  EXPECT_EQ(brood.Wait(), 9) << brood.err();
 }
 
 TEST_F(RunTest, SecondInterruptKillsWhatDoesNotListen) {
@@ -505,8 +522,9 @@ bool Lives(pid_t pid) {
 TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {
   pid_t launcher = -1;
   {
-    Brood brood(Words{"run"} +
-                Shell("trap '' TERM INT HUP; (setsid sleep 1000 &) ; echo ready; sleep 1000 & wait"));
+    Brood brood(
+        Words{"run"} +
+        Shell("trap '' TERM INT HUP; (setsid sleep 1000 &) ; echo ready; sleep 1000 & wait"));
     launcher = brood.pid();
     brood.AwaitOutput("ready");
     const std::vector<pid_t> workers = ChildrenOf(launcher);
@@ -541,7 +559,8 @@ TEST_F(RunTest, ManyAtOnce) {
   }
   std::vector<std::string> maps;
   for (int i = 0; i < 12; ++i) {
-    EXPECT_EQ(all[static_cast<std::size_t>(i)]->Wait(), i) << all[static_cast<std::size_t>(i)]->err();
+    EXPECT_EQ(all[static_cast<std::size_t>(i)]->Wait(), i)
+        << all[static_cast<std::size_t>(i)]->err();
     maps.push_back(all[static_cast<std::size_t>(i)]->out());
   }
   for (const std::string& map : maps) EXPECT_THAT(map, Not(HasSubstr(" 0          0")));
@@ -615,8 +634,7 @@ TEST_F(DistributionTest, OverlayTakesWrites) {
 
 TEST_F(DistributionTest, PsSeesOnlyItself) {
   if (Require("ps"); IsSkipped()) return;
-  EXPECT_THAT(Output("ro", {"ps", "-e", "-o", "pid=,comm="}),
-              ::testing::MatchesRegex(" *1 ps\n"));
+  EXPECT_THAT(Output("ro", {"ps", "-e", "-o", "pid=,comm="}), ::testing::MatchesRegex(" *1 ps\n"));
 }
 
 TEST_F(DistributionTest, PythonRuns) {
@@ -638,9 +656,10 @@ TEST_F(DistributionTest, PythonRuns) {
 
 TEST_F(DistributionTest, BusyboxPipelineRuns) {
   if (Require("busybox"); IsSkipped()) return;
-  EXPECT_EQ(Output("ro", {"busybox", "sh", "-c",
-                          "busybox seq 1 20000 | busybox grep 7 | busybox sort -n | busybox wc -l"}),
-            "6878\n");
+  EXPECT_EQ(
+      Output("ro", {"busybox", "sh", "-c",
+                    "busybox seq 1 20000 | busybox grep 7 | busybox sort -n | busybox wc -l"}),
+      "6878\n");
 }
 
 }  // namespace

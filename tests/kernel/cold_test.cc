@@ -275,8 +275,8 @@ TEST_F(ColdAnywhereTest, HasItsOwnHostname) {
 TEST_F(ColdAnywhereTest, EveryNamespaceIsNew) {
   std::string script;
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
-    script += fmt::format("readlink /proc/self/ns/{};",
-                          NamespaceProcName(static_cast<NamespaceKind>(i)));
+    script +=
+        fmt::format("readlink /proc/self/ns/{};", NamespaceProcName(static_cast<NamespaceKind>(i)));
   }
   const std::vector<std::string> inside = Lines(Output({}, script));
   ASSERT_EQ(inside.size(), kNamespaceCount);
@@ -288,8 +288,9 @@ TEST_F(ColdAnywhereTest, EveryNamespaceIsNew) {
 }
 
 TEST_F(ColdAnywhereTest, HostsTreeIsReadOnly) {
-  EXPECT_EQ(Output({}, "for d in / /etc /usr /var /dev /proc/sys/kernel; do"
-                       "  (: > $d/brood-was-here) 2>/dev/null && echo \"wrote $d\"; done; true"),
+  EXPECT_EQ(Output({},
+                   "for d in / /etc /usr /var /dev /proc/sys/kernel; do"
+                   "  (: > $d/brood-was-here) 2>/dev/null && echo \"wrote $d\"; done; true"),
             "");
 }
 
@@ -307,16 +308,15 @@ TEST_F(ColdAnywhereTest, HasTheDevicesThatProgramsNeed) {
                    "echo gone > /dev/null; head -c 3 /dev/zero | wc -c;"
                    "head -c 3 /dev/urandom | wc -c; (echo x > /dev/full) 2>/dev/null || echo full;"
                    "exec 3<> /dev/ptmx && echo pty; ls /dev/pts; readlink /dev/stdin"),
-            "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero \n"
+            "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \n"
             "3\n3\nfull\npty\n0\nptmx\n/proc/self/fd/0\n");
 }
 
 TEST_F(ColdAnywhereTest, HasNoPrivilege) {
   const std::string status = Output({}, Words({"cat", "/proc/self/status"}));
-  for (const char* line :
-       {"CapInh:\t0000000000000000\n", "CapPrm:\t0000000000000000\n", "CapEff:\t0000000000000000\n",
-        "CapBnd:\t0000000000000000\n", "CapAmb:\t0000000000000000\n", "NoNewPrivs:\t1\n",
-        "Seccomp:\t2\n"}) {
+  for (const char* line : {"CapInh:\t0000000000000000\n", "CapPrm:\t0000000000000000\n",
+                           "CapEff:\t0000000000000000\n", "CapBnd:\t0000000000000000\n",
+                           "CapAmb:\t0000000000000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"}) {
     EXPECT_THAT(status, HasSubstr(line));
   }
 }
@@ -376,7 +376,8 @@ TEST_F(ColdAnywhereTest, TellsOfAWorkingDirectoryThatIsNotThere) {
 TEST_F(ColdAnywhereTest, TimeoutKillsEverythingOfIt) {
   // Deaf to SIGTERM, with descendants in sessions of their own.
   Command command = Shell(
-      "trap '' TERM INT HUP; (setsid sleep 1000 & sleep 1000) & sleep 1000 & while :; do wait; done");
+      "trap '' TERM INT HUP; (setsid sleep 1000 & sleep 1000) & sleep 1000 & while :; do wait; "
+      "done");
   command.timeout = milliseconds(200);
   const Outcome outcome = Run({}, command);
   EXPECT_EQ(outcome.end, End::kTimeout) << Ending(outcome);
@@ -500,13 +501,13 @@ TEST_F(ColdFaultTest, EveryOperationOfEveryPlanReportsItself) {
     }
   }
   for (const Step step :
-       {Step::kJoinNamespace, Step::kUnshare, Step::kTimeOffsets, Step::kPrivatePropagation,
-        Step::kAttachTree, Step::kBindPath, Step::kMountProc, Step::kMountTmpfs,
-        Step::kMountDevpts, Step::kMountOverlay, Step::kMaskPath, Step::kMakeDirectory,
-        Step::kMakeDevice, Step::kMakeSymlink, Step::kRemount, Step::kEnterRoot,
-        Step::kLeaveOldRoot, Step::kHostname, Step::kLoopback, Step::kNewSession,
-        Step::kNewKeyring, Step::kSetIds, Step::kParentDeath, Step::kCapabilities,
-        Step::kNoNewPrivs, Step::kRlimit, Step::kSeccomp}) {
+       {Step::kJoinNamespace, Step::kUnshare,      Step::kTimeOffsets, Step::kPrivatePropagation,
+        Step::kAttachTree,    Step::kBindPath,     Step::kMountProc,   Step::kMountTmpfs,
+        Step::kMountDevpts,   Step::kMountOverlay, Step::kMaskPath,    Step::kMakeDirectory,
+        Step::kMakeDevice,    Step::kMakeSymlink,  Step::kRemount,     Step::kEnterRoot,
+        Step::kLeaveOldRoot,  Step::kHostname,     Step::kLoopback,    Step::kNewSession,
+        Step::kNewKeyring,    Step::kSetIds,       Step::kParentDeath, Step::kCapabilities,
+        Step::kNoNewPrivs,    Step::kRlimit,       Step::kSeccomp}) {
     EXPECT_EQ(reported.count(step), 1U) << StepName(step) << " is in none of these plans";
   }
 }
@@ -581,8 +582,8 @@ TEST_F(ColdTest, AllNamespacesCanBeTheHosts) {
   for (NamespaceChoice& choice : spec.namespaces) choice.mode = NamespaceMode::kHost;
   const Outcome outcome = Run(spec, Shell("readlink /proc/self/ns/net; echo $$"));
   EXPECT_TRUE(outcome.ok()) << Ending(outcome);
-  EXPECT_EQ(outcome.out, fmt::format("{}\n{}\n", NamespaceOf("self", NamespaceKind::kNet),
-                                     outcome.host_pid));
+  EXPECT_EQ(outcome.out,
+            fmt::format("{}\n{}\n", NamespaceOf("self", NamespaceKind::kNet), outcome.host_pid));
   EXPECT_EQ(outcome.inside_pid, outcome.host_pid);
 }
 
@@ -752,17 +753,19 @@ TEST_F(ColdTest, HostsMountsNeverChange) {
 // --- roots, mounts, devices ---------------------------------------------------------------------
 
 TEST_F(ColdRootTest, ReadOnlyRootRefusesWrites) {
-  EXPECT_EQ(Output(Rooted(RootMode::kReadOnly),
-                   "cat /etc/original; stat -c %u:%g /etc/original;"
-                   "for d in / /etc /mnt /dev /run; do touch $d/x 2>/dev/null && echo wrote $d; done;"
-                   "touch /tmp/x && ls /"),
-            "original\n0:0\nbin\ndata\ndev\netc\nmnt\nproc\nrun\nsys\ntmp\n");
+  EXPECT_EQ(
+      Output(Rooted(RootMode::kReadOnly),
+             "cat /etc/original; stat -c %u:%g /etc/original;"
+             "for d in / /etc /mnt /dev /run; do touch $d/x 2>/dev/null && echo wrote $d; done;"
+             "touch /tmp/x && ls /"),
+      "original\n0:0\nbin\ndata\ndev\netc\nmnt\nproc\nrun\nsys\ntmp\n");
 }
 
 TEST_F(ColdRootTest, WritableRootKeepsWritesWithTheirOwner) {
   Spec spec = Rooted(RootMode::kReadWrite);
-  EXPECT_EQ(Output(spec, "echo new > /etc/new; touch /etc/theirs; mkdir /etc/made; stat -c %u /etc/new"),
-            "0\n");
+  EXPECT_EQ(
+      Output(spec, "echo new > /etc/new; touch /etc/theirs; mkdir /etc/made; stat -c %u /etc/new"),
+      "0\n");
   EXPECT_EQ(ReadText(root_ / "etc/new"), "new\n");
   struct stat info {};
   ASSERT_EQ(stat((root_ / "etc/new").c_str(), &info), 0);
@@ -780,8 +783,9 @@ TEST_F(ColdRootTest, WritableRootKeepsWritesWithTheirOwner) {
 
 TEST_F(ColdRootTest, OverlayForgetsWrites) {
   const Spec spec = Rooted(RootMode::kOverlay);
-  EXPECT_EQ(Output(spec, "echo changed > /etc/original; touch /new; rm -r /mnt;"
-                         "cat /etc/original; ls /"),
+  EXPECT_EQ(Output(spec,
+                   "echo changed > /etc/original; touch /new; rm -r /mnt;"
+                   "cat /etc/original; ls /"),
             "changed\nbin\ndata\ndev\netc\nnew\nproc\nrun\nsys\ntmp\n");
   EXPECT_EQ(ReadText(root_ / "etc/original"), "original\n");
   EXPECT_FALSE(fs::exists(root_ / "new"));
@@ -841,8 +845,8 @@ TEST_F(ColdRootTest, BindsShowTheHostsFiles) {
 TEST_F(ColdRootTest, BindsIntoTheHostsTree) {
   const std::string file = Write("file", "one file\n");
   Spec spec;
-  spec.binds = {{file, "/etc/hostname", true}, {file, "/run/made/file", true},
-                {file, "/tmp/file", true}};
+  spec.binds = {
+      {file, "/etc/hostname", true}, {file, "/run/made/file", true}, {file, "/tmp/file", true}};
   if (!fs::is_regular_file("/etc/hostname")) GTEST_SKIP() << "missing: /etc/hostname";
   EXPECT_EQ(Output(spec, "cat /etc/hostname /run/made/file /tmp/file"),
             "one file\none file\none file\n");
@@ -855,8 +859,9 @@ TEST_F(ColdRootTest, DevicesAndSetuidOfARootMeanNothing) {
     Spec spec = Rooted(mode);
     spec.uid = 1000;
     spec.gid = 1000;
-    EXPECT_EQ(Output(spec, "head -c 1 /data/zero 2>/dev/null | wc -c; id -u;"
-                           "grep -E '^Uid' /proc/self/status"),
+    EXPECT_EQ(Output(spec,
+                     "head -c 1 /data/zero 2>/dev/null | wc -c; id -u;"
+                     "grep -E '^Uid' /proc/self/status"),
               "0\n1000\nUid:\t1000\t1000\t1000\t1000\n");
   }
 }
@@ -865,8 +870,8 @@ TEST_F(ColdRootTest, RootsLinksStayInside) {
   const std::string secret = Write("secret", "secret\n");
   fs::create_symlink(secret, root_ / "data/absolute");
   fs::create_symlink("../../../../../.." + secret, root_ / "data/relative");
-  const Outcome outcome =
-      Run(Rooted(RootMode::kReadOnly), Shell("cat /data/absolute /data/relative /../../etc/original"));
+  const Outcome outcome = Run(Rooted(RootMode::kReadOnly),
+                              Shell("cat /data/absolute /data/relative /../../etc/original"));
   EXPECT_EQ(outcome.out, "original\n");
 }
 
@@ -904,7 +909,8 @@ TEST_F(ColdTest, UserAndGroupAreAsAsked) {
     std::uint32_t uid;
     std::uint32_t gid;
   };
-  for (const Case& test : {Case{0, 0}, Case{1000, 1001}, Case{0, 5}, Case{5, 0}, Case{65535, 65535}}) {
+  for (const Case& test :
+       {Case{0, 0}, Case{1000, 1001}, Case{0, 5}, Case{5, 0}, Case{65535, 65535}}) {
     Spec spec;
     spec.uid = test.uid;
     spec.gid = test.gid;
@@ -976,11 +982,8 @@ TEST_F(ColdTest, SignalsAreAsAtTheBeginningOfTheWorld) {
   for (const int number : {SIGUSR1, SIGTERM, SIGCHLD, SIGRTMIN + 3}) sigaddset(&blocked, number);
   ASSERT_EQ(sigprocmask(SIG_BLOCK, &blocked, &old), 0);
   std::vector<std::pair<int, struct sigaction>> before;
-  for (const auto& [number, handler] :
-       std::vector<std::pair<int, void (*)(int)>>{{SIGINT, SIG_IGN},
-                                                  {SIGPIPE, SIG_IGN},
-                                                  {SIGHUP, SIG_IGN},
-                                                  {SIGUSR2, [](int) {}}}) {
+  for (const auto& [number, handler] : std::vector<std::pair<int, void (*)(int)>>{
+           {SIGINT, SIG_IGN}, {SIGPIPE, SIG_IGN}, {SIGHUP, SIG_IGN}, {SIGUSR2, [](int) {}}}) {
     struct sigaction action {};
     struct sigaction saved {};
     action.sa_handler = handler;
@@ -1085,8 +1088,7 @@ TEST_F(ColdTest, MemoryIsSharedUntilExecUnlessALimitCouldKillUs) {
     std::optional<Frozen> frozen(nest_->path() + "/" + place.leaf);
     auto worker = Start(blueprint, Words({"true"}), place);
     ASSERT_TRUE(worker.ok()) << worker.status();
-    const long compared =
-        syscall(SYS_kcmp, getpid(), worker->mailbox().pid, KCMP_VM, 0, 0);
+    const long compared = syscall(SYS_kcmp, getpid(), worker->mailbox().pid, KCMP_VM, 0, 0);
     const int error = errno;
     frozen.reset();
     const auto exit = Reap(worker->pidfd());
@@ -1127,9 +1129,10 @@ TEST_F(ColdTest, CaptureEndsWithTheWorker) {
 }
 
 TEST_F(ColdTest, NullIsNull) {
-  Command command = Shell("cat | wc -c > /tmp/n; [ $(cat /tmp/n) = 0 ] || exit 3;"
-                          "for n in 0 1 2; do [ /proc/self/fd/$n -ef /dev/null ] || exit 4; done;"
-                          "echo x && echo y >&2");
+  Command command = Shell(
+      "cat | wc -c > /tmp/n; [ $(cat /tmp/n) = 0 ] || exit 3;"
+      "for n in 0 1 2; do [ /proc/self/fd/$n -ef /dev/null ] || exit 4; done;"
+      "echo x && echo y >&2");
   command.stdio.mode = StdioMode::kNull;
   const Outcome outcome = Run({}, command);
   EXPECT_EQ(outcome.out_bytes, 0U);
@@ -1190,7 +1193,8 @@ TEST_F(ColdRootTest, LauncherWithClosedStdioGivesNothingOfItsOwn) {
     const std::vector<std::string> fds = Lines(ReadText(root_ / "data/fds"));
     ASSERT_EQ(fds.size(), 3U);
     EXPECT_EQ(fds[0], "/dev/null");
-    EXPECT_THAT(fds[2], mode == StdioMode::kCapture ? StartsWith("pipe:") : StartsWith("/dev/null"));
+    EXPECT_THAT(fds[2],
+                mode == StdioMode::kCapture ? StartsWith("pipe:") : StartsWith("/dev/null"));
     fs::remove(root_ / "data/fds");
   }
 }
@@ -1296,7 +1300,8 @@ class ColdAsOthersTest : public ColdTest {
   // Runs the tests for anybody in a fresh process of this program, after `become`.
   static void RunAs(const std::function<bool()>& become) {
     const UniqueFd program(open("/proc/self/exe", O_RDONLY));
-    const std::string log = fs::path(::testing::TempDir()) / fmt::format("brood_cold_{}.log", getpid());
+    const std::string log =
+        fs::path(::testing::TempDir()) / fmt::format("brood_cold_{}.log", getpid());
     const UniqueFd output(open(log.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600));
     ASSERT_TRUE(program.valid() && output.valid());
     const int status = InAFork([&] {
@@ -1329,8 +1334,9 @@ class ColdAsOthersTest : public ColdTest {
   static bool BecomeFakeRoot(int more_namespaces) {
     if (!BecomeNobody()) return false;
     prctl(PR_SET_DUMPABLE, 1);  // its own /proc files are its own again
-    return unshare(CLONE_NEWUSER | more_namespaces) == 0 && WriteTo("/proc/self/setgroups", "deny") &&
-           WriteTo("/proc/self/gid_map", "0 65534 1") && WriteTo("/proc/self/uid_map", "0 65534 1");
+    return unshare(CLONE_NEWUSER | more_namespaces) == 0 &&
+           WriteTo("/proc/self/setgroups", "deny") && WriteTo("/proc/self/gid_map", "0 65534 1") &&
+           WriteTo("/proc/self/uid_map", "0 65534 1");
   }
 };
 
@@ -1400,7 +1406,8 @@ TEST(MachineStateTest, SeesDescriptorsMountsCgroupsAndChildren) {
   EXPECT_EQ(MachineState::Diff(before, MachineState::Take()), "");
 
   const int status = InAFork([] {
-    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
       return 2;
     }
     const MachineState then = MachineState::Take();

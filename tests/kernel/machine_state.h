@@ -15,7 +15,7 @@ class MachineState {
   static MachineState Take();
 
   // One line for each thing that is in one of the two only: "+ fd 7 -> /dev/null", "- mount ...".
-  // Empty when nothing differs.
+  // Empty when nothing differs. Cgroups that are gone are not told.
   static std::string Diff(const MachineState& before, const MachineState& after);
 
   const std::vector<std::string>& lines() const { return lines_; }

@@ -20,9 +20,9 @@ TEST(StepNameTest, IsUniqueAndFitForJson) {
     const std::string_view name = StepName(static_cast<Step>(i));
     EXPECT_FALSE(name.empty()) << i;
     EXPECT_TRUE(names.insert(name).second) << name << " twice";
-    EXPECT_TRUE(std::all_of(name.begin(), name.end(),
-                            [](char c) { return std::islower(c) != 0 || c == '_'; }))
-        << name;
+    EXPECT_TRUE(std::all_of(name.begin(), name.end(), [](char c) {
+      return std::islower(c) != 0 || c == '_';
+    })) << name;
   }
 }
 

@@ -92,15 +92,16 @@ TEST_P(LaunchLayoutTest, ReadsBackAtAnotherAddress) {
 
 INSTANTIATE_TEST_SUITE_P(
     Commands, LaunchLayoutTest,
-    ::testing::Values(
-        LayoutCase{"OneWord", Words({"true"}, {})},
-        LayoutCase{"ByPath", Words({"/bin/true"}, {"A=b"})},
-        LayoutCase{"EmptyArguments", Words({"/x", "", "", "y", ""}, {})},
-        LayoutCase{"Several", Words({"sh", "-c", "echo $A"}, {"PATH=/a:/b:/c", "A=ü", "B="}, "/tmp")},
-        LayoutCase{"NoCandidates", Words({"sh"}, {"PATH="})},
-        LayoutCase{"Long", Words({"/x", std::string(131071, 'a')},
-                                 {"A=" + std::string(100'000, 'b')}, "/" + std::string(4000, 'c'))},
-        LayoutCase{"Many", Words(std::vector<std::string>(10'000, "/x"), {})}),
+    ::testing::Values(LayoutCase{"OneWord", Words({"true"}, {})},
+                      LayoutCase{"ByPath", Words({"/bin/true"}, {"A=b"})},
+                      LayoutCase{"EmptyArguments", Words({"/x", "", "", "y", ""}, {})},
+                      LayoutCase{"Several", Words({"sh", "-c", "echo $A"},
+                                                  {"PATH=/a:/b:/c", "A=ü", "B="}, "/tmp")},
+                      LayoutCase{"NoCandidates", Words({"sh"}, {"PATH="})},
+                      LayoutCase{"Long", Words({"/x", std::string(131071, 'a')},
+                                               {"A=" + std::string(100'000, 'b')},
+                                               "/" + std::string(4000, 'c'))},
+                      LayoutCase{"Many", Words(std::vector<std::string>(10'000, "/x"), {})}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(LaunchLayoutTest, LeavesDescriptorsAndLaneAlone) {

@@ -84,8 +84,8 @@ TEST(OutcomeTest, IsTruncatedWhenAByteIsMissing) {
 
 TEST(OutcomeNamesTest, AreUnique) {
   std::set<std::string_view> names;
-  for (const End end : {End::kExited, End::kSignalled, End::kTimeout, End::kKilled, End::kOom,
-                        End::kSetupFailed}) {
+  for (const End end :
+       {End::kExited, End::kSignalled, End::kTimeout, End::kKilled, End::kOom, End::kSetupFailed}) {
     EXPECT_TRUE(names.insert(EndName(end)).second) << EndName(end);
   }
   for (const SpawnPath path : {SpawnPath::kCold, SpawnPath::kZygote, SpawnPath::kParked}) {

@@ -350,19 +350,33 @@ TEST_F(BlueprintTest, RefusesWhatThisMachineCannotDo) {
   const std::vector<Case> cases = {
       {"no such root", [&](Spec& s) { s.root.directory = root + "/none"; }, Code::kNotFound,
        "opening the root directory " + root + "/none: ENOENT"},
-      {"root is a file", [&](Spec& s) { s.root.directory = profile; }, Code::kNotFound,
-       "ENOTDIR"},
+      {"root is a file", [&](Spec& s) { s.root.directory = profile; }, Code::kNotFound, "ENOTDIR"},
       {"root without /dev", [&](Spec& s) { s.root.directory = root + "/bare"; },
        Code::kFailedPrecondition, "has no directory /dev"},
-      {"no such source", [&](Spec& s) { s.binds = {{root + "/none", "/etc", false}}; },
+      {"no such source",
+       [&](Spec& s) {
+         s.binds = {{root + "/none", "/etc", false}};
+       },
        Code::kNotFound, "opening " + root + "/none, to be bound on /etc: ENOENT"},
-      {"no such target", [&](Spec& s) { s.binds = {{root, "/none", false}}; }, Code::kNotFound,
-       "on /none inside the root: make it first"},
-      {"directory on a file", [&](Spec& s) { s.binds = {{root, "/broken.json", false}}; },
+      {"no such target",
+       [&](Spec& s) {
+         s.binds = {{root, "/none", false}};
+       },
+       Code::kNotFound, "on /none inside the root: make it first"},
+      {"directory on a file",
+       [&](Spec& s) {
+         s.binds = {{root, "/broken.json", false}};
+       },
        Code::kInvalidArgument, "it is not a directory"},
-      {"file on a directory", [&](Spec& s) { s.binds = {{profile, "/etc", false}}; },
+      {"file on a directory",
+       [&](Spec& s) {
+         s.binds = {{profile, "/etc", false}};
+       },
        Code::kInvalidArgument, "it is a directory"},
-      {"bind on /proc", [&](Spec& s) { s.binds = {{root, "/proc/x", false}}; },
+      {"bind on /proc",
+       [&](Spec& s) {
+         s.binds = {{root, "/proc/x", false}};
+       },
        Code::kInvalidArgument, "/proc is the worker's own"},
       {"tmpfs on /proc", [&](Spec& s) { s.tmpfs = {{.target = "/proc"}}; }, Code::kInvalidArgument,
        "/proc is the worker's own"},
@@ -386,16 +400,26 @@ TEST_F(BlueprintTest, RefusesWhatThisMachineCannotDo) {
          s.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, "/proc/self/ns/uts"};
        },
        Code::kInvalidArgument, "/proc/self/ns/uts is not a net namespace"},
-      {"broken profile", [&](Spec& s) { s.seccomp = {SeccompMode::kFile, profile}; },
+      {"broken profile",
+       [&](Spec& s) {
+         s.seccomp = {SeccompMode::kFile, profile};
+       },
        Code::kInvalidArgument, "broken.json"},
-      {"no such profile", [&](Spec& s) { s.seccomp = {SeccompMode::kFile, root + "/none"}; },
+      {"no such profile",
+       [&](Spec& s) {
+         s.seccomp = {SeccompMode::kFile, root + "/none"};
+       },
        Code::kNotFound, root + "/none"},
       {"more mounts than a worker can have",
-       [&](Spec& s) { s.binds.assign(100, {root + "/etc", "/etc", true}); },
+       [&](Spec& s) {
+         s.binds.assign(100, {root + "/etc", "/etc", true});
+       },
        Code::kInvalidArgument, "too many mounts for one worker"},
       {"more operations than a worker can do",
-       [&](Spec& s) { s.rlimits.assign(kMaxOps, {RLIMIT_CORE, 0, 0}); }, Code::kInvalidArgument,
-       "too many"},
+       [&](Spec& s) {
+         s.rlimits.assign(kMaxOps, {RLIMIT_CORE, 0, 0});
+       },
+       Code::kInvalidArgument, "too many"},
   };
   for (const Case& test : cases) {
     SCOPED_TRACE(test.name);
@@ -454,8 +478,9 @@ TEST_F(DescribeTest, NamesActionSubjectErrnoAndAdvice) {
   const Blueprint blueprint = Make(spec);
   EXPECT_EQ(Describe(blueprint, Step::kHostname, EPERM),
             "setting the hostname nest: EPERM (Operation not permitted)");
-  EXPECT_THAT(Describe(blueprint, Step::kMountProc, EPERM),
-              StartsWith("mounting /proc: EPERM (Operation not permitted); /proc is partly hidden"));
+  EXPECT_THAT(
+      Describe(blueprint, Step::kMountProc, EPERM),
+      StartsWith("mounting /proc: EPERM (Operation not permitted); /proc is partly hidden"));
   EXPECT_THAT(Describe(blueprint, Step::kCloneWorker, ENOSPC),
               StartsWith("cloning the worker into its namespaces: ENOSPC (No space left on "
                          "device); a namespace count is used up"));
@@ -471,8 +496,8 @@ TEST_F(DescribeTest, NamesTheTargetOfAMount) {
   std::vector<std::string> sentences;
   for (std::uint32_t i = 0; i < plan.worker.count; ++i) {
     if (plan.ops(plan.worker)[i].step != Step::kMountTmpfs) continue;
-    sentences.push_back(blueprint.Describe(
-        {Step::kMountTmpfs, static_cast<std::uint16_t>(i), EXDEV}, plan.worker));
+    sentences.push_back(
+        blueprint.Describe({Step::kMountTmpfs, static_cast<std::uint16_t>(i), EXDEV}, plan.worker));
   }
   EXPECT_THAT(sentences, ::testing::Contains(StartsWith("mounting a tmpfs /etc: EXDEV")));
   EXPECT_THAT(sentences, ::testing::Contains(StartsWith("mounting a tmpfs /tmp: EXDEV")));

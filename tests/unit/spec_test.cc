@@ -66,11 +66,18 @@ void Rooted(Spec& spec, RootMode mode = RootMode::kReadOnly) {
 INSTANTIATE_TEST_SUITE_P(
     Valid, ValidateSpecTest,
     ::testing::Values(
-        SpecCase{"Default", [](Spec&) {}, ""},
-        SpecCase{"Root", [](Spec& s) { Rooted(s); }, ""},
+        SpecCase{"Default", [](Spec&) {}, ""}, SpecCase{"Root", [](Spec& s) { Rooted(s); }, ""},
         SpecCase{"Overlay", [](Spec& s) { Rooted(s, RootMode::kOverlay); }, ""},
-        SpecCase{"DotsInAName", [](Spec& s) { s.binds = {{"/a..b", "/..c", false}}; }, ""},
-        SpecCase{"LongestPath", [](Spec& s) { s.binds = {{PathOf(4095), "/b", false}}; }, ""},
+        SpecCase{"DotsInAName",
+                 [](Spec& s) {
+                   s.binds = {{"/a..b", "/..c", false}};
+                 },
+                 ""},
+        SpecCase{"LongestPath",
+                 [](Spec& s) {
+                   s.binds = {{PathOf(4095), "/b", false}};
+                 },
+                 ""},
         SpecCase{"LongestHostname", [](Spec& s) { s.hostname = std::string(64, 'h'); }, ""},
         SpecCase{"NoHostname", [](Spec& s) { s.hostname.clear(); }, ""},
         SpecCase{"HighestId", [](Spec& s) { s.uid = s.gid = UINT32_MAX - 1; }, ""},
@@ -82,14 +89,17 @@ INSTANTIATE_TEST_SUITE_P(
         SpecCase{"Offsets", [](Spec& s) { s.time_offsets.monotonic = seconds(-5); }, ""},
         SpecCase{"SmallestLimits",
                  [](Spec& s) { s.limits = {.memory_bytes = 1, .pids = 1, .cpus = 0.01}; }, ""},
-        SpecCase{"EqualRlimits", [](Spec& s) { s.rlimits = {{RLIMIT_CORE, 0, 0}}; }, ""}),
+        SpecCase{"EqualRlimits",
+                 [](Spec& s) {
+                   s.rlimits = {{RLIMIT_CORE, 0, 0}};
+                 },
+                 ""}),
     [](const auto& test) { return std::string(test.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(
     Paths, ValidateSpecTest,
     ::testing::Values(
-        SpecCase{"RelativeRoot",
-                 [](Spec& s) { Rooted(s), s.root.directory = "srv/root"; },
+        SpecCase{"RelativeRoot", [](Spec& s) { Rooted(s), s.root.directory = "srv/root"; },
                  "the root directory must be an absolute path, not \"srv/root\""},
         SpecCase{"EmptyRoot", [](Spec& s) { Rooted(s), s.root.directory.clear(); },
                  "the root directory must be an absolute path, not \"\""},
@@ -99,34 +109,62 @@ INSTANTIATE_TEST_SUITE_P(
                  "the root directory may not contain \"..\""},
         SpecCase{"HostTreeWithADirectory", [](Spec& s) { s.root.directory = "/srv/root"; },
                  "the host's own tree was asked for together with the root /srv/root"},
-        SpecCase{"RelativeBindSource", [](Spec& s) { s.binds = {{"a", "/b", false}}; },
+        SpecCase{"RelativeBindSource",
+                 [](Spec& s) {
+                   s.binds = {{"a", "/b", false}};
+                 },
                  "a bind's source must be an absolute path, not \"a\""},
-        SpecCase{"RelativeBindTarget", [](Spec& s) { s.binds = {{"/a", "b", false}}; },
+        SpecCase{"RelativeBindTarget",
+                 [](Spec& s) {
+                   s.binds = {{"/a", "b", false}};
+                 },
                  "a bind's target must be an absolute path, not \"b\""},
-        SpecCase{"EmptyBindTarget", [](Spec& s) { s.binds = {{"/a", "", false}}; },
+        SpecCase{"EmptyBindTarget",
+                 [](Spec& s) {
+                   s.binds = {{"/a", "", false}};
+                 },
                  "a bind's target must be an absolute path, not \"\""},
         SpecCase{"SecondBindIsChecked",
-                 [](Spec& s) { s.binds = {{"/a", "/b", false}, {"/a", "c", false}}; }, "\"c\""},
-        SpecCase{"ClimbingBindTarget", [](Spec& s) { s.binds = {{"/a", "/b/..", false}}; },
+                 [](Spec& s) {
+                   s.binds = {{"/a", "/b", false}, {"/a", "c", false}};
+                 },
+                 "\"c\""},
+        SpecCase{"ClimbingBindTarget",
+                 [](Spec& s) {
+                   s.binds = {{"/a", "/b/..", false}};
+                 },
                  "a bind's target may not contain \"..\": \"/b/..\""},
-        SpecCase{"BindTargetWithNul", [](Spec& s) { s.binds = {{"/a", WithNul(), false}}; },
+        SpecCase{"BindTargetWithNul",
+                 [](Spec& s) {
+                   s.binds = {{"/a", WithNul(), false}};
+                 },
                  "a bind's target contains a NUL byte"},
-        SpecCase{"TooLongBindTarget", [](Spec& s) { s.binds = {{"/a", PathOf(4096), false}}; },
+        SpecCase{"TooLongBindTarget",
+                 [](Spec& s) {
+                   s.binds = {{"/a", PathOf(4096), false}};
+                 },
                  "a bind's target is 4096 bytes long"},
-        SpecCase{"BindOnTheRoot", [](Spec& s) { s.binds = {{"/a", "/", false}}; },
+        SpecCase{"BindOnTheRoot",
+                 [](Spec& s) {
+                   s.binds = {{"/a", "/", false}};
+                 },
                  "a bind cannot replace the root"},
         SpecCase{"RelativeTmpfs", [](Spec& s) { s.tmpfs = {{.target = "t"}}; },
                  "a tmpfs target must be an absolute path, not \"t\""},
         SpecCase{"TmpfsOnTheRoot", [](Spec& s) { s.tmpfs = {{.target = "/"}}; },
                  "a tmpfs cannot replace the root"},
         SpecCase{"RelativeSeccompProfile",
-                 [](Spec& s) { s.seccomp = {SeccompMode::kFile, "profile.json"}; },
+                 [](Spec& s) {
+                   s.seccomp = {SeccompMode::kFile, "profile.json"};
+                 },
                  "the seccomp profile must be an absolute path"},
         SpecCase{"JoinWithoutAPath",
                  [](Spec& s) { s.ns(NamespaceKind::kNet).mode = NamespaceMode::kJoin; },
                  "the net namespace to join must be an absolute path, not \"\""},
         SpecCase{"JoinByARelativePath",
-                 [](Spec& s) { s.ns(NamespaceKind::kUts) = {NamespaceMode::kJoin, "netns/x"}; },
+                 [](Spec& s) {
+                   s.ns(NamespaceKind::kUts) = {NamespaceMode::kJoin, "netns/x"};
+                 },
                  "the uts namespace to join must be an absolute path"}),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -157,7 +195,10 @@ INSTANTIATE_TEST_SUITE_P(
         SpecCase{"InfiniteCpus",
                  [](Spec& s) { s.limits.cpus = std::numeric_limits<double>::infinity(); },
                  "a cpu limit of inf"},
-        SpecCase{"SoftAboveHard", [](Spec& s) { s.rlimits = {{RLIMIT_NOFILE, 6, 5}}; },
+        SpecCase{"SoftAboveHard",
+                 [](Spec& s) {
+                   s.rlimits = {{RLIMIT_NOFILE, 6, 5}};
+                 },
                  "the soft limit 6 is above the hard limit 5"}),
     [](const auto& test) { return std::string(test.param.name); });
 
@@ -168,10 +209,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "the hostname has 65 bytes; the kernel takes 64"},
         SpecCase{"HostnameWithNul", [](Spec& s) { s.hostname = WithNul(); },
                  "the hostname contains a NUL byte"},
-        SpecCase{"UnchangedUid", [](Spec& s) { s.uid = UINT32_MAX; },
-                 "4294967295 is not an id"},
-        SpecCase{"UnchangedGid", [](Spec& s) { s.gid = UINT32_MAX; },
-                 "4294967295 is not an id"},
+        SpecCase{"UnchangedUid", [](Spec& s) { s.uid = UINT32_MAX; }, "4294967295 is not an id"},
+        SpecCase{"UnchangedGid", [](Spec& s) { s.gid = UINT32_MAX; }, "4294967295 is not an id"},
         SpecCase{"UnknownCapability", [](Spec& s) { s.capabilities = {"NET_ADMN"}; },
                  "did you mean CAP_NET_ADMIN?"},
         SpecCase{"EmptyCapability", [](Spec& s) { s.capabilities = {""}; }, "capabilities(7)"},
@@ -245,17 +284,24 @@ INSTANTIATE_TEST_SUITE_P(
     All, ValidateCommandTest,
     ::testing::Values(
         CommandCase{"Plain", [](Command&) {}, ""},
-        CommandCase{"EmptyArguments", [](Command& c) { c.argv = {"true", "", ""}; }, ""},
+        CommandCase{"EmptyArguments",
+                    [](Command& c) {
+                      c.argv = {"true", "", ""};
+                    },
+                    ""},
         CommandCase{"EmptyValue", [](Command& c) { c.env = {"A="}; }, ""},
         CommandCase{"ValueWithEquals", [](Command& c) { c.env = {"A==b=c"}; }, ""},
-        CommandCase{"LongestString",
-                    [](Command& c) { c.argv.emplace_back(kLongestString, 'a'); }, ""},
+        CommandCase{"LongestString", [](Command& c) { c.argv.emplace_back(kLongestString, 'a'); },
+                    ""},
         CommandCase{"ShortestTimeout", [](Command& c) { c.timeout = nanoseconds(1); }, ""},
         CommandCase{"NoCommand", [](Command& c) { c.argv.clear(); }, "no command was given"},
         CommandCase{"EmptyCommand", [](Command& c) { c.argv = {""}; }, "no command was given"},
         CommandCase{"ArgumentWithNul", [](Command& c) { c.argv.push_back(WithNul()); },
                     "argument 1 contains a NUL byte"},
-        CommandCase{"VariableWithNul", [](Command& c) { c.env = {"A=b", "B=" + WithNul()}; },
+        CommandCase{"VariableWithNul",
+                    [](Command& c) {
+                      c.env = {"A=b", "B=" + WithNul()};
+                    },
                     "environment entry 1 contains a NUL byte"},
         CommandCase{"LongArgument",
                     [](Command& c) { c.argv.emplace_back(kLongestString + 1, 'a'); },
@@ -268,7 +314,11 @@ INSTANTIATE_TEST_SUITE_P(
                       for (int i = 0; i < 13; ++i) c.argv.emplace_back(kLongestString, 'a');
                     },
                     "arguments and environment together have"},
-        CommandCase{"ManyEmptyArguments", [](Command& c) { c.argv.resize(200'000); c.argv[0] = "x"; },
+        CommandCase{"ManyEmptyArguments",
+                    [](Command& c) {
+                      c.argv.resize(200'000);
+                      c.argv[0] = "x";
+                    },
                     "arguments and environment together have"},
         CommandCase{"VariableWithoutValue", [](Command& c) { c.env = {"PATH"}; },
                     "an environment entry must be NAME=value, not \"PATH\""},
@@ -286,7 +336,10 @@ INSTANTIATE_TEST_SUITE_P(
                     "a timeout must be longer than zero"},
         CommandCase{"NegativeTime", [](Command& c) { c.timeout = seconds(-1); },
                     "a timeout must be longer than zero"},
-        CommandCase{"MissingDescriptor", [](Command& c) { c.stdio = {StdioMode::kFds, {0, -1, 2}, 0}; },
+        CommandCase{"MissingDescriptor",
+                    [](Command& c) {
+                      c.stdio = {StdioMode::kFds, {0, -1, 2}, 0};
+                    },
                     "three open descriptors are needed"}),
     [](const auto& test) { return std::string(test.param.name); });
 

@@ -23,9 +23,9 @@ using ::testing::HasSubstr;
 
 // Words that no parser of quantities may take.
 const std::vector<std::string_view> kNoQuantity = {
-    "",     " ",    ".",     "-",    "+5",       "abc",     "inf",  "infinity",        "nan",
-    "NaN",  "0x10", "1e3",   "1e400", "1,5",     "5 ",      " 5",   "\t5",             "5\n",
-    "1..5", "--5",  "1_000", "５",    "5\xc2\xa0", "\xff\xfe", "五",   "1/2"};
+    "",     " ",    ".",     "-",     "+5",        "abc",      "inf", "infinity", "nan",
+    "NaN",  "0x10", "1e3",   "1e400", "1,5",       "5 ",       " 5",  "\t5",      "5\n",
+    "1..5", "--5",  "1_000", "５",    "5\xc2\xa0", "\xff\xfe", "五",  "1/2"};
 
 template <typename Value>
 void ExpectRefused(const absl::StatusOr<Value>& result, std::string_view word) {
@@ -80,10 +80,11 @@ struct DurationCase {
 
 TEST(ParseDurationTest, TakesSecondsAndUnits) {
   const std::vector<DurationCase> cases = {
-      {"5", 5'000'000'000},       {"5s", 5'000'000'000},       {"200ms", 200'000'000},
-      {"0.25", 250'000'000},      {"1.5m", 90'000'000'000},    {"2h", 7'200'000'000'000},
-      {"0.001ms", 1'000},         {"0.000000001", 1},          {"0.000000001s", 1},
-      {"1000h", 3'600'000'000'000'000},
+      {"5", 5'000'000'000},     {"5s", 5'000'000'000},
+      {"200ms", 200'000'000},   {"0.25", 250'000'000},
+      {"1.5m", 90'000'000'000}, {"2h", 7'200'000'000'000},
+      {"0.001ms", 1'000},       {"0.000000001", 1},
+      {"0.000000001s", 1},      {"1000h", 3'600'000'000'000'000},
   };
   for (const DurationCase& test : cases) {
     const auto duration = ParseDuration(test.word);
@@ -115,9 +116,11 @@ struct UserCase {
 };
 
 TEST(ParseUserTest, TakesNumbers) {
-  const std::vector<UserCase> cases = {
-      {"0", 0, 0},         {"1000", 1000, 1000},           {"1000:100", 1000, 100},
-      {"0:65535", 0, 65535}, {"4294967294", 4294967294, 4294967294}};
+  const std::vector<UserCase> cases = {{"0", 0, 0},
+                                       {"1000", 1000, 1000},
+                                       {"1000:100", 1000, 100},
+                                       {"0:65535", 0, 65535},
+                                       {"4294967294", 4294967294, 4294967294}};
   for (const UserCase& test : cases) {
     const auto ids = ParseUser(test.word);
     ASSERT_TRUE(ids.ok()) << test.word << ": " << Message(ids.status());
@@ -249,11 +252,28 @@ TEST(ParseRlimitTest, TakesEveryResource) {
 }
 
 TEST(ParseRlimitTest, RefusesEverythingElse) {
-  for (const std::string_view word :
-       {"", "=", "=5", "NOFILE", "NOFILE=", "NOFILE:5", "NOFILE=:5", "NOFILE=5:", "NOFILE=-1",
-        "NOFILE=5:-1", "NOFILE=1.5", "NOFILE=1K", "NOFILE=0x10", "NOFILE= 5", "NOFILE=5 ",
-        "NOFILE=1:2:3", "NOFILE=18446744073709551616", "NOFILE=Unlimited", "NOFILE=inf",
-        "NOFILES=5", "ｎofile=5", "RLIMIT_=5"}) {
+  for (const std::string_view word : {"",
+                                      "=",
+                                      "=5",
+                                      "NOFILE",
+                                      "NOFILE=",
+                                      "NOFILE:5",
+                                      "NOFILE=:5",
+                                      "NOFILE=5:",
+                                      "NOFILE=-1",
+                                      "NOFILE=5:-1",
+                                      "NOFILE=1.5",
+                                      "NOFILE=1K",
+                                      "NOFILE=0x10",
+                                      "NOFILE= 5",
+                                      "NOFILE=5 ",
+                                      "NOFILE=1:2:3",
+                                      "NOFILE=18446744073709551616",
+                                      "NOFILE=Unlimited",
+                                      "NOFILE=inf",
+                                      "NOFILES=5",
+                                      "ｎofile=5",
+                                      "RLIMIT_=5"}) {
     ExpectRefused(ParseRlimit(word), word);
   }
 }
