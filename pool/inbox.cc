@@ -25,7 +25,8 @@ void Inbox::Signal() {
 
 bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
   const std::lock_guard lock(mutex_);
-  if (contents_.closed) return false;
+  // One that has a worker already must arrive: the pool waits for it (Shelf::underway).
+  if (contents_.closed && !request->launched) return false;
   contents_.requests.push_back(std::move(request));
   Signal();
   return true;

@@ -21,7 +21,8 @@ class Inbox {
 
   absl::Status Open();  // makes the eventfd
 
-  // Any thread. False once closed; nothing was queued then.
+  // Any thread. False once closed; nothing was queued then. A request that its caller has launched
+  // is always taken.
   bool Put(std::unique_ptr<ActiveRequest> request);
   bool Put(Task task);
   // Refuses everything from now on.

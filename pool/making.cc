@@ -184,7 +184,7 @@ void Reactor::Refill(std::uint32_t index) {
   // A pool that parks nothing ahead still serves those who wait for a parked worker.
   const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
   std::unique_ptr<ActiveRequest> nobody;
-  while (tmpl.parked.size() + tmpl.ordered < wanted && Order(index, nobody)) {
+  while (tmpl.shelf->size() + tmpl.ordered < wanted && Order(index, nobody)) {
   }
   for (const std::uint32_t k : tmpl.keepers) SendOrders(*keepers_[k]);
 }
@@ -238,18 +238,12 @@ void Reactor::OnMade(std::uint32_t w) {
   if (worker.request) {
     worker.phase = WorkerPhase::kRunning;
     const absl::Status watched = Watch(w, -1);
-    if (!watched.ok()) {
-      KillAndReap(BoxOf(worker).pid);
-      std::erase(launching_, w);
-      --running_;
-      Answer(std::move(worker.request), watched);
-      FreeWorker(w);
-    }
+    if (!watched.ok()) Abandon(w, watched);
     return;
   }
   --tmpl.ordered;
   worker.phase = WorkerPhase::kParked;
-  tmpl.parked.push_back(w);
+  tmpl.shelf->Put({w, keepers_[worker.keeper]->zygote.get(), worker.slot});
   ++totals_.parked_total;
   const Mailbox& box = BoxOf(worker);
   const double park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
@@ -361,7 +355,7 @@ bool Reactor::BuryIfDead(std::uint32_t w) {
 }
 
 void Reactor::SweepParked(Template& tmpl) {
-  std::erase_if(tmpl.parked, [&](std::uint32_t w) { return BuryIfDead(w); });
+  tmpl.shelf->Sweep([&](std::uint32_t w) { return BuryIfDead(w); });
 }
 
 }  // namespace brood

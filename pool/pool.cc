@@ -26,6 +26,8 @@ class Pool::Front {
       Reactor reactor(std::move(options), inbox_);
       const absl::Status status = reactor.Start();
       cgroup_path_ = reactor.cgroup_path();
+      shelves_ = reactor.Shelves();
+      launch_window_ = reactor.launch_window();
       started.set_value(status);
       if (!status.ok()) reactor.BeginShutdown(NowNs());
       reactor.Loop();
@@ -43,8 +45,21 @@ class Pool::Front {
     active->request = std::move(request);
     active->callback = std::move(callback);
     active->submitted_ns = NowNs();
+    LaunchHere(*active);
     if (inbox_.Put(std::move(active))) return absl::OkStatus();
     return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
+  }
+
+  // Launches a parked worker for the request right here, if one is free and nobody waits.
+  void LaunchHere(ActiveRequest& request) {
+    if (request.request.path != SpawnPath::kParked) return;
+    Shelf* shelf = ShelfOf(request.request.template_name);
+    if (shelf == nullptr || !LaunchesAnywhere(request.request.command)) return;
+    const std::optional<Shelf::Entry> parked = shelf->TakeForCaller(launch_window_);
+    if (!parked) return;
+    parked->zygote->WriteLaunch(parked->slot, request.request.command);
+    parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
+    request.launched = parked->worker;
   }
 
   // Runs `task` in the pool's thread and waits for what it returns; `otherwise` when it is gone.
@@ -87,11 +102,21 @@ class Pool::Front {
   const std::string& cgroup_path() const { return cgroup_path_; }
 
  private:
+  Shelf* ShelfOf(const std::string& name) const {
+    for (const auto& [owner, shelf] : shelves_) {
+      if (name.empty() || owner == name) return shelf.get();
+    }
+    return nullptr;
+  }
+
   Inbox inbox_;
   std::atomic<std::uint64_t> next_id_{1};
   std::mutex shutdown_mutex_;
   std::thread thread_;
-  std::string cgroup_path_;  // written before Start returns
+  // Written before Start returns.
+  std::string cgroup_path_;
+  std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> shelves_;
+  std::uint32_t launch_window_ = 0;
   absl::Status end_;         // written by the thread, read after it has been joined
 };
 

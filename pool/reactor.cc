@@ -141,6 +141,7 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
     return Answer(std::move(request), Error(absl::StatusCode::kNotFound,
                                             "there is no template \"{}\"", name));
   }
+  if (request->launched) return Adopt(std::move(request), *tmpl);
   if (tmpl->waiting.size() + tmpl->direct.size() >= options_.max_queue) {
     return Answer(std::move(request),
                   Error(absl::StatusCode::kResourceExhausted,
@@ -151,7 +152,7 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
     tmpl->direct.push_back(std::move(request));
     return;
   }
-  const bool empty = tmpl->parked.size() <= tmpl->waiting.size();
+  const bool empty = tmpl->shelf->size() <= tmpl->waiting.size();
   if (empty && request->request.when_empty == WhenEmpty::kRefuse) {
     return Answer(std::move(request),
                   Error(absl::StatusCode::kResourceExhausted,
@@ -177,18 +178,19 @@ void Reactor::Dispatch() {
       if (!taken) break;
       tmpl.direct.pop_front();
     }
-    while (!tmpl.waiting.empty() && !tmpl.parked.empty() && running_ < max_running_ &&
+    while (!tmpl.waiting.empty() && running_ < max_running_ &&
            launching_.size() < options_.launch_window) {
-      const std::uint32_t worker = tmpl.parked.back();
-      tmpl.parked.pop_back();
-      if (BuryIfDead(worker)) continue;
-      const Launched launched = Launch(worker, tmpl.waiting.front());
+      const std::optional<Shelf::Entry> parked = tmpl.shelf->Take();
+      if (!parked) break;
+      if (BuryIfDead(parked->worker)) continue;
+      const Launched launched = Launch(parked->worker, tmpl.waiting.front());
       if (launched == Launched::kNotNow) {
-        tmpl.parked.push_back(worker);
+        tmpl.shelf->Put(*parked);
         break;
       }
       tmpl.waiting.pop_front();
     }
+    tmpl.shelf->Report(tmpl.waiting.size() + tmpl.direct.size(), launching_.size());
     Refill(i);
   }
 }
@@ -199,7 +201,7 @@ std::optional<std::chrono::nanoseconds> Reactor::NextTimeout() const {
   for (const Waiter& waiter : waiters_) at = std::min(at, waiter.deadline_ns);
   for (const Template& tmpl : templates_) {
     if (tmpl.retry_at_ns != 0) at = std::min(at, tmpl.retry_at_ns);
-    const bool held_up = (!tmpl.waiting.empty() && !tmpl.parked.empty()) || !tmpl.direct.empty();
+    const bool held_up = (!tmpl.waiting.empty() && tmpl.shelf->size() > 0) || !tmpl.direct.empty();
     if (held_up && !launching_.empty()) {
       at = std::min(at, NowNs() + std::chrono::nanoseconds(kExecPoll).count());
     }
@@ -283,7 +285,7 @@ void Reactor::Tick() {
 bool Reactor::Idle() const {
   if (running_ > 0) return false;
   return std::all_of(templates_.begin(), templates_.end(), [](const Template& tmpl) {
-    return tmpl.waiting.empty() && tmpl.direct.empty();
+    return tmpl.waiting.empty() && tmpl.direct.empty() && tmpl.shelf->underway() == 0;
   });
 }
 
@@ -291,13 +293,14 @@ void Reactor::AnswerWaiters() {
   const std::int64_t now = NowNs();
   std::erase_if(waiters_, [&](Waiter& waiter) {
     const Template& tmpl = templates_[waiter.tmpl];
-    if (tmpl.parked.size() >= waiter.count) {
+    const std::size_t parked = tmpl.shelf->size();
+    if (parked >= waiter.count) {
       waiter.call(absl::OkStatus());
       return true;
     }
     if (now < waiter.deadline_ns && !kill_at_ns_) return false;
     waiter.call(Error(absl::StatusCode::kDeadlineExceeded,
-                      "{} of {} workers of template {} are parked{}{}", tmpl.parked.size(),
+                      "{} of {} workers of template {} are parked{}{}", parked,
                       waiter.count, tmpl.options.name,
                       tmpl.last_failure.empty() ? "" : "; the last failure: ",
                       tmpl.last_failure));
@@ -327,7 +330,10 @@ void Reactor::Loop() {
 void Reactor::BeginShutdown(std::int64_t kill_at_ns) {
   inbox_.Close();
   kill_at_ns_ = kill_at_ns;
-  for (Template& tmpl : templates_) tmpl.options.parked = 0;
+  for (Template& tmpl : templates_) {
+    tmpl.options.parked = 0;
+    tmpl.shelf->Close();
+  }
   next_tick_ns_ = std::min(next_tick_ns_, kill_at_ns);
 }
 
@@ -392,11 +398,19 @@ PoolStats Reactor::Stats() const {
   PoolStats stats = totals_;
   stats.running = running_;
   for (const Template& tmpl : templates_) {
-    stats.parked += static_cast<std::uint32_t>(tmpl.parked.size());
+    stats.parked += static_cast<std::uint32_t>(tmpl.shelf->size());
     stats.being_made += tmpl.ordered;
     stats.queued += static_cast<std::uint32_t>(tmpl.waiting.size() + tmpl.direct.size());
   }
   return stats;
+}
+
+std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Reactor::Shelves() const {
+  std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> shelves;
+  for (const Template& tmpl : templates_) {
+    shelves.emplace_back(tmpl.options.name, tmpl.shelf);
+  }
+  return shelves;
 }
 
 std::vector<int> Reactor::ZygotePids() const {

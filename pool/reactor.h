@@ -47,6 +47,9 @@ class Reactor {
                    ParkedWaiter waiter);
   PoolStats Stats() const;
   std::vector<int> ZygotePids() const;
+  // Shared with the callers' threads; by template name.
+  std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Shelves() const;
+  std::uint32_t launch_window() const { return options_.launch_window; }
   std::string cgroup_path() const { return nest_ ? nest_->path() : std::string(); }
 
  private:
@@ -91,9 +94,11 @@ class Reactor {
   // serving.cc
   enum class Launched { kYes, kNotNow, kFailed };
   Launched Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
+  void Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl);
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Watch(std::uint32_t worker, int pidfd);
+  void Abandon(std::uint32_t worker, const absl::Status& why);
   void KeepMounts(Worker& worker);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);

@@ -88,18 +88,40 @@ Reactor::Launched Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest
   worker.request = std::move(request);
   ++running_;
   launching_.push_back(w);
-  if (ready.ok()) ready = Watch(w, -1);
+  // Woken first: what is left to do here runs beside its exec.
+  if (ready.ok()) {
+    zygote.Wake(worker.slot, WorkerState::kLaunch);
+    ready = Watch(w, -1);
+  }
   if (!ready.ok()) {
-    std::erase(launching_, w);
-    --running_;
-    KillAndReap(BoxOf(worker).pid);
-    std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
-    FreeWorker(w);
-    Answer(std::move(failed), ready);
+    Abandon(w, ready);
     return Launched::kFailed;
   }
-  zygote.Wake(worker.slot, WorkerState::kLaunch);
   return Launched::kYes;
+}
+
+// Takes over a worker that a caller's thread has launched.
+void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
+  const std::uint32_t w = *request->launched;
+  Worker& worker = workers_[w];
+  tmpl.shelf->Arrived();
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  launching_.push_back(w);
+  if (const absl::Status watched = Watch(w, -1); !watched.ok()) Abandon(w, watched);
+}
+
+// Ends a worker of a zygote that cannot be watched.
+void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
+  Worker& worker = workers_[w];
+  std::erase(launching_, w);
+  --running_;
+  KillAndReap(BoxOf(worker).pid);
+  std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
+  FreeWorker(w);
+  Answer(std::move(failed), why);
 }
 
 // Waits for the worker's end, its output and its deadline. `pidfd`: already open, or -1.
@@ -283,6 +305,7 @@ void Reactor::Finish(std::uint32_t w) {
   if (unseen && ++request->attempts < kMaxAttempts) {
     ++totals_.lost_workers;
     FreeWorker(w);
+    request->launched.reset();
     tmpl.waiting.push_front(std::move(request));
     return;
   }

@@ -10,6 +10,7 @@
 
 #include "pool/leaf_stock.h"
 #include "pool/pool.h"
+#include "pool/shelf.h"
 #include "pool/worker.h"
 #include "spawn/blueprint.h"
 #include "spawn/zygote.h"
@@ -39,7 +40,7 @@ struct Template {
   std::optional<Blueprint> cold;       // made when a request first wants that path
   LeafStock leaves;
   std::vector<std::uint32_t> keepers;  // living zygotes
-  std::vector<std::uint32_t> parked;   // workers, last in, first out
+  std::shared_ptr<Shelf> shelf = std::make_shared<Shelf>();  // parked workers
   std::uint32_t ordered = 0;           // being made, to be parked
   std::uint32_t alive = 0;             // workers in any phase but kFree
   std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker

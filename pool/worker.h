@@ -23,6 +23,8 @@ struct ActiveRequest {
   Request request;
   Pool::Callback callback;
   std::int64_t submitted_ns = 0;
+  // The worker that the caller's own thread has launched for it (pool/shelf.h).
+  std::optional<std::uint32_t> launched;
   int attempts = 0;  // workers that died parked and took this request with them
   std::vector<Fallback> fallbacks;
 };

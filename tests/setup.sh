@@ -1,0 +1,72 @@
+# What tests/run and bench/run share; sourced, not run. Leaves the caller in the project's root.
+# shellcheck shell=bash
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+
+# What it takes to build everything. Names are those of Debian 12 and Ubuntu 24.04.
+# shellcheck disable=SC2034  # used by whoever sources this
+BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
+  libabsl-dev libbenchmark-dev libcli11-dev libfmt-dev libgmock-dev libgtest-dev
+  liburing-dev libseccomp-dev nlohmann-json3-dev)
+
+say() { echo "${0##*/}: $*" >&2; }
+
+die() {
+  say "$*"
+  exit 1
+}
+
+# Prints those of the packages that are not installed.
+missing_packages() {
+  local package
+  for package in "$@"; do
+    if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+      echo "$package"
+    fi
+  done
+}
+
+# Installs what is missing of the packages, where that is allowed; otherwise says how, and exits.
+install_packages() {
+  local missing as_root=()
+  if ! command -v dpkg-query >/dev/null; then
+    say "not a Debian or Ubuntu machine: taking it that these are installed: $*"
+    return
+  fi
+  mapfile -t missing < <(missing_packages "$@")
+  if ((${#missing[@]} == 0)); then
+    return
+  fi
+  if ((EUID != 0)); then
+    if ! sudo -n true 2>/dev/null; then
+      die "packages are missing; install them with: sudo apt-get install -y ${missing[*]}"
+    fi
+    as_root=(sudo -n)
+  fi
+
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq
+    -o DPkg::Lock::Timeout=300)
+  local install=("${apt[@]}" -o Dpkg::Use-Pty=0 install -y --no-install-recommends
+    "${missing[@]}")
+  say "installing ${missing[*]}"
+  # A machine whose package lists are absent or out of date needs them first.
+  if ! apt-cache show "${missing[@]}" >/dev/null 2>&1 || ! "${install[@]}" >/dev/null; then
+    "${apt[@]}" update >/dev/null
+    "${install[@]}" >/dev/null
+  fi
+}
+
+# Configures and builds a preset; further arguments are targets (default: all).
+build() {
+  local preset=$1 targets=()
+  shift
+  if (($# > 0)); then
+    targets=(--target "$@")
+  fi
+  if command -v ccache >/dev/null; then
+    export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
+  fi
+  say "building $preset"
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset" --parallel "$(nproc)" "${targets[@]}" >&2
+}
