@@ -14,8 +14,8 @@
 
 namespace brood::bench {
 
-// How most bare children are born: the parent's memory is shared and the parent waits, so nothing is
-// copied and no page table made.
+// How most bare children are born: the parent's memory is shared and the parent waits, so nothing
+// is copied and no page table made.
 inline constexpr std::uint64_t kLikeVfork = kernel::kCloneVm | kernel::kCloneVfork;
 
 // OK when `wait_status` is that of a process that exited with 0; else a sentence about `what`.

@@ -1,7 +1,7 @@
 // The real time of every single iteration.
 //
-// Google Benchmark times a whole loop and knows its mean; what spawning costs is told by medians and
-// tails. So each iteration is timed by itself, and handed to the library as manual time.
+// Google Benchmark times a whole loop and knows its mean; what spawning costs is told by medians
+// and tails. So each iteration is timed by itself, and handed to the library as manual time.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -25,8 +25,8 @@ class Latencies {
   static constexpr int kWarmUps = 3;
 
   // Runs `once`, kWarmUps times unmeasured and then state.max_iterations times measured, and sets
-  // the counters p50_us, p90_us, p99_us and max_us. `once` has to check what it ran: the first error
-  // ends the repetition as an error, since what fails is mostly fast.
+  // the counters p50_us, p90_us, p99_us and max_us. `once` has to check what it ran: the first
+  // error ends the repetition as an error, since what fails is mostly fast.
   void Measure(benchmark::State& state, const std::function<absl::Status()>& once);
 
   // In microseconds, in the order measured. Empty after an error.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "bench/bare_clone.h"
@@ -19,11 +20,27 @@ namespace {
 
 static_assert(kNamespaceCount == std::extent_v<decltype(BareChild::enter)>);
 
-constexpr char kNeedsAdmin[] = "needs CAP_SYS_ADMIN";
-
 constexpr std::array<NamespaceKind, kNamespaceCount> kKinds = {
     NamespaceKind::kMount, NamespaceKind::kPid,  NamespaceKind::kNet,    NamespaceKind::kIpc,
     NamespaceKind::kUts,   NamespaceKind::kUser, NamespaceKind::kCgroup, NamespaceKind::kTime};
+
+// Why rows with a namespace of this kind cannot run; empty when they can.
+std::string Obstacle(NamespaceKind kind) {
+  const std::string path = fmt::format("/proc/self/ns/{}", NamespaceProcName(kind));
+  if (access(path.c_str(), F_OK) != 0) return "this kernel has no such namespace";
+  if (kind != NamespaceKind::kUser && !ThisMachine().mount_admin) return "needs CAP_SYS_ADMIN";
+  return "";
+}
+
+// Why rows with all kinds at once cannot.
+std::string ObstacleToAll() {
+  for (const NamespaceKind kind : kKinds) {
+    if (access(fmt::format("/proc/self/ns/{}", NamespaceProcName(kind)).c_str(), F_OK) != 0) {
+      return fmt::format("this kernel has no {} namespaces", NamespaceName(kind));
+    }
+  }
+  return "";
+}
 
 // Namespaces made ahead. Descriptors hold them, save a pid namespace, which needs a living init:
 // hence a process that does nothing else.
@@ -39,7 +56,7 @@ class PreparedNamespaces {
       const std::string path = fmt::format("/proc/{}/ns/{}", pid, NamespaceProcName(kind));
       UniqueFd& fd = prepared->fds_[static_cast<std::size_t>(kind)];
       fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-      if (!fd.valid()) return ErrnoError(errno, "opening {}", path);
+      if (!fd.valid() && errno != ENOENT) return ErrnoError(errno, "opening {}", path);
     }
     return prepared;
   }
@@ -71,8 +88,8 @@ Row BareRow(std::string name, std::uint64_t clone_flags, std::function<void(Bare
   return row;
 }
 
-// A child is born into the pid namespace that its parent has entered for its children, so the parent
-// goes there before the clone, and back after it: two setns, both measured.
+// A child is born into the pid namespace that its parent has entered for its children, so the
+// parent goes there before the clone, and back after it: two setns, both measured.
 Row PreparedPidRow(std::string name, Prepared prepared, std::function<void(BareChild&)> tell) {
   Row row;
   row.name = std::move(name);
@@ -124,16 +141,33 @@ Row PreparedRow(NamespaceKind kind, const Prepared& prepared) {
   }
 }
 
+Row UnavailableRow(std::string name, std::string why) {
+  Row row;
+  row.name = std::move(name);
+  row.unavailable = std::move(why);
+  return row;
+}
+
+// Nothing stands in its way, and yet it could not be prepared.
+Row FailingRow(std::string name, absl::Status status) {
+  Row row;
+  row.name = std::move(name);
+  row.run = [status = std::move(status)](benchmark::State& state, Latencies&) {
+    Fail(state, status);
+  };
+  return row;
+}
+
 void AddFreshRows(std::vector<Row>& rows) {
-  const bool admin = ThisMachine().mount_admin;
-  const auto add = [&](Row row, bool available) {
-    if (!available) row.unavailable = kNeedsAdmin;
+  const auto add = [&](Row row, std::string obstacle) {
+    row.unavailable = std::move(obstacle);
     rows.push_back(std::move(row));
   };
-  for (const NamespaceKind kind : kKinds) add(FreshRow(kind), admin || kind == NamespaceKind::kUser);
+  for (const NamespaceKind kind : kKinds) add(FreshRow(kind), Obstacle(kind));
+  // Its user namespace gives the child the right to all others.
   add(BareRow(kFreshAll, kLikeVfork | kAllByClone,
               [](BareChild& child) { child.unshare_flags = kAllByUnshare; }),
-      true);
+      ObstacleToAll());
 
   auto map = std::make_shared<const std::string>(fmt::format("0 {} 1\n", geteuid()));
   add(BareRow(kFreshIdMap, kLikeVfork | kernel::kCloneNewUser,
@@ -141,49 +175,58 @@ void AddFreshRows(std::vector<Row>& rows) {
                 child.uid_map = map->data();
                 child.uid_map_bytes = map->size();
               }),
-      true);
+      Obstacle(NamespaceKind::kUser));
   add(BareRow(kFreshLoopback, kLikeVfork | kernel::kCloneNewNet,
               [](BareChild& child) { child.loopback = true; }),
-      admin);
+      Obstacle(NamespaceKind::kNet));
   add(BareRow(kFreshMounts, kLikeVfork | kernel::kCloneNewNs,
               [](BareChild& child) { child.mounts = true; }),
-      admin);
+      Obstacle(NamespaceKind::kMount));
+}
+
+// The flags of all namespaces that this kernel has and this process may make without a new user
+// namespace.
+std::uint64_t FlagsOfOurs() {
+  std::uint64_t flags = 0;
+  for (const NamespaceKind kind : kKinds) {
+    if (kind != NamespaceKind::kUser && Obstacle(kind).empty()) flags |= NamespaceFlag(kind);
+  }
+  return flags;
 }
 
 void AddPreparedRows(std::vector<Row>& rows) {
-  const bool admin = ThisMachine().mount_admin;
-  const auto add_unavailable = [&](std::string name, std::string why) {
-    Row row;
-    row.name = std::move(name);
-    row.unavailable = std::move(why);
-    rows.push_back(std::move(row));
-  };
   // Two sets: one owned by a user namespace of its own, which comes with it, and one by ours.
-  constexpr std::uint64_t kAll = kAllByClone | kAllByUnshare;
-  const absl::StatusOr<Prepared> ours = PreparedNamespaces::Make(kAll & ~kernel::kCloneNewUser);
-  const absl::StatusOr<Prepared> apart = PreparedNamespaces::Make(kAll);
-
-  for (const NamespaceKind kind : kKinds) {
-    const bool user = kind == NamespaceKind::kUser;
-    const absl::StatusOr<Prepared>& prepared = user ? apart : ours;
-    if (!admin && !user) {
-      add_unavailable(PreparedName(kind), kNeedsAdmin);
+  const absl::StatusOr<Prepared> ours = PreparedNamespaces::Make(FlagsOfOurs());
+  const absl::StatusOr<Prepared> apart =
+      ObstacleToAll().empty() ? PreparedNamespaces::Make(kAllByClone | kAllByUnshare)
+                              : PreparedNamespaces::Make(kernel::kCloneNewUser);
+  const auto add = [&](std::string name, std::string obstacle,
+                       const absl::StatusOr<Prepared>& prepared,
+                       const std::function<Row(const Prepared&)>& make) {
+    if (!obstacle.empty()) {
+      rows.push_back(UnavailableRow(std::move(name), std::move(obstacle)));
     } else if (!prepared.ok()) {
-      add_unavailable(PreparedName(kind), std::string(Message(prepared.status())));
+      rows.push_back(FailingRow(std::move(name), prepared.status()));
     } else {
-      rows.push_back(PreparedRow(kind, *prepared));
+      rows.push_back(make(*prepared));
     }
+  };
+  for (const NamespaceKind kind : kKinds) {
+    add(PreparedName(kind), Obstacle(kind), kind == NamespaceKind::kUser ? apart : ours,
+        [kind](const Prepared& prepared) { return PreparedRow(kind, prepared); });
   }
-  if (!admin) return add_unavailable(kPreparedAllButTime, kNeedsAdmin);
-  if (!apart.ok()) return add_unavailable(kPreparedAllButTime, std::string(Message(apart.status())));
-  rows.push_back(PreparedPidRow(kPreparedAllButTime, *apart, [all = *apart](BareChild& child) {
-    // The user namespace first: it brings the right to enter the others, which it owns.
-    for (const NamespaceKind kind :
-         {NamespaceKind::kUser, NamespaceKind::kMount, NamespaceKind::kNet, NamespaceKind::kIpc,
-          NamespaceKind::kUts, NamespaceKind::kCgroup}) {
-      Enter(child, *all, kind);
-    }
-  }));
+  std::string obstacle = ObstacleToAll();
+  if (obstacle.empty()) obstacle = Obstacle(NamespaceKind::kPid);
+  add(kPreparedAllButTime, std::move(obstacle), apart, [](const Prepared& prepared) {
+    return PreparedPidRow(kPreparedAllButTime, prepared, [prepared](BareChild& child) {
+      // The user namespace first: it brings the right to enter the others, which it owns.
+      for (const NamespaceKind kind :
+           {NamespaceKind::kUser, NamespaceKind::kMount, NamespaceKind::kNet, NamespaceKind::kIpc,
+            NamespaceKind::kUts, NamespaceKind::kCgroup}) {
+        Enter(child, *prepared, kind);
+      }
+    });
+  });
 }
 
 }  // namespace

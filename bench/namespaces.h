@@ -1,10 +1,12 @@
 // What each namespace costs the process that makes or enters it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "bench/row.h"
+#include "spawn/kernel.h"
 #include "spawn/spec.h"
 
 namespace brood::bench {

@@ -185,14 +185,23 @@ class BlueprintMaker {
       }
       const auto index = static_cast<std::uint16_t>(out_.namespace_fds_.size());
       out_.namespace_fds_.push_back(std::move(fd));
+      const bool alone = kind == NamespaceKind::kMount || kind == NamespaceKind::kTime;
       if (kind == NamespaceKind::kUser) {
         join_user_index_ = index;
-      } else if (kind == NamespaceKind::kPid && kind_ == PlanKind::kCold) {
-        // setns to a pid namespace counts for children only: whoever clones has to do it.
-        out_.join_pid_fd_ = out_.namespace_fds_.back().get();
+      } else if (kind_ == PlanKind::kTemplate) {
+        builder_.Add(PlanBuilder::kTmpl, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
+                     NamespaceFlag(kind), 0, index);
+      } else if (!alone) {
+        // Whoever clones joins it first: a pid namespace counts for children only, and a worker in
+        // a user namespace of its own may not enter what belongs to the host.
+        out_.launcher_joins_.push_back({kind, out_.namespace_fds_.back().get()});
+      } else if (new_user_) {
+        return Error(kInvalid,
+                     "a worker in a user namespace of its own cannot join the {} namespace {}: "
+                     "keep the user namespace (--no-user)",
+                     NamespaceName(kind), choice.path);
       } else {
-        const List list = kind_ == PlanKind::kTemplate ? PlanBuilder::kTmpl : PlanBuilder::kWorker;
-        builder_.Add(list, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
+        builder_.Add(PlanBuilder::kWorker, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
                      NamespaceFlag(kind), 0, index);
       }
     }
@@ -327,7 +336,7 @@ class BlueprintMaker {
                      bool recursive) {
     // The owners of a directory given to the worker appear as the same ids inside. The host's own
     // tree stays foreign: mapped, the worker's root could read what only root may.
-    if (idmap && range_) header_.idmap_trees |= 1ULL << tree_count_;
+    if (idmap && range_ && tree_count_ < kMaxTrees) header_.idmap_trees |= 1ULL << tree_count_;
     out_.tree_sources_.push_back({std::move(fd), std::move(path), attributes, recursive});
     ++tree_count_;
   }
@@ -764,6 +773,8 @@ absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
     UniqueFd tree(static_cast<int>(copied));
     kernel::MountAttr attributes;
     attributes.attr_set = source.attributes;
+    // The copy of a shared mount is a peer of it, and pivot_root refuses peers.
+    attributes.propagation = kernel::kMsPrivate;
     const sys::Result result = sys::MountSetattr(
         tree.get(), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
     if (result < 0) {

@@ -49,8 +49,12 @@ class Blueprint {
 
   // Descriptors of joined namespaces, by Op::index of kSetns. Borrowed.
   const std::vector<UniqueFd>& namespace_fds() const { return namespace_fds_; }
-  // The pid namespace to be entered by whoever clones, for a cold child; -1: none.
-  int join_pid_fd() const { return join_pid_fd_; }
+  // Namespaces that whoever clones a cold child has to be in meanwhile. Borrowed.
+  struct LauncherJoin {
+    NamespaceKind kind;
+    int fd;
+  };
+  const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
 
   // The sentence for a failure: what was being done, on what, the kernel's word, what to do.
   // `list` is where its index points (plan().worker, or tmpl or home of a zygote); `command`, when
@@ -74,7 +78,7 @@ class Blueprint {
   std::vector<char> block_;
   std::vector<TreeSource> tree_sources_;
   std::vector<UniqueFd> namespace_fds_;
-  int join_pid_fd_ = -1;
+  std::vector<LauncherJoin> launcher_joins_;
 };
 
 }  // namespace brood

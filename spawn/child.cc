@@ -350,6 +350,9 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   step(Step::kWorkingDirectory,
        [&] { return sys::Chdir(reinterpret_cast<const char*>(launch.cwd)); });
   sys::Umask(022);
+  for (int signal = 1; signal <= 64; ++signal) {
+    if ((context.ignored_signals >> (signal - 1) & 1) != 0) sys::ResetSignal(signal);
+  }
   sys::SetSignalMask(0);
   box.exec_ns = sys::MonotonicNs();
   if (plan.late_seccomp != 0) {

@@ -25,6 +25,7 @@ struct ChildContext {
   int trees[kMaxTrees] = {};    // detached mount trees, -1 where none
   int launcher_pidfd = -1;      // to notice a launcher that died before PR_SET_PDEATHSIG
   int notify_fd = -1;           // eventfd told when the worker parks or fails; -1: nobody waits
+  std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
   const int* lanes = nullptr;   // sockets over which a launch's descriptors come
 };
 

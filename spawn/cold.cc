@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <mutex>
 #include <utility>
 
@@ -48,7 +49,51 @@ DumpableKeeper& Dumpable() {
 
 std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
 
-bool IsOpen(int fd) { return fcntl(fd, F_GETFD) >= 0; }
+// Standard input, output or error that can be handed on. A program started without one has some
+// other file there, which is close-on-exec when it is ours.
+bool IsInheritable(int fd) {
+  const int flags = fcntl(fd, F_GETFD);
+  return flags >= 0 && (flags & FD_CLOEXEC) == 0;
+}
+
+std::uint64_t IgnoredSignals() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    if (word != "SigIgn:") continue;
+    std::uint64_t mask = 0;
+    status >> std::hex >> mask;
+    return mask;
+  }
+  return 0;
+}
+
+// Puts the calling thread into namespaces of the plan's choice for as long as it clones.
+class Visit {
+ public:
+  absl::Status Enter(const Blueprint& blueprint) {
+    for (const Blueprint::LauncherJoin& join : blueprint.launcher_joins()) {
+      const std::string_view name = NamespaceProcName(join.kind);
+      UniqueFd home(open(fmt::format("/proc/thread-self/ns/{}", name).c_str(),
+                         O_RDONLY | O_CLOEXEC));
+      if (!home.valid()) return ErrnoError(errno, "opening our own {} namespace", name);
+      const sys::Result joined = sys::Setns(join.fd, NamespaceFlag(join.kind));
+      if (joined < 0) {
+        return ErrnoError(static_cast<int>(-joined), "joining the {} namespace {}",
+                          NamespaceName(join.kind), blueprint.spec().ns(join.kind).path);
+      }
+      homes_.push_back({std::move(home), NamespaceFlag(join.kind)});
+    }
+    return absl::OkStatus();
+  }
+  // Going back needs no more privilege than leaving did.
+  ~Visit() {
+    for (const auto& [fd, flag] : homes_) sys::Setns(fd.get(), flag);
+  }
+
+ private:
+  std::vector<std::pair<UniqueFd, std::uint64_t>> homes_;
+};
 
 }  // namespace
 
@@ -58,10 +103,9 @@ absl::StatusOr<LauncherFds> LauncherFds::Open() {
   if (!fds.proc.valid()) return ErrnoError(errno, "opening /proc");
   fds.self.reset(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
   if (!fds.self.valid()) return ErrnoError(errno, "opening a pidfd (Linux 5.3) of this process");
-  fds.pid_ns.reset(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
-  if (!fds.pid_ns.valid()) return ErrnoError(errno, "opening /proc/self/ns/pid");
   fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
+  fds.ignored_signals = IgnoredSignals();
   return fds;
 }
 
@@ -140,7 +184,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   const int null = launcher.null.get();
   switch (command.stdio.mode) {
     case StdioMode::kInherit:
-      for (int i = 0; i < 3; ++i) box.launch.fds[i] = IsOpen(i) ? i : null;
+      for (int i = 0; i < 3; ++i) box.launch.fds[i] = IsInheritable(i) ? i : null;
       break;
     case StdioMode::kNull:
       for (int& fd : box.launch.fds) fd = null;
@@ -170,6 +214,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   for (std::size_t i = 0; i < blueprint.namespace_fds().size() && i < kMaxPlanFds; ++i) {
     request.context.fds[i] = blueprint.namespace_fds()[i].get();
   }
+  request.context.ignored_signals = launcher.ignored_signals;
   request.context.launcher_pidfd = launcher.self.get();
   request.stack = worker.memory_ + stack_at;
   int pidfd = -1;
@@ -178,16 +223,9 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   request.nest_fd = place.nest_fd;
   request.proc_fd = launcher.proc.get();
 
-  const int join_pid = blueprint.join_pid_fd();
-  if (join_pid >= 0) {
-    const sys::Result joined = sys::Setns(join_pid, kernel::kCloneNewPid);
-    if (joined < 0) {
-      return ErrnoError(static_cast<int>(-joined), "joining the pid namespace {}",
-                        blueprint.spec().ns(NamespaceKind::kPid).path);
-    }
-  }
+  Visit visit;
+  BROOD_RETURN_IF_ERROR(visit.Enter(blueprint));
   BirthWorker(request);
-  if (join_pid >= 0) sys::Setns(launcher.pid_ns.get(), kernel::kCloneNewPid);
   worker.pidfd_.reset(pidfd);
   return worker;
 }

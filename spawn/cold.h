@@ -30,8 +30,8 @@ struct Birthplace {
 struct LauncherFds {
   UniqueFd proc;    // /proc
   UniqueFd self;    // pidfd of the launcher
-  UniqueFd pid_ns;  // to come back from a joined pid namespace
   UniqueFd null;    // /dev/null
+  std::uint64_t ignored_signals = 0;  // bit n-1: signal n is ignored here
 
   static absl::StatusOr<LauncherFds> Open();
 };

@@ -1,12 +1,15 @@
 #include "spawn/machine.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <fstream>
 
 #include "spawn/id_ranges.h"
+#include "spawn/syscalls.h"
 
 namespace brood {
 namespace {
@@ -36,7 +39,13 @@ Machine Probe() {
   Machine machine;
   machine.uid = geteuid();
   machine.gid = getegid();
-  machine.mount_admin = has(CAP_SYS_ADMIN);
+  // The capability counts only where our mounts belong to our own user namespace.
+  if (has(CAP_SYS_ADMIN)) {
+    const sys::Result tree =
+        sys::OpenTree(AT_FDCWD, "/", kernel::kOpenTreeClone | kernel::kOpenTreeCloexec);
+    machine.mount_admin = tree >= 0 || tree == -EINVAL;  // EINVAL: allowed, but all is locked
+    if (tree >= 0) sys::Close(static_cast<int>(tree));
+  }
   machine.id_ranges = has(CAP_SETUID) && has(CAP_SETGID) && has(CAP_SYS_ADMIN) &&
                       MapCovers("/proc/self/uid_map", kFirstRangeId, kEndRangeId) &&
                       MapCovers("/proc/self/gid_map", kFirstRangeId, kEndRangeId);

@@ -46,7 +46,7 @@ struct Outcome {
   std::vector<Fallback> fallbacks;  // empty when everything wanted was had
 
   std::int32_t host_pid = 0;
-  std::int32_t inside_pid = 0;
+  std::int32_t inside_pid = 0;  // 0: not known, in a pid namespace that was joined
 
   End end = End::kSetupFailed;
   int exit_code = 0;

@@ -63,7 +63,14 @@ static_assert(sizeof(PidfdInfo) == 64);
 absl::StatusOr<Exit> AskPidfd(int pidfd) {
   PidfdInfo info;
   const unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
-  if (ioctl(pidfd, kGetInfo, &info) != 0 || (info.mask & (1U << 3)) == 0) {
+  // Whoever waits first is told a moment before the exit code is kept with the pidfd.
+  bool known = false;
+  for (int tries = 0; !known && tries < 50; ++tries) {
+    if (tries > 0) usleep(100);
+    info.mask = 1U << 3;
+    known = ioctl(pidfd, kGetInfo, &info) == 0 && (info.mask & (1U << 3)) != 0;
+  }
+  if (!known) {
     return Error(absl::StatusCode::kNotFound,
                  "the program around brood waited for a worker that was brood's to wait for");
   }
@@ -105,8 +112,8 @@ bool HasEnded(const UniqueFd& pidfd) { return HasEnded(P_PIDFD, pidfd.get()); }
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome) {
   outcome.host_pid = box.pid;
-  outcome.inside_pid =
-      blueprint.spec().is_new(NamespaceKind::kPid) ? 1 : box.pid;
+  const NamespaceMode pid = blueprint.spec().ns(NamespaceKind::kPid).mode;
+  outcome.inside_pid = pid == NamespaceMode::kNew ? 1 : pid == NamespaceMode::kHost ? box.pid : 0;
   outcome.wall_us = static_cast<double>(exit.reaped_ns - facts.requested_ns) / 1000;
   const auto micros = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);

@@ -16,6 +16,7 @@ absl::StatusCode CodeForErrno(int error_number) {
     case ENOENT:
     case ENOTDIR:
     case ESRCH:
+    case ECHILD:
     case ENODEV:
       return absl::StatusCode::kNotFound;
     case EPERM:

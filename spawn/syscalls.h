@@ -182,6 +182,12 @@ inline Result SetSignalMask(std::uint64_t mask) {
   return Call(__NR_rt_sigprocmask, /*SIG_SETMASK*/ 2, Arg(&mask), 0, sizeof(mask));
 }
 
+// Gives `signal` its default action.
+inline Result ResetSignal(int signal) {
+  const std::uint64_t defaults[4] = {};  // struct sigaction of the kernel
+  return Call(__NR_rt_sigaction, signal, Arg(defaults), 0, sizeof(std::uint64_t));
+}
+
 // Shared (not private) futexes: launcher, zygote and worker may map the word apart.
 inline Result FutexWait(const std::uint32_t* word, std::uint32_t expected) {
   return Call(__NR_futex, Arg(word), /*FUTEX_WAIT*/ 0, expected, 0);

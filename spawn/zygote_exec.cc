@@ -25,6 +25,8 @@ void ZygoteExecMain(void* argument) {
   // Everything above closes at exec; the image only then, since it is what gets executed.
   must(sys::CloseRange(static_cast<unsigned>(exec.count), ~0U, CLOSE_RANGE_CLOEXEC),
        Step::kCloseFds);
+  // Once for all workers to come.
+  for (int signal = 1; signal <= 64; ++signal) sys::ResetSignal(signal);
   sys::SetSignalMask(0);
   const char* const argv[] = {"brood-zygote", nullptr};
   const char* const envp[] = {nullptr};

@@ -37,8 +37,9 @@ absl::StatusOr<SpawnPath> ParsePath(std::string_view word) {
                "--path knows cold, zygote and parked, not \"{}\"", word);
 }
 
-absl::StatusOr<BurstOptions> Resolve(const BurstWords& words) {
-  BROOD_ASSIGN_OR_RETURN(auto isolation, words.isolation.Resolve());
+absl::StatusOr<BurstOptions> Resolve(const BurstWords& words,
+                                     const std::vector<std::string>& command) {
+  BROOD_ASSIGN_OR_RETURN(auto isolation, words.isolation.Resolve(command));
   BurstOptions options;
   options.spec = std::move(isolation.spec);
   options.command = std::move(isolation.command);
@@ -118,8 +119,8 @@ void Print(const BurstReport& report, const BurstOptions& options) {
   }
 }
 
-int RunBurstCommand(const BurstWords& words) {
-  absl::StatusOr<BurstOptions> options = Resolve(words);
+int RunBurstCommand(const BurstWords& words, const std::vector<std::string>& command) {
+  absl::StatusOr<BurstOptions> options = Resolve(words, command);
   if (!options.ok()) return Complain(options.status());
   if (isatty(STDERR_FILENO) != 0) options->progress = DrawProgress;
   const absl::StatusOr<BurstReport> report = RunBurst(*options);
@@ -127,7 +128,7 @@ int RunBurstCommand(const BurstWords& words) {
   if (!*words.json) {
     Print(*report, *options);
   } else {
-    const std::string text = ToJson(*report).dump(2) + "\n";
+    const std::string text = JsonText(ToJson(*report)) + "\n";
     if (words.json_file.empty()) {
       std::fputs(text.c_str(), stdout);
     } else {
@@ -147,6 +148,7 @@ CommandAction AddBurstCommand(CLI::App& app) {
   auto words = std::make_shared<BurstWords>();
   CLI::App* burst = app.add_subcommand("burst", "Run a command many times through the pool");
   burst->description(
+      "brood burst [option...] [--] COMMAND [argument...]\n\n"
       "Run one command many times, each time in a worker of its own, and compare with as many bare\n"
       "processes (the floor: clone(CLONE_VM|CLONE_VFORK) and execve, no isolation).\n\n"
       "  brood burst -- /bin/true                 a thousand at once, from parked workers\n"
@@ -182,7 +184,9 @@ CommandAction AddBurstCommand(CLI::App& app) {
                     ->type_name("[FILE]")
                     ->expected(0, 1)
                     ->group(group);
-  return [words] { return RunBurstCommand(*words); };
+  return [words](const std::vector<std::string>& command) {
+    return RunBurstCommand(*words, command);
+  };
 }
 
 }  // namespace brood

@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
-#include <string_view>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -12,11 +14,15 @@ namespace brood {
 
 inline constexpr int kBroodFailed = 125;  // exit status of brood's own failures
 
-using CommandAction = std::function<int()>;
+// Takes the words of the isolated command, which brood does not parse.
+using CommandAction = std::function<int(const std::vector<std::string>& words)>;
 
 CommandAction AddRunCommand(CLI::App& app);
 CommandAction AddBurstCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
+
+// Indented JSON. Words of the command that are not UTF-8 show as U+FFFD.
+std::string JsonText(const nlohmann::ordered_json& json);
 
 // Prints "brood: <sentence>" to stderr and returns kBroodFailed.
 int Complain(const absl::Status& status);

@@ -130,10 +130,12 @@ void IsolationOptions::AddTo(CLI::App& app) {
   app.add_option("-w,--workdir", cwd_, "Working directory inside (default /)")
       ->type_name("DIR")
       ->group(process);
-  app.add_option("COMMAND", command_, "What to run, with its arguments")->required();
+  // The first word that is no option begins the command; brood parses nothing after it.
+  app.prefix_command();
 }
 
-absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve() const {
+absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
+    const std::vector<std::string>& words) const {
   Resolved out;
   Spec& spec = out.spec;
   Command& command = out.command;
@@ -213,7 +215,7 @@ absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve() const {
   }
   spec.use_cgroup = !no_cgroup_leaf_;
 
-  command.argv = command_;
+  command.argv = words;
   if (!clear_env_) command.env = DefaultEnvironment();
   for (const std::string& word : env_) {
     const std::size_t equals = word.find('=');

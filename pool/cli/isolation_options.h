@@ -20,8 +20,8 @@ class IsolationOptions {
     Spec spec;
     Command command;
   };
-  // kInvalidArgument with a sentence for the first word that is wrong.
-  absl::StatusOr<Resolved> Resolve() const;
+  // `command`: program and arguments. kInvalidArgument with a sentence for the first word that is wrong.
+  absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& command) const;
 
  private:
   std::string rootfs_;
@@ -48,7 +48,6 @@ class IsolationOptions {
   std::array<bool, kNamespaceCount> without_{};
   std::array<std::string, kNamespaceCount> join_;
   bool no_cgroup_leaf_ = false;
-  std::vector<std::string> command_;
 };
 
 }  // namespace brood

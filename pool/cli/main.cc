@@ -2,7 +2,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +17,10 @@ namespace brood {
 int Complain(const absl::Status& status) {
   std::fprintf(stderr, "brood: %s\n", std::string(Message(status)).c_str());
   return kBroodFailed;
+}
+
+std::string JsonText(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 namespace {
@@ -28,8 +35,10 @@ void OpenClosedStdio() {
 
 int Main(int argc, char** argv) {
   OpenClosedStdio();
+  // Ignored, the kernel would reap our children itself and forget how they ended.
+  (void)std::signal(SIGCHLD, SIG_DFL);
   CLI::App app("brood: isolated Linux processes, fast, and what they cost", "brood");
-  app.require_subcommand(1);
+  app.allow_extras();
   app.set_help_all_flag("--help-all", "Help of all commands");
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
   for (const auto add : {AddRunCommand, AddBurstCommand, AddVersionCommand}) {
@@ -37,16 +46,34 @@ int Main(int argc, char** argv) {
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));
   }
+  // Everything behind a first "--" is the command's. Taken away before the parse, because an option
+  // with an optional value would take it for one.
+  std::vector<std::string> tail;
+  int own = argc;
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) != "--") continue;
+    own = i;
+    tail.assign(argv + i + 1, argv + argc);
+    break;
+  }
   try {
-    app.parse(argc, argv);
+    app.parse(own, argv);
   } catch (const CLI::ParseError& error) {
-    const int status = app.exit(error);
-    return status == 0 ? 0 : kBroodFailed;
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return Complain(Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
   }
   for (const auto& [command, action] : commands) {
-    if (command->parsed()) return action();
+    if (!command->parsed()) continue;
+    std::vector<std::string> words = command->remaining();
+    // A "--" behind the command's first word is one of its own arguments.
+    if (!words.empty() && own < argc) words.emplace_back("--");
+    words.insert(words.end(), tail.begin(), tail.end());
+    return action(words);
   }
-  return kBroodFailed;
+  const std::vector<std::string> unknown = app.remaining();
+  return Complain(Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help",
+                        unknown.empty() ? "a command is required: run, burst or version"
+                                        : fmt::format("there is no command \"{}\"", unknown[0])));
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ absl::StatusOr<UniqueFd> TakeSignals() {
 }
 
 absl::Status WriteJson(const RunOptions& options, const Outcome& outcome) {
-  const std::string text = ToJson(outcome).dump(2) + "\n";
+  const std::string text = JsonText(ToJson(outcome)) + "\n";
   if (options.json_file.empty()) {
     std::fputs(text.c_str(), stderr);
     return absl::OkStatus();
@@ -51,8 +51,9 @@ absl::Status WriteJson(const RunOptions& options, const Outcome& outcome) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Outcome> RunOnce(const RunOptions& options) {
-  BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve());
+absl::StatusOr<Outcome> RunOnce(const RunOptions& options,
+                                const std::vector<std::string>& words) {
+  BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
   resolved.command.stdio.mode = StdioMode::kInherit;
   BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
                          Blueprint::Make(resolved.spec, PlanKind::kCold));
@@ -77,8 +78,8 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options) {
   return outcome;
 }
 
-int Run(const RunOptions& options) {
-  absl::StatusOr<Outcome> outcome = RunOnce(options);
+int Run(const RunOptions& options, const std::vector<std::string>& words) {
+  absl::StatusOr<Outcome> outcome = RunOnce(options, words);
   if (!outcome.ok()) return Complain(outcome.status());
   if (outcome->end == End::kSetupFailed) {
     std::fprintf(stderr, "brood: %s\n", outcome->message.c_str());
@@ -99,6 +100,7 @@ CommandAction AddRunCommand(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run = app.add_subcommand("run", "Run one isolated command, cold");
   run->description(
+      "brood run [option...] [--] COMMAND [argument...]\n\n"
       "Run one command behind all fences: eight namespaces, its own cgroup, a read-only root, no\n"
       "capabilities, a system call filter, no network but loopback.\n\n"
       "  brood run -- id\n"
@@ -106,14 +108,13 @@ CommandAction AddRunCommand(CLI::App& app) {
       "  brood run -v $PWD:/mnt:ro --memory 64M --timeout 5s -- sha256sum /mnt/file\n\n"
       "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
       "126 not executable; 127 not found.");
-  run->prefix_command(false);
   options->isolation.AddTo(*run);
   options->json = run->add_option("--json", options->json_file,
                                   "Write the outcome as JSON to FILE, or to stderr")
                       ->type_name("[FILE]")
                       ->expected(0, 1)
                       ->group("Report");
-  return [options] { return Run(*options); };
+  return [options](const std::vector<std::string>& words) { return Run(*options, words); };
 }
 
 }  // namespace brood

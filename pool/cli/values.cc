@@ -56,7 +56,7 @@ absl::StatusOr<std::uint64_t> ParseSize(std::string_view text) {
   };
   if (!quantity) return bad();
   std::string unit = Upper(quantity->unit);
-  if (unit.ends_with("IB")) unit.resize(unit.size() - 2);
+  if (unit.size() == 3 && unit.ends_with("IB")) unit.resize(1);
   if (unit.size() > 1 && unit.ends_with("B")) unit.pop_back();
   if (unit == "B") unit.clear();
   double factor = 0;
@@ -135,6 +135,9 @@ absl::StatusOr<Bind> ParseBind(std::string_view text) {
     rest = rest.substr(0, second);
   }
   bind.target = rest;
+  if (bind.target.empty()) {
+    return Error(kInvalid, "the bind \"{}\" has no target: write SOURCE:TARGET", text);
+  }
   return bind;
 }
 
@@ -143,6 +146,9 @@ absl::StatusOr<Tmpfs> ParseTmpfs(std::string_view text) {
   const std::size_t colon = text.find(':');
   tmpfs.target = text.substr(0, colon);
   tmpfs.mode = 01777;
+  if (tmpfs.target.empty()) {
+    return Error(kInvalid, "the tmpfs \"{}\" has no target: write TARGET or TARGET:SIZE", text);
+  }
   if (colon != std::string_view::npos) {
     BROOD_ASSIGN_OR_RETURN(tmpfs.bytes, ParseSize(text.substr(colon + 1)));
   }

@@ -14,9 +14,9 @@
 
 namespace brood {
 
-// "64M", "1G", "4096", "1.5G": bytes, with binary K, M, G or T; above zero.
+// "64M", "1.5G", "64MiB", "4096", "4096B": bytes, with binary K, M, G or T; above zero.
 absl::StatusOr<std::uint64_t> ParseSize(std::string_view text);
-// "5s", "200ms", "1.5m", "2h": above zero. A bare number means seconds.
+// "5s", "200ms", "100us", "1.5m", "2h": above zero. A bare number means seconds.
 absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text);
 // "1000", "1000:1000" or "nobody": ids inside. A group that is not given equals the user. Names are
 // looked up in the launcher's own user database.

@@ -228,7 +228,7 @@ INSTANTIATE_TEST_SUITE_P(
         NastyCase{"forks_and_hangs", "for i in 1 2 3 4 5 6; do sleep 1000 & done; wait",
                   End::kTimeout, SIGKILL},
         NastyCase{"stops_itself", "kill -STOP $$; sleep 1000", End::kTimeout, SIGKILL}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST_F(PoolTest, OutputBeyondTheLimitIsCountedNotKept) {
   Start(1);
