@@ -40,6 +40,12 @@ bool Inbox::Put(Task task) {
   return true;
 }
 
+void Inbox::Put(Used used) {
+  const std::lock_guard lock(mutex_);
+  contents_.used.push_back(std::move(used));
+  Signal();
+}
+
 void Inbox::Close() {
   const std::lock_guard lock(mutex_);
   contents_.closed = true;

@@ -25,6 +25,12 @@ class Inbox {
   // is always taken.
   bool Put(std::unique_ptr<ActiveRequest> request);
   bool Put(Task task);
+  // A worker that its caller has launched and reaped. Always taken: the pool waits for it.
+  struct Used {
+    std::uint32_t worker = 0;
+    UniqueFd mount_ns;  // see spawn/keep_mounts.h
+  };
+  void Put(Used used);
   // Refuses everything from now on.
   void Close();
 
@@ -32,6 +38,7 @@ class Inbox {
   struct Contents {
     std::vector<std::unique_ptr<ActiveRequest>> requests;
     std::vector<Task> tasks;
+    std::vector<Used> used;
     bool closed = false;
   };
   Contents Take();

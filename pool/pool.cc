@@ -1,6 +1,15 @@
 #include "pool/pool.h"
 
-#include <condition_variable>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <optional>
+#include <string>
+#include <vector>
 #include <future>
 #include <mutex>
 #include <thread>
@@ -8,6 +17,7 @@
 
 #include "pool/inbox.h"
 #include "pool/reactor.h"
+#include "spawn/keep_mounts.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -51,15 +61,62 @@ class Pool::Front {
   }
 
   // Launches a parked worker for the request right here, if one is free and nobody waits.
-  void LaunchHere(ActiveRequest& request) {
-    if (request.request.path != SpawnPath::kParked) return;
+  std::optional<Shelf::Entry> LaunchHere(ActiveRequest& request) {
+    if (request.request.path != SpawnPath::kParked) return std::nullopt;
     Shelf* shelf = ShelfOf(request.request.template_name);
-    if (shelf == nullptr || !LaunchesAnywhere(request.request.command)) return;
+    if (shelf == nullptr || !LaunchesAnywhere(request.request.command)) return std::nullopt;
     const std::optional<Shelf::Entry> parked = shelf->TakeForCaller(launch_window_);
-    if (!parked) return;
+    if (!parked) return std::nullopt;
     parked->zygote->WriteLaunch(parked->slot, request.request.command);
     parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
     request.launched = parked->worker;
+    return parked;
+  }
+
+  // Runs a request to its end in the calling thread, when a parked worker is free and all there is
+  // to do is wait: no other thread has to wake up for it. None when the pool's thread has to.
+  std::optional<Outcome> RunHere(const Request& request) {
+    if (request.command.timeout || request.path != SpawnPath::kParked) return std::nullopt;
+    ActiveRequest active;
+    active.id = next_id_.fetch_add(1, std::memory_order_relaxed);
+    active.request = request;
+    active.submitted_ns = NowNs();
+    Shelf* shelf = ShelfOf(request.template_name);
+    // Limits have counters to be read at the end, which is the pool's business.
+    if (shelf == nullptr || shelf->facts.blueprint->spec().limits.any()) return std::nullopt;
+    const std::optional<Shelf::Entry> parked = LaunchHere(active);
+    if (!parked) return std::nullopt;
+
+    // What is done here runs beside the worker's exec.
+    const Mailbox& box = parked->zygote->mailbox(parked->slot);
+    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
+    Inbox::Used used{parked->worker, {}};
+    if (pidfd.valid() && shelf->facts.blueprint->spec().is_new(NamespaceKind::kMount)) {
+      used.mount_ns = KeepMounts(pidfd.get(), shelf->facts.proc_fd, box.pid);
+    }
+    const absl::StatusOr<Exit> exit =
+        pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
+    Outcome outcome;
+    outcome.id = active.id;
+    outcome.template_name = shelf->facts.template_name;
+    outcome.spawn_path = SpawnPath::kParked;
+    outcome.fallbacks = shelf->facts.fallbacks;
+    WorkerFacts facts;
+    facts.requested_ns = active.submitted_ns;
+    bool unseen = false;
+    if (exit.ok()) {
+      facts.killed = exit->code != CLD_EXITED && exit->status == SIGKILL && shelf->closed();
+      unseen = box.launched_ns == 0 && !box.failure.failed() && !facts.killed;
+      DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
+      outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
+    } else {
+      if (!pidfd.valid()) KillAndReap(box.pid);
+      outcome.message = std::string(Message(exit.status()));
+    }
+    inbox_.Put(std::move(used));
+    // Killed while parked, it never saw the request: the pool's thread finds another.
+    if (unseen) return std::nullopt;
+    return outcome;
   }
 
   // Runs `task` in the pool's thread and waits for what it returns; `otherwise` when it is gone.
@@ -135,6 +192,8 @@ absl::Status Pool::Submit(Request request, Callback callback) {
 }
 
 absl::StatusOr<Outcome> Pool::Run(Request request) {
+  BROOD_RETURN_IF_ERROR(Validate(request.command));
+  if (std::optional<Outcome> outcome = front_->RunHere(request)) return *std::move(outcome);
   std::promise<absl::StatusOr<Outcome>> promise;
   std::future<absl::StatusOr<Outcome>> result = promise.get_future();
   BROOD_RETURN_IF_ERROR(front_->Submit(std::move(request), [&](absl::StatusOr<Outcome> outcome) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 #include <utility>
 
@@ -104,6 +105,9 @@ absl::Status Reactor::Start() {
         Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
     const bool leaf = options.spec.use_cgroup && nest_.has_value();
     templates_.emplace_back(options, std::move(blueprint), leaf ? &*nest_ : nullptr, i);
+    Template& tmpl = templates_.back();
+    tmpl.shelf->facts = {&tmpl.blueprint, options.name, machine_fallbacks_,
+                         launcher_fds_.proc.get()};
     for (std::uint32_t z = 0; z < options.zygotes; ++z) {
       BROOD_RETURN_IF_ERROR(StartZygote(i).status());
     }
@@ -131,6 +135,7 @@ void Reactor::Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outc
 void Reactor::TakeInbox() {
   Inbox::Contents contents = inbox_.Take();
   for (Inbox::Task& task : contents.tasks) task(*this);
+  for (Inbox::Used& used : contents.used) TakeBack(std::move(used));
   for (auto& request : contents.requests) Admit(std::move(request));
 }
 
@@ -253,9 +258,13 @@ void Reactor::Tick() {
   if (kill_at_ns_ && *kill_at_ns_ <= now && !killed_all_) {
     killed_all_ = true;
     for (Worker& worker : workers_) {
-      if (worker.phase != WorkerPhase::kRunning || worker.exit) continue;
-      worker.facts.killed = true;
-      KillWorker(worker);
+      if (worker.phase == WorkerPhase::kRunning && !worker.exit) {
+        worker.facts.killed = true;
+        KillWorker(worker);
+      } else if (worker.phase == WorkerPhase::kParked) {
+        // Its caller may have launched it and be waiting; parked ones have no use any more.
+        kill(BoxOf(worker).pid, SIGKILL);
+      }
     }
     for (Template& tmpl : templates_) {
       for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {

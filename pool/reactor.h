@@ -95,11 +95,11 @@ class Reactor {
   enum class Launched { kYes, kNotNow, kFailed };
   Launched Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
   void Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl);
+  void TakeBack(Inbox::Used used);
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Watch(std::uint32_t worker, int pidfd);
   void Abandon(std::uint32_t worker, const absl::Status& why);
-  void KeepMounts(Worker& worker);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);

@@ -1,6 +1,5 @@
 // The reactor's part that serves: launching, watching, reaping, telling.
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <cstring>
 
 #include "pool/reactor.h"
+#include "spawn/keep_mounts.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -113,6 +113,15 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   if (const absl::Status watched = Watch(w, -1); !watched.ok()) Abandon(w, watched);
 }
 
+// Frees a worker that its caller has launched and reaped.
+void Reactor::TakeBack(Inbox::Used used) {
+  Worker& worker = workers_[used.worker];
+  templates_[worker.tmpl].shelf->Arrived();
+  ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
+  worker.mount_ns = std::move(used.mount_ns);
+  FreeWorker(used.worker);
+}
+
 // Ends a worker of a zygote that cannot be watched.
 void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
   Worker& worker = workers_[w];
@@ -132,7 +141,9 @@ absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
     worker.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, BoxOf(worker).pid, 0)));
     if (!worker.pidfd.valid()) return ErrnoError(errno, "opening a worker's pidfd");
     pidfd = worker.pidfd.get();
-    KeepMounts(worker);
+    if (templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kMount)) {
+      worker.mount_ns = KeepMounts(pidfd, launcher_fds_.proc.get(), BoxOf(worker).pid);
+    }
   }
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
   for (std::size_t i = 0; i < 2; ++i) {
@@ -202,20 +213,6 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
     Answer(std::move(failed), watched);
   }
   return true;
-}
-
-// The last to leave a mount namespace takes its mounts down and waits for an RCU grace period, and
-// that would be the worker, before anybody is told that it has ended. Holding the namespace moves
-// this behind the answer, to a thread of the kernel's.
-void Reactor::KeepMounts(Worker& worker) {
-  if (!templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kMount)) return;
-  constexpr unsigned long kPidfdGetMntNamespace = 0xff03;  // PIDFD_GET_MNT_NAMESPACE, 6.11
-  int fd = ioctl(worker.pidfd.get(), kPidfdGetMntNamespace, 0);
-  if (fd < 0) {
-    fd = openat(launcher_fds_.proc.get(), fmt::format("{}/ns/mnt", BoxOf(worker).pid).c_str(),
-                O_RDONLY | O_CLOEXEC);
-  }
-  worker.mount_ns.reset(fd);  // without it the worker's end only takes longer
 }
 
 // The kernel clears a worker's `alive` when it execs or dies: from then on it is not launching.

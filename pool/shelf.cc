@@ -54,6 +54,11 @@ void Shelf::Close() {
   closed_ = true;
 }
 
+bool Shelf::closed() const {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
 std::uint32_t Shelf::underway() const {
   const std::lock_guard lock(mutex_);
   return underway_;

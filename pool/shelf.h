@@ -10,8 +10,11 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "spawn/blueprint.h"
+#include "spawn/outcome.h"
 #include "spawn/spec.h"
 #include "spawn/zygote.h"
 
@@ -19,6 +22,15 @@ namespace brood {
 
 class Shelf {
  public:
+  // What callers need to know of the template. Set before any worker is put here.
+  struct Facts {
+    const Blueprint* blueprint = nullptr;  // stays while a worker is under way
+    std::string template_name;
+    std::vector<Fallback> fallbacks;
+    int proc_fd = -1;
+  };
+  Facts facts;
+
   struct Entry {
     std::uint32_t worker = 0;  // the pool's record of it
     Zygote* zygote = nullptr;  // stays until the worker is freed
@@ -42,6 +54,7 @@ class Shelf {
   void Arrived();
   // No caller gets a worker any more.
   void Close();
+  bool closed() const;
   // Workers that callers have taken and not yet told of.
   std::uint32_t underway() const;
 

@@ -46,7 +46,7 @@ struct Worker {
   std::unique_ptr<ActiveRequest> request;
   std::optional<ColdWorker> cold;
   UniqueFd pidfd;     // of a running worker from a zygote
-  UniqueFd mount_ns;  // keeps its mounts beyond its end, see Reactor::KeepMounts
+  UniqueFd mount_ns;  // keeps its mounts beyond its end, see spawn/keep_mounts.h
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;
   std::optional<Exit> exit;

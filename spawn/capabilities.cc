@@ -128,7 +128,7 @@ absl::StatusOr<std::uint64_t> CapabilityMask(const std::vector<std::string>& nam
   std::uint64_t mask = 0;
   for (const std::string& name : names) {
     if (ToUpper(name) == "ALL") {
-      mask |= ~std::uint64_t{0} >> (63 - LastCapability());
+      mask |= ~std::uint64_t{0} >> (63 - std::max(LastCapability(), 0));
       continue;
     }
     BROOD_ASSIGN_OR_RETURN(const int capability, CapabilityFromName(name));

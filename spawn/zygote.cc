@@ -85,10 +85,9 @@ Zygote::~Zygote() {
 absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& options) {
   Region region;
   region.plan_offset = PageUp(sizeof(Region));
-  region.mailbox_offset = region.plan_offset + PageUp(blueprint.block().size());
-  region.message_offset = region.mailbox_offset + PageUp(options.slots * sizeof(Mailbox));
-  region.bytes = region.message_offset + options.slots * kSmallMessageBytes +
-                 kBigMessages * kBigMessageBytes;
+  region.slot_offset = region.plan_offset + PageUp(blueprint.block().size());
+  region.big_offset = region.slot_offset + options.slots * kSlotBytes;
+  region.bytes = region.big_offset + kBigMessages * kBigMessageBytes;
   region.slot_count = options.slots;
   region.lane_count = kMaxLanes;
   region.tree_count = blueprint.plan().tree_count;
@@ -109,7 +108,7 @@ absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& option
   std::memcpy(memory_ + region.plan_offset, blueprint.block().data(), blueprint.block().size());
   region_ = reinterpret_cast<Region*>(memory_);
   // A fresh memfd is all zeros, which is what an empty mailbox is.
-  boxes_ = reinterpret_cast<Mailbox*>(memory_ + region.mailbox_offset);
+  slots_ = memory_ + region.slot_offset;
   return absl::OkStatus();
 }
 
@@ -212,31 +211,29 @@ absl::Status Zygote::Order(std::span<const std::uint32_t> slots) {
 
 bool Zygote::WriteLaunch(std::uint32_t slot, const Command& command) {
   const LaunchLayout layout(command);
-  std::size_t offset = region_->message_offset;
-  if (layout.bytes() <= kSmallMessageBytes) {
-    offset += slot * kSmallMessageBytes;
-  } else {
+  std::size_t offset = region_->slot_offset + slot * kSlotBytes + kSmallMessageAt;
+  if (layout.bytes() > kSmallMessageBytes) {
     std::size_t area = 0;
     while (area < kBigMessages && big_of_[area] >= 0) ++area;
     if (area == kBigMessages) return false;
     big_of_[area] = slot;
-    offset += slot_count_ * kSmallMessageBytes + area * kBigMessageBytes;
+    offset = region_->big_offset + area * kBigMessageBytes;
   }
   LaunchRecord record;
   layout.Write(memory_ + offset, region_->base + offset, record);
-  boxes_[slot].launch = record;
+  mailbox(slot).launch = record;
   return true;
 }
 
 void Zygote::ReleaseLaunch(std::uint32_t slot) {
-  boxes_[slot].launch = LaunchRecord{};
+  mailbox(slot).launch = LaunchRecord{};
   for (std::int64_t& user : big_of_) {
     if (user == slot) user = -1;
   }
   for (std::size_t lane = 0; lane < kMaxLanes; ++lane) {
     if (lane_of_[lane] != slot) continue;
     // A worker that died before it took its descriptors leaves them in the lane.
-    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) == 0) DrainLane(lane);
+    if (__atomic_load_n(&mailbox(slot).lane_taken, __ATOMIC_ACQUIRE) == 0) DrainLane(lane);
     lane_of_[lane] = -1;
   }
 }
@@ -263,7 +260,9 @@ void Zygote::DrainLane(std::size_t lane) {
 void Zygote::ReclaimLanes() {
   for (std::int64_t& slot : lane_of_) {
     if (slot < 0 || slot >= slot_count_) continue;
-    if (__atomic_load_n(&boxes_[slot].lane_taken, __ATOMIC_ACQUIRE) != 0) slot = -1;
+    if (__atomic_load_n(&mailbox(static_cast<std::uint32_t>(slot)).lane_taken, __ATOMIC_ACQUIRE) != 0) {
+      slot = -1;
+    }
   }
 }
 
@@ -292,15 +291,15 @@ absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3
   if (sendmsg(lanes_[lane].get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
     return ErrnoError(errno, "sending stdin, stdout and stderr to a worker");
   }
-  __atomic_store_n(&boxes_[slot].lane_taken, 0U, __ATOMIC_RELEASE);
-  boxes_[slot].launch.lane = static_cast<std::int32_t>(lane);
+  __atomic_store_n(&mailbox(slot).lane_taken, 0U, __ATOMIC_RELEASE);
+  mailbox(slot).launch.lane = static_cast<std::int32_t>(lane);
   lane_of_[lane] = slot;
   return true;
 }
 
 void Zygote::Wake(std::uint32_t slot, WorkerState state) {
-  StoreState(boxes_[slot], state);
-  sys::FutexWake(&boxes_[slot].state, 1);
+  StoreState(mailbox(slot), state);
+  sys::FutexWake(&mailbox(slot).state, 1);
 }
 
 }  // namespace brood

@@ -44,7 +44,9 @@ class Zygote {
   void Stop();
 
   std::uint32_t slot_count() const { return slot_count_; }
-  Mailbox& mailbox(std::uint32_t slot) { return boxes_[slot]; }
+  Mailbox& mailbox(std::uint32_t slot) {
+    return *reinterpret_cast<Mailbox*>(slots_ + std::size_t{slot} * kSlotBytes);
+  }
 
   // Asks for a worker in each of `slots`, whose mailboxes are filled in and kOrdered. At most
   // kMaxOrders. kUnavailable when the zygote is gone, or slow and its queue is full.
@@ -78,7 +80,7 @@ class Zygote {
   char* memory_ = nullptr;
   std::size_t bytes_ = 0;
   Region* region_ = nullptr;
-  Mailbox* boxes_ = nullptr;
+  char* slots_ = nullptr;
   std::uint32_t slot_count_ = 0;
   UniqueFd region_fd_;
   UniqueFd control_;

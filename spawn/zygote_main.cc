@@ -19,7 +19,7 @@ constexpr int kCwd = AT_FDCWD;
 struct Zygote {
   Region* region = nullptr;
   const Plan* plan = nullptr;
-  Mailbox* boxes = nullptr;
+  char* slots = nullptr;
   char* stacks = nullptr;
   bool has_nest = false;
   int template_ns = -1;  // mount namespaces, -1 where the plan has none of its own
@@ -101,7 +101,7 @@ void Notify() {
 }
 
 void BearWorker(Zygote& zygote, std::uint32_t slot) {
-  Mailbox& box = zygote.boxes[slot];
+  Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
   if (!CopyTrees(zygote, box.failure)) {
     StoreState(box, WorkerState::kFailed);
     Notify();
@@ -159,7 +159,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   char* memory = reinterpret_cast<char*>(base);
   zygote.region = reinterpret_cast<Region*>(memory);
   zygote.plan = reinterpret_cast<const Plan*>(memory + header.plan_offset);
-  zygote.boxes = reinterpret_cast<Mailbox*>(memory + header.mailbox_offset);
+  zygote.slots = memory + header.slot_offset;
   zygote.stacks = reinterpret_cast<char*>(stacks);
   zygote.region->base = static_cast<std::uint64_t>(base);
   zygote.has_nest = sys::Call(__NR_faccessat, ZygoteFd::kNest, sys::Arg("cgroup.procs"), 0) == 0;

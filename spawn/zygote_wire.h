@@ -1,7 +1,8 @@
 // The words between a launcher and its zygote.
 //
-//   memory   one shared memfd: Region, the plan, `slot_count` mailboxes, and the messages: argv and
-//            env of launches, one page a slot, then kBigMessages areas for those that need more
+//   memory   one shared memfd: Region, the plan, one page for each slot (its mailbox, then argv and
+//            env of its launch), and kBigMessages areas for launches that need more. One page, so
+//            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each a
 //            worker to be born from its mailbox. End-of-file means that the launcher is gone: the
 //            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
@@ -24,7 +25,9 @@ namespace brood {
 
 inline constexpr std::uint32_t kRegionMagic = 0x62726f64;  // "brod"
 inline constexpr std::uint32_t kRegionVersion = 1;
-inline constexpr std::size_t kSmallMessageBytes = 4096;
+inline constexpr std::size_t kSlotBytes = 4096;
+inline constexpr std::size_t kSmallMessageAt = (sizeof(Mailbox) + 63) & ~std::size_t{63};
+inline constexpr std::size_t kSmallMessageBytes = kSlotBytes - kSmallMessageAt;
 inline constexpr std::size_t kBigMessageBytes = 2U << 20;
 inline constexpr std::size_t kBigMessages = 8;
 
@@ -37,8 +40,8 @@ struct Region {
   std::uint32_t version = kRegionVersion;
   std::uint64_t bytes = 0;           // of the whole memfd
   std::uint64_t plan_offset = 0;
-  std::uint64_t mailbox_offset = 0;
-  std::uint64_t message_offset = 0;
+  std::uint64_t slot_offset = 0;
+  std::uint64_t big_offset = 0;  // of the big message areas
   std::uint32_t slot_count = 0;
   std::uint32_t lane_count = 0;
   std::uint32_t tree_count = 0;      // descriptors from ZygoteFd::kFirstPlanFd on: trees, then fds

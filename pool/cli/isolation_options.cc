@@ -136,6 +136,10 @@ void IsolationOptions::AddTo(CLI::App& app) {
 
 absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
     const std::vector<std::string>& words) const {
+  if (words.empty()) {
+    return Error(kInvalid,
+                 "no command was given: it stands behind the options, [--] COMMAND [argument...]");
+  }
   Resolved out;
   Spec& spec = out.spec;
   Command& command = out.command;

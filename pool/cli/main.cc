@@ -65,6 +65,11 @@ int Main(int argc, char** argv) {
   for (const auto& [command, action] : commands) {
     if (!command->parsed()) continue;
     std::vector<std::string> words = command->remaining();
+    if (!words.empty() && words[0].size() > 1 && words[0][0] == '-') {
+      return Complain(Error(absl::StatusCode::kInvalidArgument,
+                            "there is no option {}; see brood {} --help", words[0],
+                            command->get_name()));
+    }
     // A "--" behind the command's first word is one of its own arguments.
     if (!words.empty() && own < argc) words.emplace_back("--");
     words.insert(words.end(), tail.begin(), tail.end());

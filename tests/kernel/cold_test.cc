@@ -486,7 +486,7 @@ TEST_F(ColdFaultTest, EveryOperationOfEveryPlanReportsItself) {
   much.seccomp.mode = SeccompMode::kOff;
   Spec& joined = specs["the host's users, a joined namespace"] = {};
   joined.ns(NamespaceKind::kUser).mode = NamespaceMode::kHost;
-  joined.ns(NamespaceKind::kUts) = {NamespaceMode::kJoin, "/proc/self/ns/uts"};
+  joined.ns(NamespaceKind::kTime) = {NamespaceMode::kJoin, "/proc/self/ns/time"};
 
   std::set<Step> reported;
   for (const auto& [name, spec] : specs) {
