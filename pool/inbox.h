@@ -28,7 +28,7 @@ class Inbox {
   // A worker that its caller has launched and reaped. Always taken: the pool waits for it.
   struct Used {
     std::uint32_t worker = 0;
-    UniqueFd mount_ns;  // see spawn/keep_mounts.h
+    KeptNamespaces kept;
   };
   void Put(Used used);
   // Refuses everything from now on.

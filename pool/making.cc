@@ -71,7 +71,9 @@ void Reactor::FreeWorker(std::uint32_t index) {
     keeper.free_slots.push_back(worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) keeper.zygote.reset();
   }
-  if (worker.mount_ns.valid()) ring_->CloseElsewhere(worker.mount_ns.release());
+  for (UniqueFd& fd : worker.kept) {
+    if (fd.valid()) graveyard_.push_back(std::move(fd));
+  }
   worker.Reset();
   free_workers_.push_back(index);
 }

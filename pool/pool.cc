@@ -17,7 +17,7 @@
 
 #include "pool/inbox.h"
 #include "pool/reactor.h"
-#include "spawn/keep_mounts.h"
+#include "spawn/keep_namespaces.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -91,8 +91,9 @@ class Pool::Front {
     const Mailbox& box = parked->zygote->mailbox(parked->slot);
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
     Inbox::Used used{parked->worker, {}};
-    if (pidfd.valid() && shelf->facts.blueprint->spec().is_new(NamespaceKind::kMount)) {
-      used.mount_ns = KeepMounts(pidfd.get(), shelf->facts.proc_fd, box.pid);
+    if (pidfd.valid()) {
+      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(),
+                                 shelf->facts.proc_fd, box.pid);
     }
     const absl::StatusOr<Exit> exit =
         pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));

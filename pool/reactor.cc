@@ -36,10 +36,12 @@ absl::Status Reactor::PrepareLimits() {
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
-  // A running worker costs the launcher two descriptors, and two pipes when it is captured; a parked
-  // one costs none. A quarter is left to the program around us.
+  // A running worker costs the launcher three descriptors, and two pipes when it is captured; one that
+  // has ended two, until its namespaces are taken down; a parked one costs none. A quarter is left to
+  // the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
-  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 4, 16));
+  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 6, 16));
+  graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 6, 2048));
   if (options_.launch_window == 0) {
     options_.launch_window = std::max(1U, std::thread::hardware_concurrency());
   }
@@ -285,6 +287,9 @@ void Reactor::Tick() {
   for (std::uint32_t i = 0; i < keepers_.size(); ++i) {
     if (!keepers_[i]->ordered.empty()) CollectMade(i);
   }
+  const std::uint64_t served = totals_.served[0] + totals_.served[1] + totals_.served[2];
+  if (running_ == 0 && served == served_at_tick_) ClearGraveyard();
+  served_at_tick_ = served;
   for (Template& tmpl : templates_) {
     SweepParked(tmpl);
     tmpl.leaves.Sweep();
@@ -296,6 +301,16 @@ bool Reactor::Idle() const {
   return std::all_of(templates_.begin(), templates_.end(), [](const Template& tmpl) {
     return tmpl.waiting.empty() && tmpl.direct.empty() && tmpl.shelf->underway() == 0;
   });
+}
+
+// Takes down the namespaces of workers that have ended: when no request has come for a tick, or when
+// there are too many. All at once, since the kernel takes network namespaces down in batches whose
+// grace periods cost the same for one as for a hundred.
+void Reactor::ClearGraveyard() {
+  for (UniqueFd& fd : graveyard_) {
+    if (ring_) ring_->CloseElsewhere(fd.release());
+  }
+  graveyard_.clear();
 }
 
 void Reactor::AnswerWaiters() {
@@ -324,6 +339,7 @@ void Reactor::Loop() {
     ForgetLaunched();
     Dispatch();
     AnswerWaiters();
+    if (graveyard_.size() > graveyard_room_) ClearGraveyard();
     if (kill_at_ns_ && Idle()) break;
     completions.clear();
     if (const absl::Status waited = ring_->Wait(NextTimeout(), completions); !waited.ok()) {
@@ -375,9 +391,8 @@ void Reactor::EndEverything() {
     }
     if (worker.request) refuse(std::move(worker.request));
   }
-  for (Worker& worker : workers_) {
-    if (worker.mount_ns.valid()) ring_->CloseElsewhere(worker.mount_ns.release());
-  }
+  ClearGraveyard();
+  for (Worker& worker : workers_) worker.kept = {};
   if (ring_) (void)ring_->FinishCloses();
   keepers_.clear();
   ring_.reset();

@@ -69,6 +69,7 @@ class Reactor {
   void Tick();
   std::optional<std::chrono::nanoseconds> NextTimeout() const;
   bool Idle() const;
+  void ClearGraveyard();
   void AnswerWaiters();
   void EndEverything();
   Template* FindTemplate(const std::string& name);
@@ -125,6 +126,9 @@ class Reactor {
   std::multimap<std::int64_t, Token> deadlines_;
   std::vector<Waiter> waiters_;
   std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
+  std::vector<UniqueFd> graveyard_;       // namespaces of workers that have ended
+  std::size_t graveyard_room_ = 0;
+  std::uint64_t served_at_tick_ = 0;
   std::uint32_t running_ = 0;
   std::uint32_t max_running_ = 0;
   std::int64_t next_tick_ns_ = 0;

@@ -10,7 +10,6 @@
 #include <cstring>
 
 #include "pool/reactor.h"
-#include "spawn/keep_mounts.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -118,7 +117,7 @@ void Reactor::TakeBack(Inbox::Used used) {
   Worker& worker = workers_[used.worker];
   templates_[worker.tmpl].shelf->Arrived();
   ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
-  worker.mount_ns = std::move(used.mount_ns);
+  worker.kept = std::move(used.kept);
   FreeWorker(used.worker);
 }
 
@@ -141,9 +140,8 @@ absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
     worker.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, BoxOf(worker).pid, 0)));
     if (!worker.pidfd.valid()) return ErrnoError(errno, "opening a worker's pidfd");
     pidfd = worker.pidfd.get();
-    if (templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kMount)) {
-      worker.mount_ns = KeepMounts(pidfd, launcher_fds_.proc.get(), BoxOf(worker).pid);
-    }
+    worker.kept = KeepNamespaces(templates_[worker.tmpl].options.spec, pidfd,
+                                 launcher_fds_.proc.get(), BoxOf(worker).pid);
   }
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
   for (std::size_t i = 0; i < 2; ++i) {

@@ -11,6 +11,7 @@
 #include "pool/pool.h"
 #include "spawn/capture.h"
 #include "spawn/cold.h"
+#include "spawn/keep_namespaces.h"
 #include "spawn/outcome.h"
 #include "spawn/reap.h"
 #include "spawn/unique_fd.h"
@@ -46,7 +47,7 @@ struct Worker {
   std::unique_ptr<ActiveRequest> request;
   std::optional<ColdWorker> cold;
   UniqueFd pidfd;     // of a running worker from a zygote
-  UniqueFd mount_ns;  // keeps its mounts beyond its end, see spawn/keep_mounts.h
+  KeptNamespaces kept;
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;
   std::optional<Exit> exit;
