@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "pool/percentile.h"
 #include "spawn/floor.h"
 #include "spawn/reap.h"
@@ -253,18 +254,23 @@ class Burst {
     // may be, then one whenever one has ended.
     std::deque<std::int64_t> asked;
     const auto land = [&]() -> absl::Status {
-      BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(flying.front().pidfd.get()));
+      const Flying landed = std::move(flying.front());
+      flying.pop_front();
+      BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(landed.pidfd.get()));
       if (exit.code != CLD_EXITED || exit.status != 0) {
         return Error(absl::StatusCode::kFailedPrecondition,
                      "the floor's own run of {} failed ({} {}), so there is nothing to compare with",
                      options_.command.argv.front(),
                      exit.code == CLD_EXITED ? "status" : "signal", exit.status);
       }
-      floors_.push_back(static_cast<double>(exit.reaped_ns - flying.front().start) / 1000);
-      flying.pop_front();
+      floors_.push_back(static_cast<double>(exit.reaped_ns - landed.start) / 1000);
       asked.push_back(exit.reaped_ns);
       return absl::OkStatus();
     };
+    // Whatever goes wrong, nobody is left unreaped.
+    const auto reap_all = absl::MakeCleanup([&] {
+      for (const Flying& one : flying) (void)Reap(one.pidfd.get());
+    });
     const std::int64_t start = NowNs();
     asked.assign(std::min(count, concurrency_), start);
     for (std::uint32_t i = 0; i < count; ++i) {
