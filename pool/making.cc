@@ -198,16 +198,16 @@ void Reactor::OnZygoteNotice(std::uint32_t index) {
   std::uint64_t count = 0;
   (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
   (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, index});
-  CollectMade(index);
+  CollectMade(index, /*look_for_dead=*/false);
 }
 
-// Looks which of the ordered workers have come to something.
-void Reactor::CollectMade(std::uint32_t index) {
+// Looks which of the ordered workers have come to something; with `look_for_dead`, a system call
+// for each, also which have been killed meanwhile.
+void Reactor::CollectMade(std::uint32_t index, bool look_for_dead) {
   ZygoteKeeper& keeper = *keepers_[index];
   if (!keeper.zygote) return;
   std::vector<std::uint32_t> made;
   std::vector<std::uint32_t> not_made;
-  const bool tick = NowNs() >= next_tick_ns_;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {
     const Mailbox& box = keeper.zygote->mailbox(workers_[w].slot);
     switch (LoadState(box)) {
@@ -221,7 +221,7 @@ void Reactor::CollectMade(std::uint32_t index) {
         return true;
       default:
         // Killed from outside while it set itself up: nobody tells.
-        if (tick && box.pid > 0 && HasEnded(box.pid)) {
+        if (look_for_dead && box.pid > 0 && HasEnded(box.pid)) {
           not_made.push_back(w);
           return true;
         }
@@ -314,7 +314,7 @@ void Reactor::OnZygoteDeath(std::uint32_t index) {
   Template& tmpl = templates_[keeper.tmpl];
   std::erase(tmpl.keepers, index);
   ++totals_.zygotes_replaced;
-  CollectMade(index);
+  CollectMade(index, /*look_for_dead=*/false);
 
   std::vector<std::uint32_t> unfinished;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {

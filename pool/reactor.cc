@@ -285,7 +285,7 @@ void Reactor::Tick() {
     if (!StartZygote(tmpl).ok()) to_restart_.push_back(tmpl);
   }
   for (std::uint32_t i = 0; i < keepers_.size(); ++i) {
-    if (!keepers_[i]->ordered.empty()) CollectMade(i);
+    if (!keepers_[i]->ordered.empty()) CollectMade(i, /*look_for_dead=*/true);
   }
   const std::uint64_t served = totals_.served[0] + totals_.served[1] + totals_.served[2];
   if (running_ == 0 && served == served_at_tick_) ClearGraveyard();

@@ -83,7 +83,7 @@ class Reactor {
   void Unequip(Worker& worker, bool empty);
   void SendOrders(ZygoteKeeper& keeper);
   void OnZygoteNotice(std::uint32_t keeper);
-  void CollectMade(std::uint32_t keeper);
+  void CollectMade(std::uint32_t keeper, bool look_for_dead);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
   void OnZygoteDeath(std::uint32_t keeper);

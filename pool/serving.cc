@@ -11,6 +11,7 @@
 
 #include "pool/reactor.h"
 #include "spawn/status.h"
+#include "spawn/stdio.h"
 
 namespace brood {
 namespace {
@@ -30,42 +31,16 @@ Token Reactor::TokenOf(Source source, std::uint32_t w) const {
 
 // A zygote's workers have /dev/null already; anything else is sent to them.
 absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& not_now) {
-  std::array<int, 3> fds = command.stdio.fds;
-  std::array<UniqueFd, 3> ours;  // ends that only the worker needs
-  switch (command.stdio.mode) {
-    case StdioMode::kNull:
-      return absl::OkStatus();
-    case StdioMode::kFds:
-      break;
-    case StdioMode::kInherit:
-    case StdioMode::kCapture:
-      for (std::size_t i = 0; i < 3; ++i) {
-        const int fd = static_cast<int>(i);
-        if (command.stdio.mode == StdioMode::kInherit && fcntl(fd, F_GETFD) >= 0) {
-          fds[i] = fd;
-          continue;
-        }
-        if (command.stdio.mode == StdioMode::kCapture && i > 0) {
-          int ends[2];
-          if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for output");
-          worker.outputs[i - 1].reset(ends[0]);
-          fcntl(ends[0], F_SETFL, O_NONBLOCK);
-          ours[i].reset(ends[1]);
-        } else {
-          ours[i].reset(open("/dev/null", O_RDWR | O_CLOEXEC));
-          if (!ours[i].valid()) return ErrnoError(errno, "opening /dev/null");
-        }
-        fds[i] = ours[i].get();
-      }
-      break;
-  }
+  if (command.stdio.mode == StdioMode::kNull) return absl::OkStatus();
+  BROOD_ASSIGN_OR_RETURN(PreparedStdio stdio,
+                         PrepareStdio(command.stdio, launcher_fds_.null.get()));
   BROOD_ASSIGN_OR_RETURN(const bool sent,
-                         keepers_[worker.keeper]->zygote->SendFds(worker.slot, fds));
+                         keepers_[worker.keeper]->zygote->SendFds(worker.slot, stdio.fds));
   if (!sent) {
     not_now = true;
-    for (UniqueFd& output : worker.outputs) output.reset();
     return absl::OkStatus();
   }
+  worker.outputs = std::move(stdio.outputs);
   worker.captures.fill(Capture(command.stdio.capture_bytes));
   return absl::OkStatus();
 }

@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -20,6 +20,7 @@
 #include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
+#include "spawn/stdio.h"
 
 namespace brood {
 namespace {
@@ -48,13 +49,6 @@ DumpableKeeper& Dumpable() {
 }
 
 std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
-
-// Standard input, output or error that can be handed on. A program started without one has some
-// other file there, which is close-on-exec when it is ours.
-bool IsInheritable(int fd) {
-  const int flags = fcntl(fd, F_GETFD);
-  return flags >= 0 && (flags & FD_CLOEXEC) == 0;
-}
 
 std::uint64_t IgnoredSignals() {
   std::ifstream status("/proc/self/status");
@@ -180,30 +174,9 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   }
   std::memcpy(box.leaf, place.leaf.c_str(), place.leaf.size() + 1);
 
-  std::array<UniqueFd, 2> writers;
-  const int null = launcher.null.get();
-  switch (command.stdio.mode) {
-    case StdioMode::kInherit:
-      for (int i = 0; i < 3; ++i) box.launch.fds[i] = IsInheritable(i) ? i : null;
-      break;
-    case StdioMode::kNull:
-      for (int& fd : box.launch.fds) fd = null;
-      break;
-    case StdioMode::kFds:
-      for (std::size_t i = 0; i < 3; ++i) box.launch.fds[i] = command.stdio.fds[i];
-      break;
-    case StdioMode::kCapture:
-      box.launch.fds[0] = null;
-      for (std::size_t i = 0; i < 2; ++i) {
-        int ends[2];
-        if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for output");
-        worker.outputs_[i].reset(ends[0]);
-        writers[i].reset(ends[1]);
-        fcntl(ends[0], F_SETFL, O_NONBLOCK);
-        box.launch.fds[i + 1] = ends[1];
-      }
-      break;
-  }
+  BROOD_ASSIGN_OR_RETURN(PreparedStdio stdio, PrepareStdio(command.stdio, launcher.null.get()));
+  std::copy(stdio.fds.begin(), stdio.fds.end(), box.launch.fds);
+  worker.outputs_ = std::move(stdio.outputs);
 
   BirthRequest request;
   request.context.plan = &blueprint.plan();

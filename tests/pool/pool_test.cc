@@ -436,6 +436,39 @@ TEST_F(PoolTest, AParkedWorkerKilledFromOutsideIsReplaced) {
   EXPECT_GT(pool_->Stats().lost_workers, 0U);
 }
 
+// Whoever kills a worker while it is being made leaves it to nobody to tell.
+TEST_F(PoolTest, WorkersKilledWhileTheyAreMadeAreMadeAgain) {
+  Start(50);
+  if (pool_->CgroupPath().empty()) GTEST_SKIP() << "needs a cgroup to find workers by";
+  int killed = 0;
+  const std::int64_t until = NowNs() + 1'000'000'000;
+  while (NowNs() < until) {
+    std::error_code gone;
+    for (const auto& entry : std::filesystem::directory_iterator(pool_->CgroupPath(), gone)) {
+      if (!entry.is_directory(gone) || entry.path().filename() == "zygotes") continue;
+      std::ifstream procs(entry.path() / "cgroup.procs");
+      int pid = 0;
+      while (procs >> pid) killed += kill(pid, SIGKILL) == 0 ? 1 : 0;
+    }
+  }
+  EXPECT_GT(killed, 0);
+  AwaitParked(50);
+  EXPECT_EQ(Run(ShellRequest("echo here")).out, "here\n");
+}
+
+// As in a program that was started without it: the number belongs to a file of its own then.
+TEST_F(PoolTest, AFileOfTheLaunchersInPlaceOfStdinIsNotHandedOn) {
+  Start(1);
+  const UniqueFd saved(fcntl(0, F_DUPFD_CLOEXEC, 3));
+  const UniqueFd secret(open("/etc/passwd", O_RDONLY | O_CLOEXEC));
+  ASSERT_EQ(dup3(secret.get(), 0, O_CLOEXEC), 0);
+  Request request = ShellRequest("read line && exit 1; exit 0");
+  request.command.stdio.mode = StdioMode::kInherit;
+  const Outcome outcome = Run(request);
+  dup2(saved.get(), 0);
+  EXPECT_TRUE(outcome.ok()) << "the worker read a file of its launcher's";
+}
+
 TEST_F(PoolTest, ShutdownLetsRunningOnesEndAndKillsThemAfterItsGrace) {
   Start(2);
   AwaitParked(2);
