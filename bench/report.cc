@@ -417,12 +417,7 @@ nlohmann::ordered_json BurstJson(const Results& results) {
   json["errors"] = results.burst_errors;
   json["bursts"] = Json::array();
   for (const BurstReport& burst : results.bursts) {
-    Json& entry = json["bursts"].emplace_back(ToJson(burst));
-    entry["fallbacks"] = Json::array();
-    for (const Fallback& fallback : burst.fallbacks) {
-      entry["fallbacks"].push_back(
-          {{"wanted", fallback.wanted}, {"used", fallback.used}, {"errno", fallback.error}});
-    }
+    json["bursts"].push_back(ToJson(burst));
   }
   return json;
 }

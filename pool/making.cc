@@ -26,11 +26,11 @@ std::int64_t RetryDelayNs(int failures) {
 
 }  // namespace
 
-absl::StatusOr<std::uint32_t> Reactor::StartZygote(std::uint32_t index) {
+absl::Status Reactor::StartZygote(std::uint32_t index) {
   Template& tmpl = templates_[index];
   Zygote::Options options;
   options.slots = (tmpl.options.max_workers + tmpl.options.zygotes - 1) / tmpl.options.zygotes;
-  options.nest_fd = nest_ ? nest_->fd() : -1;
+  options.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
   options.cgroup_fd = zygote_leaf_.get();
   BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Zygote> zygote,
                          Zygote::Start(tmpl.blueprint, options));
@@ -46,7 +46,7 @@ absl::StatusOr<std::uint32_t> Reactor::StartZygote(std::uint32_t index) {
   keeper->zygote = std::move(zygote);
   keepers_.push_back(std::move(keeper));
   tmpl.keepers.push_back(place);
-  return place;
+  return absl::OkStatus();
 }
 
 std::uint32_t Reactor::TakeWorkerRecord() {
@@ -78,14 +78,21 @@ void Reactor::FreeWorker(std::uint32_t index) {
   free_workers_.push_back(index);
 }
 
+// The record of a worker that was equipped and never born.
+void Reactor::DropWorker(std::uint32_t index) {
+  Unequip(workers_[index], /*empty=*/true);
+  workers_[index].Reset();
+  free_workers_.push_back(index);
+}
+
 absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
   const Spec& spec = tmpl.options.spec;
   if (spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges) {
-    BROOD_ASSIGN_OR_RETURN(worker.id_first, ids_.Take());
+    BROOD_ASSIGN_OR_RETURN(worker.id_first, resources_.ids.Take());
   }
   absl::StatusOr<std::string> leaf = tmpl.leaves.Take();
   if (!leaf.ok()) {
-    if (worker.id_first != 0) ids_.Return(worker.id_first);
+    if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
     worker.id_first = 0;
     return leaf.status();
   }
@@ -95,7 +102,7 @@ absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
 
 void Reactor::Unequip(Worker& worker, bool empty) {
   templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty);
-  if (worker.id_first != 0) ids_.Return(worker.id_first);
+  if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
 }
 
 // Asks a zygote for one worker: to be parked, or (with `request`) to run it at once. False when no
@@ -133,7 +140,7 @@ bool Reactor::Order(std::uint32_t index, std::unique_ptr<ActiveRequest>& request
   }
   SetIdMap(tmpl.options.spec, worker.id_first, box);
   if (request) {
-    bool not_now = !best->zygote->WriteLaunch(worker.slot, request->request.command);
+    bool not_now = !best->zygote->WriteLaunch(worker.slot, LaunchLayout(request->request.command));
     if (!not_now) {
       if (const absl::Status given = GiveStdio(worker, request->request.command, not_now);
           !given.ok()) {
@@ -146,9 +153,7 @@ bool Reactor::Order(std::uint32_t index, std::unique_ptr<ActiveRequest>& request
       const bool answered = request == nullptr;
       best->zygote->ReleaseLaunch(worker.slot);
       box = Mailbox{};
-      Unequip(worker, true);
-      worker.Reset();
-      free_workers_.push_back(w);
+      DropWorker(w);
       return answered;
     }
     worker.facts.requested_ns = request->submitted_ns;
@@ -286,10 +291,7 @@ void Reactor::OnNotMade(std::uint32_t w) {
     }
   }
   if (request) {
-    Outcome outcome;
-    outcome.template_name = tmpl.options.name;
-    outcome.spawn_path = worker.path;
-    outcome.fallbacks = request->fallbacks;
+    Outcome outcome = NewOutcome(worker, *request);
     worker.facts.requested_ns = request->submitted_ns;
     DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.facts, outcome);
     if (outcome.end != End::kSetupFailed) {

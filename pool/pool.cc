@@ -7,13 +7,13 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <optional>
-#include <string>
-#include <vector>
 #include <future>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "pool/inbox.h"
 #include "pool/reactor.h"
@@ -50,74 +50,18 @@ class Pool::Front {
 
   absl::Status Submit(Request request, Callback callback) {
     BROOD_RETURN_IF_ERROR(Validate(request.command));
-    auto active = std::make_unique<ActiveRequest>();
-    active->id = next_id_.fetch_add(1, std::memory_order_relaxed);
-    active->request = std::move(request);
-    active->callback = std::move(callback);
-    active->submitted_ns = NowNs();
-    LaunchHere(*active);
-    if (inbox_.Put(std::move(active))) return absl::OkStatus();
-    return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
+    return Enqueue(std::move(request), std::move(callback));
   }
 
-  // Launches a parked worker for the request right here, if one is free and nobody waits.
-  std::optional<Shelf::Entry> LaunchHere(ActiveRequest& request) {
-    if (request.request.path != SpawnPath::kParked) return std::nullopt;
-    Shelf* shelf = ShelfOf(request.request.template_name);
-    if (shelf == nullptr || !LaunchesAnywhere(request.request.command)) return std::nullopt;
-    const std::optional<Shelf::Entry> parked = shelf->TakeForCaller(launch_window_);
-    if (!parked) return std::nullopt;
-    parked->zygote->WriteLaunch(parked->slot, request.request.command);
-    parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
-    request.launched = parked->worker;
-    return parked;
-  }
-
-  // Runs a request to its end in the calling thread, when a parked worker is free and all there is
-  // to do is wait: no other thread has to wake up for it. None when the pool's thread has to.
-  std::optional<Outcome> RunHere(const Request& request) {
-    if (request.command.timeout || request.path != SpawnPath::kParked) return std::nullopt;
-    ActiveRequest active;
-    active.id = next_id_.fetch_add(1, std::memory_order_relaxed);
-    active.request = request;
-    active.submitted_ns = NowNs();
-    Shelf* shelf = ShelfOf(request.template_name);
-    // Limits have counters to be read at the end, which is the pool's business.
-    if (shelf == nullptr || shelf->facts.blueprint->spec().limits.any()) return std::nullopt;
-    const std::optional<Shelf::Entry> parked = LaunchHere(active);
-    if (!parked) return std::nullopt;
-
-    // What is done here runs beside the worker's exec.
-    const Mailbox& box = parked->zygote->mailbox(parked->slot);
-    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
-    Inbox::Used used{parked->worker, {}};
-    if (pidfd.valid()) {
-      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(),
-                                 shelf->facts.proc_fd, box.pid);
-    }
-    const absl::StatusOr<Exit> exit =
-        pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
-    Outcome outcome;
-    outcome.id = active.id;
-    outcome.template_name = shelf->facts.template_name;
-    outcome.spawn_path = SpawnPath::kParked;
-    outcome.fallbacks = shelf->facts.fallbacks;
-    WorkerFacts facts;
-    facts.requested_ns = active.submitted_ns;
-    bool unseen = false;
-    if (exit.ok()) {
-      facts.killed = exit->code != CLD_EXITED && exit->status == SIGKILL && shelf->closed();
-      unseen = box.launched_ns == 0 && !box.failure.failed() && !facts.killed;
-      DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
-      outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
-    } else {
-      if (!pidfd.valid()) KillAndReap(box.pid);
-      outcome.message = std::string(Message(exit.status()));
-    }
-    inbox_.Put(std::move(used));
-    // Killed while parked, it never saw the request: the pool's thread finds another.
-    if (unseen) return std::nullopt;
-    return outcome;
+  absl::StatusOr<Outcome> Run(Request request) {
+    BROOD_RETURN_IF_ERROR(Validate(request.command));
+    if (std::optional<Outcome> outcome = RunHere(request)) return *std::move(outcome);
+    std::promise<absl::StatusOr<Outcome>> promise;
+    std::future<absl::StatusOr<Outcome>> result = promise.get_future();
+    BROOD_RETURN_IF_ERROR(Enqueue(std::move(request), [&](absl::StatusOr<Outcome> outcome) {
+      promise.set_value(std::move(outcome));
+    }));
+    return result.get();
   }
 
   // Runs `task` in the pool's thread and waits for what it returns; `otherwise` when it is gone.
@@ -160,6 +104,79 @@ class Pool::Front {
   const std::string& cgroup_path() const { return cgroup_path_; }
 
  private:
+  absl::Status Enqueue(Request request, Callback callback) {
+    auto active = std::make_unique<ActiveRequest>();
+    active->id = next_id_.fetch_add(1, std::memory_order_relaxed);
+    active->submitted_ns = NowNs();
+    if (const auto parked = LaunchHere(request, ShelfOf(request.template_name))) {
+      active->launched = parked->worker;
+    }
+    active->request = std::move(request);
+    active->callback = std::move(callback);
+    if (inbox_.Put(std::move(active))) return absl::OkStatus();
+    return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
+  }
+
+  // Launches a parked worker for the request right here, if one is free, nobody waits, and it needs
+  // no descriptors and no big message.
+  std::optional<Shelf::Entry> LaunchHere(const Request& request, Shelf* shelf) const {
+    if (shelf == nullptr || request.path != SpawnPath::kParked ||
+        request.command.stdio.mode != StdioMode::kNull) {
+      return std::nullopt;
+    }
+    const LaunchLayout layout(request.command);
+    if (layout.bytes() > kSmallMessageBytes) return std::nullopt;
+    const std::optional<Shelf::Entry> parked = shelf->TakeForCaller(launch_window_);
+    if (!parked) return std::nullopt;
+    parked->zygote->WriteLaunch(parked->slot, layout);
+    parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
+    return parked;
+  }
+
+  // Runs a request to its end in the calling thread, when a parked worker is free and all there is
+  // to do is wait: no other thread has to wake up for it. None when the pool's thread has to.
+  std::optional<Outcome> RunHere(const Request& request) {
+    const std::int64_t requested_ns = NowNs();
+    Shelf* shelf = ShelfOf(request.template_name);
+    // A deadline has to be kept, and limits have counters to be read: the pool's business.
+    if (shelf == nullptr || shelf->facts.has_limits || request.command.timeout) {
+      return std::nullopt;
+    }
+    const std::optional<Shelf::Entry> parked = LaunchHere(request, shelf);
+    if (!parked) return std::nullopt;
+
+    // What is done here runs beside the worker's exec.
+    const Mailbox& box = parked->zygote->mailbox(parked->slot);
+    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
+    Inbox::Used used{parked->worker, {}};
+    if (pidfd.valid()) {
+      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(),
+                                 shelf->facts.proc_fd, box.pid);
+    }
+    const absl::StatusOr<Exit> exit =
+        pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
+    Outcome outcome;
+    outcome.id = next_id_.fetch_add(1, std::memory_order_relaxed);
+    outcome.template_name = shelf->facts.template_name;
+    outcome.spawn_path = SpawnPath::kParked;
+    outcome.fallbacks = shelf->facts.fallbacks;
+    WorkerFacts facts;
+    facts.requested_ns = requested_ns;
+    bool unseen = false;
+    if (exit.ok()) {
+      facts.killed = exit->code != CLD_EXITED && exit->status == SIGKILL && shelf->closed();
+      unseen = box.launched_ns == 0 && !box.failure.failed() && !facts.killed;
+      DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
+    } else {
+      if (!pidfd.valid()) KillAndReap(box.pid);
+      outcome.message = std::string(Message(exit.status()));
+    }
+    inbox_.Put(std::move(used));
+    // Killed while parked, it never saw the request: the pool's thread finds another.
+    if (unseen) return std::nullopt;
+    return outcome;
+  }
+
   Shelf* ShelfOf(const std::string& name) const {
     for (const auto& [owner, shelf] : shelves_) {
       if (name.empty() || owner == name) return shelf.get();
@@ -192,16 +209,7 @@ absl::Status Pool::Submit(Request request, Callback callback) {
   return front_->Submit(std::move(request), std::move(callback));
 }
 
-absl::StatusOr<Outcome> Pool::Run(Request request) {
-  BROOD_RETURN_IF_ERROR(Validate(request.command));
-  if (std::optional<Outcome> outcome = front_->RunHere(request)) return *std::move(outcome);
-  std::promise<absl::StatusOr<Outcome>> promise;
-  std::future<absl::StatusOr<Outcome>> result = promise.get_future();
-  BROOD_RETURN_IF_ERROR(front_->Submit(std::move(request), [&](absl::StatusOr<Outcome> outcome) {
-    promise.set_value(std::move(outcome));
-  }));
-  return result.get();
-}
+absl::StatusOr<Outcome> Pool::Run(Request request) { return front_->Run(std::move(request)); }
 
 absl::Status Pool::AwaitParked(const std::string& template_name, std::uint32_t count,
                                std::chrono::nanoseconds timeout) {

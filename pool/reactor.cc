@@ -9,7 +9,6 @@
 #include <thread>
 #include <utility>
 
-#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -56,10 +55,7 @@ absl::Status Reactor::Start() {
   BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create());
   BROOD_ASSIGN_OR_RETURN(launcher_fds_, LauncherFds::Open());
 
-  Limits all;
-  bool wants_cgroup = false;
-  bool wants_ids = false;
-  std::uint32_t workers = 0;
+  LauncherResources::Wanted wanted;
   for (TemplateOptions& options : options_.templates) {
     if (options.max_workers == 0) options.max_workers = std::max(4096U, options.parked + 64);
     if (options.max_workers < options.parked) {
@@ -70,33 +66,13 @@ absl::Status Reactor::Start() {
     if (options.zygotes == 0) {
       options.zygotes = std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);
     }
-    const Limits& limits = options.spec.limits;
-    if (limits.memory_bytes) all.memory_bytes = limits.memory_bytes;
-    if (limits.pids) all.pids = limits.pids;
-    if (limits.cpus) all.cpus = limits.cpus;
-    wants_cgroup |= options.spec.use_cgroup;
-    wants_ids |= options.spec.is_new(NamespaceKind::kUser);
-    workers += options.max_workers;
+    wanted.Add(options.spec, options.max_workers);
   }
-  if (wants_cgroup) {
-    BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
-    (void)CgroupNest::ClearLeftovers(host);
-    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, all);
-    if (nest.ok()) {
-      nest_ = *std::move(nest);
-      BROOD_RETURN_IF_ERROR(nest_->MakeLeaf("zygotes", Limits{}).status());
-      zygote_leaf_.reset(openat(nest_->fd(), "zygotes", O_PATH | O_DIRECTORY | O_CLOEXEC));
-      if (!zygote_leaf_.valid()) return ErrnoError(errno, "opening the zygotes' cgroup");
-    } else if (all.any()) {
-      return nest.status();
-    } else {
-      machine_fallbacks_.push_back(
-          {"a cgroup of its own", "the launcher's cgroup: " + std::string(Message(nest.status())),
-           0});
-    }
-  }
-  if (wants_ids && ThisMachine().id_ranges) {
-    BROOD_ASSIGN_OR_RETURN(ids_, IdRanges::Lock(std::min(workers, kRangeCount / 2)));
+  BROOD_ASSIGN_OR_RETURN(resources_, LauncherResources::Acquire(wanted));
+  if (resources_.nest) {
+    BROOD_RETURN_IF_ERROR(resources_.nest->MakeLeaf("zygotes", Limits{}).status());
+    zygote_leaf_.reset(openat(resources_.nest->fd(), "zygotes", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!zygote_leaf_.valid()) return ErrnoError(errno, "opening the zygotes' cgroup");
   }
 
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(inbox_.fd(), {Source::kSubmission, 0, 0}));
@@ -105,13 +81,13 @@ absl::Status Reactor::Start() {
     BROOD_ASSIGN_OR_RETURN(
         Blueprint blueprint,
         Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
-    const bool leaf = options.spec.use_cgroup && nest_.has_value();
-    templates_.emplace_back(options, std::move(blueprint), leaf ? &*nest_ : nullptr, i);
+    const bool leaf = options.spec.use_cgroup && resources_.nest.has_value();
+    templates_.emplace_back(options, std::move(blueprint), leaf ? &*resources_.nest : nullptr, i);
     Template& tmpl = templates_.back();
-    tmpl.shelf->facts = {&tmpl.blueprint, options.name, machine_fallbacks_,
-                         launcher_fds_.proc.get()};
+    tmpl.shelf->facts = {&tmpl.blueprint, options.spec.limits.any(), options.name,
+                         resources_.fallbacks, launcher_fds_.proc.get()};
     for (std::uint32_t z = 0; z < options.zygotes; ++z) {
-      BROOD_RETURN_IF_ERROR(StartZygote(i).status());
+      BROOD_RETURN_IF_ERROR(StartZygote(i));
     }
   }
   next_tick_ns_ = NowNs() + kTickNs;
@@ -190,8 +166,7 @@ void Reactor::Dispatch() {
       const std::optional<Shelf::Entry> parked = tmpl.shelf->Take();
       if (!parked) break;
       if (BuryIfDead(parked->worker)) continue;
-      const Launched launched = Launch(parked->worker, tmpl.waiting.front());
-      if (launched == Launched::kNotNow) {
+      if (!Launch(parked->worker, tmpl.waiting.front())) {
         tmpl.shelf->Put(*parked);
         break;
       }
@@ -268,16 +243,7 @@ void Reactor::Tick() {
         kill(BoxOf(worker).pid, SIGKILL);
       }
     }
-    for (Template& tmpl : templates_) {
-      for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
-        while (!queue->empty()) {
-          auto request = std::move(queue->front());
-          queue->pop_front();
-          Answer(std::move(request), Error(absl::StatusCode::kUnavailable,
-                                           "the pool was shut down before its turn came"));
-        }
-      }
-    }
+    RefuseQueued();
   }
   if (now < next_tick_ns_) return;
   next_tick_ns_ = now + kTickNs;
@@ -362,26 +328,34 @@ void Reactor::BeginShutdown(std::int64_t kill_at_ns) {
   next_tick_ns_ = std::min(next_tick_ns_, kill_at_ns);
 }
 
+void Reactor::Refuse(std::unique_ptr<ActiveRequest> request) {
+  Answer(std::move(request), Error(absl::StatusCode::kUnavailable,
+                                   "the pool was shut down before its turn came"));
+}
+
+void Reactor::RefuseQueued() {
+  for (Template& tmpl : templates_) {
+    for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
+      while (!queue->empty()) {
+        auto request = std::move(queue->front());
+        queue->pop_front();
+        Refuse(std::move(request));
+      }
+    }
+  }
+}
+
 // Zygotes first, so that nobody is born any more; then everybody they bore.
 void Reactor::EndEverything() {
   // Requests that came in with the last breath, or that a broken ring left behind.
   Inbox::Contents late = inbox_.Take();
-  const auto refuse = [&](std::unique_ptr<ActiveRequest> request) {
-    Answer(std::move(request),
-           Error(absl::StatusCode::kUnavailable, "the pool was shut down before its turn came"));
-  };
-  for (auto& request : late.requests) refuse(std::move(request));
-  for (Template& tmpl : templates_) {
-    for (auto& request : tmpl.waiting) refuse(std::move(request));
-    for (auto& request : tmpl.direct) refuse(std::move(request));
-    tmpl.waiting.clear();
-    tmpl.direct.clear();
-  }
+  for (auto& request : late.requests) Refuse(std::move(request));
+  RefuseQueued();
 
   for (const auto& keeper : keepers_) {
     if (keeper->zygote) keeper->zygote->Stop();
   }
-  if (nest_) (void)nest_->KillAll();
+  if (resources_.nest) (void)resources_.nest->KillAll();
   for (Worker& worker : workers_) {
     if (worker.phase == WorkerPhase::kFree) continue;
     if (worker.cold) {
@@ -389,7 +363,7 @@ void Reactor::EndEverything() {
     } else if (const int pid = BoxOf(worker).pid; pid > 0 && !worker.exit) {
       KillAndReap(pid);
     }
-    if (worker.request) refuse(std::move(worker.request));
+    if (worker.request) Refuse(std::move(worker.request));
   }
   ClearGraveyard();
   for (Worker& worker : workers_) worker.kept = {};
@@ -397,8 +371,8 @@ void Reactor::EndEverything() {
   keepers_.clear();
   ring_.reset();
   zygote_leaf_.reset();
-  if (nest_) {
-    if (const absl::Status removed = nest_->Remove(); !removed.ok()) result_ = removed;
+  if (resources_.nest) {
+    if (const absl::Status removed = resources_.nest->Remove(); !removed.ok()) result_ = removed;
   }
 }
 

@@ -18,12 +18,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/inbox.h"
+#include "pool/launcher_resources.h"
 #include "pool/pool.h"
 #include "pool/ring.h"
 #include "pool/template.h"
 #include "pool/worker.h"
-#include "spawn/cgroup.h"
-#include "spawn/id_ranges.h"
 
 namespace brood {
 
@@ -50,7 +49,7 @@ class Reactor {
   // Shared with the callers' threads; by template name.
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Shelves() const;
   std::uint32_t launch_window() const { return options_.launch_window; }
-  std::string cgroup_path() const { return nest_ ? nest_->path() : std::string(); }
+  std::string cgroup_path() const { return resources_.nest ? resources_.nest->path() : std::string(); }
 
  private:
   struct Waiter {
@@ -71,12 +70,14 @@ class Reactor {
   bool Idle() const;
   void ClearGraveyard();
   void AnswerWaiters();
+  void Refuse(std::unique_ptr<ActiveRequest> request);
+  void RefuseQueued();
   void EndEverything();
   Template* FindTemplate(const std::string& name);
   void Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome);
 
   // making.cc
-  absl::StatusOr<std::uint32_t> StartZygote(std::uint32_t tmpl);
+  absl::Status StartZygote(std::uint32_t tmpl);
   void Refill(std::uint32_t tmpl);
   bool Order(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Equip(Worker& worker, Template& tmpl);
@@ -91,10 +92,10 @@ class Reactor {
   void SweepParked(Template& tmpl);
   std::uint32_t TakeWorkerRecord();
   void FreeWorker(std::uint32_t worker);
+  void DropWorker(std::uint32_t worker);
 
   // serving.cc
-  enum class Launched { kYes, kNotNow, kFailed };
-  Launched Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
+  bool Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
   void Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl);
   void TakeBack(Inbox::Used used);
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
@@ -105,6 +106,7 @@ class Reactor {
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);
   bool ReadOutput(Worker& worker, std::size_t stream);
+  Outcome NewOutcome(const Worker& worker, const ActiveRequest& request) const;
   void Finish(std::uint32_t worker);
   void KillWorker(Worker& worker);
   Mailbox& BoxOf(const Worker& worker);
@@ -112,11 +114,9 @@ class Reactor {
 
   PoolOptions options_;
   Inbox& inbox_;
-  std::optional<CgroupNest> nest_;
-  std::vector<Fallback> machine_fallbacks_;  // what every outcome has to tell
+  LauncherResources resources_;  // its fallbacks are told in every outcome
   UniqueFd zygote_leaf_;
   LauncherFds launcher_fds_;
-  IdRanges ids_;
   std::optional<Ring> ring_;
   std::deque<Template> templates_;
   std::vector<std::unique_ptr<ZygoteKeeper>> keepers_;

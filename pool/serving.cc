@@ -45,16 +45,17 @@ absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& no
   return absl::OkStatus();
 }
 
-Reactor::Launched Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
+// Gives a parked worker a request, which is taken. False when it cannot be done now.
+bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
   Worker& worker = workers_[w];
   Zygote& zygote = *keepers_[worker.keeper]->zygote;
   const Command& command = request->request.command;
-  if (!zygote.WriteLaunch(worker.slot, command)) return Launched::kNotNow;
+  if (!zygote.WriteLaunch(worker.slot, LaunchLayout(command))) return false;
   bool not_now = false;
   absl::Status ready = GiveStdio(worker, command, not_now);
   if (not_now) {
     zygote.ReleaseLaunch(worker.slot);
-    return Launched::kNotNow;
+    return false;
   }
   worker.facts = WorkerFacts{};
   worker.facts.requested_ns = request->submitted_ns;
@@ -67,11 +68,8 @@ Reactor::Launched Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest
     zygote.Wake(worker.slot, WorkerState::kLaunch);
     ready = Watch(w, -1);
   }
-  if (!ready.ok()) {
-    Abandon(w, ready);
-    return Launched::kFailed;
-  }
-  return Launched::kYes;
+  if (!ready.ok()) Abandon(w, ready);
+  return true;
 }
 
 // Takes over a worker that a caller's thread has launched.
@@ -151,15 +149,13 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
     return refuse(equipped);
   }
   Birthplace place;
-  place.nest_fd = nest_ ? nest_->fd() : -1;
+  place.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
   place.leaf = worker.leaf;
   place.id_first = worker.id_first;
   absl::StatusOr<ColdWorker> cold =
       ColdWorker::Start(*tmpl.cold, request->request.command, place, launcher_fds_);
   if (!cold.ok()) {
-    Unequip(worker, true);
-    worker.Reset();
-    free_workers_.push_back(w);
+    DropWorker(w);
     return refuse(cold.status());
   }
   ++tmpl.alive;
@@ -199,7 +195,7 @@ void Reactor::ForgetLaunched() {
 }
 
 void Reactor::KillWorker(Worker& worker) {
-  if (nest_ && !worker.leaf.empty() && nest_->KillLeaf(worker.leaf).ok()) return;
+  if (resources_.nest && !worker.leaf.empty() && resources_.nest->KillLeaf(worker.leaf).ok()) return;
   const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
   if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
 }
@@ -224,7 +220,7 @@ void Reactor::OnWorkerExit(std::uint32_t w) {
   for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
   if (open) {
     // Somebody still holds its output: what it left running outside a pid namespace of its own.
-    if (nest_ && !worker.leaf.empty()) (void)nest_->KillLeaf(worker.leaf);
+    if (resources_.nest && !worker.leaf.empty()) (void)resources_.nest->KillLeaf(worker.leaf);
     return;  // until the pipes report their end
   }
   Finish(w);
@@ -260,6 +256,16 @@ bool Reactor::ReadOutput(Worker& worker, std::size_t stream) {
   }
 }
 
+Outcome Reactor::NewOutcome(const Worker& worker, const ActiveRequest& request) const {
+  Outcome outcome;
+  outcome.template_name = templates_[worker.tmpl].options.name;
+  outcome.spawn_path = worker.path;
+  outcome.fallbacks = resources_.fallbacks;
+  outcome.fallbacks.insert(outcome.fallbacks.end(), request.fallbacks.begin(),
+                           request.fallbacks.end());
+  return outcome;
+}
+
 void Reactor::Finish(std::uint32_t w) {
   Worker& worker = workers_[w];
   Template& tmpl = templates_[worker.tmpl];
@@ -280,14 +286,9 @@ void Reactor::Finish(std::uint32_t w) {
     return;
   }
 
-  Outcome outcome;
-  outcome.template_name = tmpl.options.name;
-  outcome.spawn_path = worker.path;
-  outcome.fallbacks = machine_fallbacks_;
-  outcome.fallbacks.insert(outcome.fallbacks.end(), request->fallbacks.begin(),
-                           request->fallbacks.end());
-  if (nest_ && tmpl.options.spec.limits.any()) {
-    const LeafUsage usage = nest_->ReadLeafUsage(worker.leaf);
+  Outcome outcome = NewOutcome(worker, *request);
+  if (resources_.nest && tmpl.options.spec.limits.any()) {
+    const LeafUsage usage = resources_.nest->ReadLeafUsage(worker.leaf);
     outcome.memory_peak_bytes = usage.memory_peak_bytes;
     outcome.pids_peak = usage.pids_peak;
     worker.facts.oom = usage.oom_kills.value_or(0) > 0;
@@ -296,9 +297,6 @@ void Reactor::Finish(std::uint32_t w) {
   if (!worker.lost.empty()) {
     outcome.end = End::kSetupFailed;
     outcome.message = worker.lost;
-  }
-  if (worker.path == SpawnPath::kParked) {
-    outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
   }
   outcome.out_bytes = worker.captures[0].total();
   outcome.err_bytes = worker.captures[1].total();

@@ -1,7 +1,5 @@
 #include "pool/shelf.h"
 
-#include "spawn/launch.h"
-
 namespace brood {
 
 std::optional<Shelf::Entry> Shelf::TakeForCaller(std::uint32_t window) {
@@ -62,11 +60,6 @@ bool Shelf::closed() const {
 std::uint32_t Shelf::underway() const {
   const std::lock_guard lock(mutex_);
   return underway_;
-}
-
-bool LaunchesAnywhere(const Command& command) {
-  return command.stdio.mode == StdioMode::kNull &&
-         LaunchLayout(command).bytes() <= kSmallMessageBytes;
 }
 
 }  // namespace brood

@@ -24,7 +24,8 @@ class Shelf {
  public:
   // What callers need to know of the template. Set before any worker is put here.
   struct Facts {
-    const Blueprint* blueprint = nullptr;  // stays while a worker is under way
+    const Blueprint* blueprint = nullptr;  // to be used only while a worker is under way
+    bool has_limits = false;
     std::string template_name;
     std::vector<Fallback> fallbacks;
     int proc_fd = -1;
@@ -66,8 +67,5 @@ class Shelf {
   std::uint32_t underway_ = 0;
   bool closed_ = false;
 };
-
-// Whether a command can be launched by any thread: it needs no descriptors and no big message.
-bool LaunchesAnywhere(const Command& command);
 
 }  // namespace brood

@@ -36,7 +36,6 @@ constexpr StepFacts kSteps[] = {
     {Step::kMakeDevice, "make_device", "making a device node"},
     {Step::kMakeSymlink, "make_symlink", "making a symbolic link"},
     {Step::kRemount, "remount", "changing the flags of a mount"},
-    {Step::kUnmount, "unmount", "unmounting"},
     {Step::kEnterRoot, "enter_root", "entering the new root"},
     {Step::kLeaveOldRoot, "leave_old_root", "detaching the old root"},
     {Step::kHostname, "hostname", "setting the hostname"},

@@ -19,7 +19,6 @@ constexpr int kEnoent = 2;
 constexpr int kEacces = 13;
 constexpr int kEexist = 17;
 constexpr int kEnotdir = 20;
-constexpr int kEinval = 22;
 constexpr int kEproto = 71;
 constexpr int kEcanceled = 125;
 
@@ -193,10 +192,6 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
     case OpCode::kRemount:
       return sys::Mount(nullptr, first, nullptr, kernel::kMsBind | kernel::kMsRemount | number,
                         nullptr);
-    case OpCode::kUnmount: {
-      const sys::Result detached = sys::Umount2(first, kernel::kMntDetach);
-      return detached == -kEinval ? 0 : Absent(detached);  // EINVAL: nothing is mounted there
-    }
     case OpCode::kMakeDirectory: {
       const sys::Result made = sys::MkdirAt(kCwd, first, static_cast<unsigned>(number));
       return made == -kEexist ? 0 : made;

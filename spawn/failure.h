@@ -34,7 +34,6 @@ enum class Step : std::uint16_t {
   kMakeDevice,
   kMakeSymlink,
   kRemount,
-  kUnmount,
   kEnterRoot,        // chdir into the new root, pivot_root
   kLeaveOldRoot,     // detaching the old root
   kHostname,

@@ -34,7 +34,6 @@ enum class OpCode : std::uint16_t {
   kMask,            // hide text[0], if it is there; number[0] = 1: a directory
   kWriteProtect,    // make text[0] read-only, if it is there
   kRemount,         // mount flags of text[0] become number[0]
-  kUnmount,         // lazily, text[0]
   kMakeDirectory,   // text[0], mode number[0]; one that exists is fine
   kMakeNode,        // text[0], mode number[0], device number[1]
   kMakeSymlink,     // text[0] pointing to text[1]

@@ -120,6 +120,9 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   };
   outcome.cpu_us = micros(exit.usage.ru_utime) + micros(exit.usage.ru_stime);
   AddTimeline(blueprint, box, exit, facts.requested_ns, outcome);
+  if (outcome.spawn_path == SpawnPath::kParked && box.parked_ns != 0) {
+    outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
+  }
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files that show nobody as their owner", box.idmap_error});

@@ -43,7 +43,7 @@ struct WorkerFacts {
   bool oom = false;
 };
 
-// Fills in everything but id, template, captured output and cgroup usage.
+// Fills in everything but id, template, path (which must be set), captured output and cgroup usage.
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome);
 

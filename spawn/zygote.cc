@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "spawn/cold.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -56,6 +56,23 @@ absl::Status MakeSocketPair(UniqueFd& ours, UniqueFd& theirs) {
   return absl::OkStatus();
 }
 
+// One byte with room for three descriptors.
+struct LaneMessage {
+  char byte = 0;
+  iovec vector = {&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
+  msghdr header = {};
+
+  LaneMessage() {
+    header.msg_iov = &vector;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+  }
+  LaneMessage(const LaneMessage&) = delete;  // it points into itself
+  LaneMessage& operator=(const LaneMessage&) = delete;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Zygote>> Zygote::Start(const Blueprint& blueprint,
@@ -89,7 +106,6 @@ absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& option
   region.big_offset = region.slot_offset + options.slots * kSlotBytes;
   region.bytes = region.big_offset + kBigMessages * kBigMessageBytes;
   region.slot_count = options.slots;
-  region.lane_count = kMaxLanes;
   region.tree_count = blueprint.plan().tree_count;
   region.fd_count = static_cast<std::uint32_t>(blueprint.namespace_fds().size());
   bytes_ = region.bytes;
@@ -122,12 +138,9 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
     BROOD_RETURN_IF_ERROR(MakeSocketPair(lanes_[i], far_lanes_[i]));
   }
   notify_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const UniqueFd proc(open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  const UniqueFd self(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
-  if (!notify_.valid() || !null.valid() || !proc.valid() || !self.valid()) {
-    return ErrnoError(errno, "opening what a zygote needs");
-  }
+  if (!notify_.valid()) return ErrnoError(errno, "making an eventfd for a zygote");
+  BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
+  const int null = launcher.null.get();
   // An open file of its own: the launcher's carries the lock that says the nest is in use.
   UniqueFd nest;
   if (options.nest_fd >= 0) {
@@ -135,17 +148,17 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
     if (!nest.valid()) return ErrnoError(errno, "opening the cgroup nest for a zygote");
   }
 
-  std::vector<int> sources(static_cast<std::size_t>(ZygoteFd::kFirstPlanFd), null.get());
+  std::vector<int> sources(static_cast<std::size_t>(ZygoteFd::kFirstPlanFd), null);
   sources[ZygoteFd::kControl] = their_control.get();
   sources[ZygoteFd::kRegion] = region_fd_.get();
   sources[ZygoteFd::kNotify] = notify_.get();
   if (nest.valid()) sources[ZygoteFd::kNest] = nest.get();
-  sources[ZygoteFd::kProc] = proc.get();
-  sources[ZygoteFd::kLauncher] = self.get();
+  sources[ZygoteFd::kProc] = launcher.proc.get();
+  sources[ZygoteFd::kLauncher] = launcher.self.get();
   for (std::size_t i = 0; i < kMaxLanes; ++i) {
     sources[ZygoteFd::kFirstLane + i] = far_lanes_[i].get();
   }
-  for (const UniqueFd& tree : trees) sources.push_back(tree.valid() ? tree.get() : null.get());
+  for (const UniqueFd& tree : trees) sources.push_back(tree.valid() ? tree.get() : null);
   for (const UniqueFd& fd : blueprint.namespace_fds()) sources.push_back(fd.get());
 
   ZygoteExec exec;
@@ -184,13 +197,11 @@ absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {
     // A zygote that dies before it says anything wakes nobody: look at its pidfd now and then.
     const timespec wait = {0, 50'000'000};
     syscall(SYS_futex, &region_->state, /*FUTEX_WAIT*/ 0, 0, &wait);
-    siginfo_t info{};
-    if (state() == ZygoteState::kStarting &&
-        waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info,
-               WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-        info.si_pid != 0) {
+    if (state() == ZygoteState::kStarting && HasEnded(pidfd_)) {
+      BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd_.get()));
+      pidfd_.reset();
       return Error(absl::StatusCode::kInternal,
-                   "a zygote ended with status {} before it was ready", info.si_status);
+                   "a zygote ended with status {} before it was ready", exit.status);
     }
   }
   if (state() == ZygoteState::kReady) return absl::OkStatus();
@@ -209,8 +220,7 @@ absl::Status Zygote::Order(std::span<const std::uint32_t> slots) {
                ErrnoText(errno));
 }
 
-bool Zygote::WriteLaunch(std::uint32_t slot, const Command& command) {
-  const LaunchLayout layout(command);
+bool Zygote::WriteLaunch(std::uint32_t slot, const LaunchLayout& layout) {
   std::size_t offset = region_->slot_offset + slot * kSlotBytes + kSmallMessageAt;
   if (layout.bytes() > kSmallMessageBytes) {
     std::size_t area = 0;
@@ -239,17 +249,10 @@ void Zygote::ReleaseLaunch(std::uint32_t slot) {
 }
 
 void Zygote::DrainLane(std::size_t lane) {
-  char byte = 0;
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  if (recvmsg(far_lanes_[lane].get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
+  LaneMessage message;
+  if (recvmsg(far_lanes_[lane].get(), &message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message.header); header != nullptr;
+       header = CMSG_NXTHDR(&message.header, header)) {
     if (header->cmsg_type != SCM_RIGHTS) continue;
     int fds[3] = {-1, -1, -1};
     std::memcpy(fds, CMSG_DATA(header), std::min(sizeof(fds), header->cmsg_len - CMSG_LEN(0)));
@@ -259,36 +262,28 @@ void Zygote::DrainLane(std::size_t lane) {
 
 void Zygote::ReclaimLanes() {
   for (std::int64_t& slot : lane_of_) {
-    if (slot < 0 || slot >= slot_count_) continue;
-    if (__atomic_load_n(&mailbox(static_cast<std::uint32_t>(slot)).lane_taken, __ATOMIC_ACQUIRE) != 0) {
-      slot = -1;
-    }
+    if (slot < 0) continue;
+    const Mailbox& box = mailbox(static_cast<std::uint32_t>(slot));
+    if (__atomic_load_n(&box.lane_taken, __ATOMIC_ACQUIRE) != 0) slot = -1;
   }
 }
 
 absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3>& fds) {
-  std::size_t lane = 0;
-  while (lane < kMaxLanes && lane_of_[lane] >= 0) ++lane;
-  if (lane == kMaxLanes) {
+  const auto free_lane = [&] { return std::find(lane_of_.begin(), lane_of_.end(), -1); };
+  auto found = free_lane();
+  if (found == lane_of_.end()) {
     ReclaimLanes();
-    lane = 0;
-    while (lane < kMaxLanes && lane_of_[lane] >= 0) ++lane;
-    if (lane == kMaxLanes) return false;
+    found = free_lane();
+    if (found == lane_of_.end()) return false;
   }
-  char byte = 0;
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  const auto lane = static_cast<std::size_t>(found - lane_of_.begin());
+  LaneMessage message;
+  cmsghdr* header = CMSG_FIRSTHDR(&message.header);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(3 * sizeof(int));
   std::memcpy(CMSG_DATA(header), fds.data(), 3 * sizeof(int));
-  if (sendmsg(lanes_[lane].get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+  if (sendmsg(lanes_[lane].get(), &message.header, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
     return ErrnoError(errno, "sending stdin, stdout and stderr to a worker");
   }
   __atomic_store_n(&mailbox(slot).lane_taken, 0U, __ATOMIC_RELEASE);

@@ -53,8 +53,9 @@ class Zygote {
   absl::Status Order(std::span<const std::uint32_t> slots);
 
   // Writes a launch into the memory of `slot`. False when it needs a big message area and all are
-  // taken; try again when a launch has ended. The command must have passed Validate.
-  bool WriteLaunch(std::uint32_t slot, const Command& command);
+  // taken; try again when a launch has ended. One of at most kSmallMessageBytes may be written by
+  // any thread that owns the slot.
+  bool WriteLaunch(std::uint32_t slot, const LaunchLayout& layout);
   // Gives back what WriteLaunch took. The worker must have exec'd or ended.
   void ReleaseLaunch(std::uint32_t slot);
 

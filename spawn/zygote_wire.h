@@ -43,7 +43,6 @@ struct Region {
   std::uint64_t slot_offset = 0;
   std::uint64_t big_offset = 0;  // of the big message areas
   std::uint32_t slot_count = 0;
-  std::uint32_t lane_count = 0;
   std::uint32_t tree_count = 0;      // descriptors from ZygoteFd::kFirstPlanFd on: trees, then fds
   std::uint32_t fd_count = 0;
   std::uint32_t state = 0;           // ZygoteState, futex (zygote)

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -125,20 +124,14 @@ int RunBurstCommand(const BurstWords& words, const std::vector<std::string>& com
   if (isatty(STDERR_FILENO) != 0) options->progress = DrawProgress;
   const absl::StatusOr<BurstReport> report = RunBurst(*options);
   if (!report.ok()) return Complain(report.status());
-  if (!*words.json) {
-    Print(*report, *options);
-  } else {
-    const std::string text = JsonText(ToJson(*report)) + "\n";
-    if (words.json_file.empty()) {
-      std::fputs(text.c_str(), stdout);
-    } else {
-      std::ofstream file(words.json_file);
-      file << text;
-      file.flush();
-      if (!file) return Complain(ErrnoError(errno, "writing the report to {}", words.json_file));
-      Print(*report, *options);
+  if (*words.json) {
+    if (const absl::Status written =
+            WriteJson(ToJson(*report), words.json_file, stdout, "the report");
+        !written.ok()) {
+      return Complain(written);
     }
   }
+  if (!*words.json || !words.json_file.empty()) Print(*report, *options);
   return report->failed == 0 && !report->left_behind.any() ? 0 : 1;
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,8 +23,9 @@ CommandAction AddRunCommand(CLI::App& app);
 CommandAction AddBurstCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
 
-// Indented JSON. Words of the command that are not UTF-8 show as U+FFFD.
-std::string JsonText(const nlohmann::ordered_json& json);
+// Writes `json` to `file`, or to `stream` when `file` is empty. `what` it is, for the error.
+absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,
+                       std::FILE* stream, std::string_view what);
 
 // Prints "brood: <sentence>" to stderr and returns kBroodFailed.
 int Complain(const absl::Status& status);

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cerrno>
 #include <cstdio>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -19,8 +21,20 @@ int Complain(const absl::Status& status) {
   return kBroodFailed;
 }
 
-std::string JsonText(const nlohmann::ordered_json& json) {
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,
+                       std::FILE* stream, std::string_view what) {
+  // Words of the command that are not UTF-8 show as U+FFFD.
+  const std::string text =
+      json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  if (file.empty()) {
+    std::fputs(text.c_str(), stream);
+    return absl::OkStatus();
+  }
+  std::ofstream out(file);
+  out << text;
+  out.flush();
+  if (!out) return ErrnoError(errno, "writing {} to {}", what, file);
+  return absl::OkStatus();
 }
 
 namespace {

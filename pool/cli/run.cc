@@ -5,13 +5,12 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "pool/cli/commands.h"
 #include "pool/cli/isolation_options.h"
-#include "pool/cli/launcher_resources.h"
+#include "pool/launcher_resources.h"
 #include "spawn/cold.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
@@ -38,27 +37,15 @@ absl::StatusOr<UniqueFd> TakeSignals() {
   return fd;
 }
 
-absl::Status WriteJson(const RunOptions& options, const Outcome& outcome) {
-  const std::string text = JsonText(ToJson(outcome)) + "\n";
-  if (options.json_file.empty()) {
-    std::fputs(text.c_str(), stderr);
-    return absl::OkStatus();
-  }
-  std::ofstream file(options.json_file);
-  file << text;
-  file.flush();
-  if (!file) return ErrnoError(errno, "writing the outcome to {}", options.json_file);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<Outcome> RunOnce(const RunOptions& options,
                                 const std::vector<std::string>& words) {
   BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
   resolved.command.stdio.mode = StdioMode::kInherit;
   BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
                          Blueprint::Make(resolved.spec, PlanKind::kCold));
-  BROOD_ASSIGN_OR_RETURN(LauncherResources resources,
-                         LauncherResources::Acquire(resolved.spec, 1));
+  LauncherResources::Wanted wanted;
+  wanted.Add(resolved.spec, 1);
+  BROOD_ASSIGN_OR_RETURN(LauncherResources resources, LauncherResources::Acquire(wanted));
   BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals());
 
   Birthplace place;
@@ -87,7 +74,9 @@ int Run(const RunOptions& options, const std::vector<std::string>& words) {
     std::fprintf(stderr, "brood: the command's time was up; all of it was killed\n");
   }
   if (*options.json) {
-    if (const absl::Status written = WriteJson(options, *outcome); !written.ok()) {
+    if (const absl::Status written =
+            WriteJson(ToJson(*outcome), options.json_file, stderr, "the outcome");
+        !written.ok()) {
       return Complain(written);
     }
   }

@@ -497,6 +497,17 @@ TEST_F(PoolTest, ShutdownLetsRunningOnesEndAndKillsThemAfterItsGrace) {
             absl::StatusCode::kUnavailable);
 }
 
+TEST_F(PoolTest, AfterShutdownEveryWayInIsRefused) {
+  Start(2);
+  AwaitParked(2);
+  EXPECT_TRUE(pool_->Shutdown(kHang).ok());
+  Request request;
+  request.command.argv = {"/bin/true"};
+  EXPECT_EQ(pool_->Run(request).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(pool_->Run(ShellRequest("true")).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(pool_->Submit(request, [](const auto&) {}).code(), absl::StatusCode::kUnavailable);
+}
+
 TEST_F(PoolTest, AHostProgramThatWaitsForAnyChildBreaksNothing) {
   Start(4);
   AwaitParked(4);

@@ -1,0 +1,41 @@
+#include "pool/launcher_resources.h"
+
+#include <algorithm>
+#include <string>
+
+#include "spawn/machine.h"
+#include "spawn/status.h"
+
+namespace brood {
+
+void LauncherResources::Wanted::Add(const Spec& spec, std::uint32_t workers) {
+  cgroup |= spec.use_cgroup;
+  if (spec.limits.memory_bytes) limits.memory_bytes = spec.limits.memory_bytes;
+  if (spec.limits.pids) limits.pids = spec.limits.pids;
+  if (spec.limits.cpus) limits.cpus = spec.limits.cpus;
+  if (spec.is_new(NamespaceKind::kUser)) id_ranges += workers;
+}
+
+absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wanted) {
+  LauncherResources out;
+  if (wanted.cgroup) {
+    BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
+    (void)CgroupNest::ClearLeftovers(host);
+    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, wanted.limits);
+    if (nest.ok()) {
+      out.nest = *std::move(nest);
+    } else if (wanted.limits.any()) {
+      return nest.status();
+    } else {
+      out.fallbacks.push_back({"a cgroup of its own",
+                               "the launcher's cgroup: " + std::string(Message(nest.status())), 0});
+    }
+  }
+  if (wanted.id_ranges > 0 && ThisMachine().id_ranges) {
+    // Half of all that there are is enough for one launcher.
+    BROOD_ASSIGN_OR_RETURN(out.ids, IdRanges::Lock(std::min(wanted.id_ranges, kRangeCount / 2)));
+  }
+  return out;
+}
+
+}  // namespace brood

@@ -1,0 +1,36 @@
+// What a launcher holds for its workers: a cgroup nest and host ids.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "spawn/cgroup.h"
+#include "spawn/id_ranges.h"
+#include "spawn/outcome.h"
+#include "spawn/spec.h"
+
+namespace brood {
+
+struct LauncherResources {
+  std::optional<CgroupNest> nest;  // none where no cgroup may be made; `fallbacks` then says why
+  IdRanges ids;
+  std::vector<Fallback> fallbacks;
+
+  struct Wanted {
+    bool cgroup = false;
+    Limits limits;            // those that any worker will have
+    std::uint32_t id_ranges = 0;  // workers with a user namespace of their own
+
+    // Adds what `workers` workers of `spec` need.
+    void Add(const Spec& spec, std::uint32_t workers);
+  };
+
+  // The nest when a cgroup is wanted, and the id ranges where they can be mapped. Also clears what
+  // dead launchers left. A limit that cannot be had is an error; a cgroup without limits that cannot
+  // be had is a fallback.
+  static absl::StatusOr<LauncherResources> Acquire(const Wanted& wanted);
+};
+
+}  // namespace brood
