@@ -101,7 +101,7 @@ constexpr int kLaunchCalls[] = {
     __NR_futex,    __NR_recvmsg,       __NR_read,           __NR_write,       __NR_close,
     __NR_dup3,     __NR_close_range,   __NR_fcntl,          __NR_chdir,       __NR_execve,
     __NR_execveat, __NR_exit,          __NR_exit_group,     __NR_prctl,       __NR_getpid,
-    __NR_clock_gettime,                __NR_rt_sigprocmask,
+    __NR_clock_gettime,                __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
 };
 
 // The whole filter, from what it decides about each system call: number n by `decisions[n]`, those

@@ -21,8 +21,8 @@ struct SeccompProgram {
 
   // The calls a parked worker makes from its filter to its exec pass whatever their arguments:
   // futex, recvmsg, read, write, close, close_range, dup3, fcntl, chdir, execve, execveat, exit,
-  // exit_group, prctl, clock_gettime, rt_sigprocmask, getpid. Where this is false the filter can
-  // only be installed as the last thing before exec, if at all.
+  // exit_group, prctl, clock_gettime, rt_sigprocmask, rt_sigaction, umask, getpid. Where this is
+  // false the filter can only be installed as the last thing before exec, if at all.
   bool allows_launch = true;
 };
 

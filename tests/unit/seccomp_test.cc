@@ -583,7 +583,7 @@ TEST(ProfileFile, ConditionOnALaunchCallDoesNotAllowLaunch) {
   for (const char* name :
        {"futex", "recvmsg", "read", "write", "close", "close_range", "dup3", "fcntl", "chdir",
         "execve", "execveat", "exit", "exit_group", "prctl", "clock_gettime", "rt_sigprocmask",
-        "getpid"}) {
+        "getpid", "rt_sigaction", "umask"}) {
     EXPECT_FALSE(with(name)) << name;
   }
   EXPECT_TRUE(with("mount"));
