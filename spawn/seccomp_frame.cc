@@ -1,0 +1,111 @@
+#include "spawn/seccomp_frame.h"
+
+#include <seccomp.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// Death by SIGSYS says what happened; an errno would not even let a foreign binary exit.
+constexpr std::uint32_t kForeignArchitecture = SECCOMP_RET_KILL_PROCESS;
+
+struct NumberedCall {
+  std::string_view name;
+  int number;
+};
+
+// Calls newer than the libseccomp in use may know. Since Linux 5.1 a new call has the same number
+// on every architecture, so that a table will do.
+constexpr NumberedCall kNewerCalls[] = {
+    {"cachestat", 451},          // Linux 6.5
+    {"fchmodat2", 452},          // 6.6
+    {"map_shadow_stack", 453},   // 6.6
+    {"futex_wake", 454},         // 6.7
+    {"futex_wait", 455},         // 6.7
+    {"futex_requeue", 456},      // 6.7
+    {"statmount", 457},          // 6.8
+    {"listmount", 458},          // 6.8
+    {"lsm_get_self_attr", 459},  // 6.8
+    {"lsm_set_self_attr", 460},  // 6.8
+    {"lsm_list_modules", 461},   // 6.8
+    {"mseal", 462},              // 6.10
+    {"setxattrat", 463},         // 6.13
+    {"getxattrat", 464},         // 6.13
+    {"listxattrat", 465},        // 6.13
+    {"removexattrat", 466},      // 6.13
+    {"open_tree_attr", 467},     // 6.15
+    {"file_getattr", 468},       // 6.17
+    {"file_setattr", 469},       // 6.17
+#if defined(__x86_64__)
+    {"uretprobe", 335},  // 6.11, this architecture only
+#endif
+};
+
+// What spawn's child code calls between its filter and exec; seccomp.h promises the same list.
+constexpr int kLaunchCalls[] = {
+    __NR_futex,    __NR_recvmsg,       __NR_read,           __NR_write,       __NR_close,
+    __NR_dup3,     __NR_close_range,   __NR_fcntl,          __NR_chdir,       __NR_execve,
+    __NR_execveat, __NR_exit,          __NR_exit_group,     __NR_prctl,       __NR_getpid,
+    __NR_clock_gettime,                __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
+};
+
+}  // namespace
+
+std::optional<std::uint32_t> CallNumber(std::string_view name) {
+  // Negative: unknown, or libseccomp's own number for a call of other architectures.
+  const int number = seccomp_syscall_resolve_name(std::string(name).c_str());
+  if (number >= 0) return static_cast<std::uint32_t>(number);
+  for (const NumberedCall& call : kNewerCalls) {
+    if (call.name == name) return static_cast<std::uint32_t>(call.number);
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
+                                            std::span<const SeccompAssembler::Node> decisions,
+                                            SeccompAssembler::Node beyond,
+                                            std::string_view origin) {
+  using Node = SeccompAssembler::Node;
+  std::vector<SeccompAssembler::Range> ranges;
+  for (const Node decision : decisions) {
+    ranges.push_back({static_cast<std::uint32_t>(ranges.size()), decision});
+  }
+  ranges.push_back({static_cast<std::uint32_t>(ranges.size()), beyond});
+#if defined(__x86_64__)
+  // x32 calls come with the architecture of 64-bit ones. Without this a profile that allows by
+  // default could be walked around by setting one bit.
+  constexpr std::uint32_t kX32Bit = 0x40000000;
+  ranges.push_back({kX32Bit, assembler.Return(SeccompErrno(ENOSYS))});
+#endif
+
+  const std::uint32_t arch = seccomp_arch_native();  // the same values as AUDIT_ARCH_*
+  const Node by_number =
+      assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges));
+  const Node entry =
+      assembler.Load(offsetof(seccomp_data, arch),
+                     assembler.Branch(BPF_JEQ, arch, by_number,
+                                      assembler.Return(kForeignArchitecture)));
+
+  SeccompProgram program;
+  program.instructions = assembler.Assemble(entry);
+  if (program.instructions.size() > BPF_MAXINSNS) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "{} compiles to {} instructions, and the kernel takes at most {}; give it fewer "
+                 "conditions on arguments",
+                 origin, program.instructions.size(), BPF_MAXINSNS);
+  }
+  program.allows_launch = std::ranges::all_of(kLaunchCalls, [&](int number) {
+    return AlwaysAllows(program.instructions, arch, static_cast<std::uint32_t>(number));
+  });
+  return program;
+}
+
+}  // namespace brood

@@ -1,0 +1,39 @@
+// What every filter shares, whoever decides about its calls: system call numbers, and the checks of
+// architecture and number round the decisions. Internal to seccomp.cc and seccomp_profile.cc.
+#pragma once
+
+#include <linux/seccomp.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "spawn/seccomp.h"
+#include "spawn/seccomp_eval.h"
+
+namespace brood {
+
+// The filter's answer that makes a call fail with an errno.
+constexpr std::uint32_t SeccompErrno(int error_number) {
+  return SECCOMP_RET_ERRNO | (static_cast<std::uint32_t>(error_number) & SECCOMP_RET_DATA);
+}
+
+// Whether bit `capability` of a mask is set.
+constexpr bool HasCapability(std::uint64_t capability_mask, int capability) {
+  return (capability_mask >> capability & 1) != 0;
+}
+
+// The machine's number for a call; nothing for one that it does not have or that is unknown here.
+std::optional<std::uint32_t> CallNumber(std::string_view name);
+
+// The whole filter, from what it decides about each system call: number n by `decisions[n]`, those
+// above them by `beyond`. `origin` begins the message of an error: kResourceExhausted for a program
+// longer than the kernel takes.
+absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
+                                            std::span<const SeccompAssembler::Node> decisions,
+                                            SeccompAssembler::Node beyond,
+                                            std::string_view origin);
+
+}  // namespace brood
