@@ -12,9 +12,9 @@ namespace brood::bench {
 
 enum class BareStep : std::uint32_t {
   kNone,
-  kEnter,        // setns
+  kEnter,  // setns
   kUnshare,
-  kIdMap,        // writing uid_map
+  kIdMap,  // writing uid_map
   kLoopback,
   kPropagation,  // making the mount tree private
   kProc,
@@ -29,15 +29,15 @@ struct BareChild {
     int fd = -1;
     std::uint64_t flag = 0;
   };
-  Entry enter[8];                    // namespaces to enter
+  Entry enter[8];  // namespaces to enter
   std::uint32_t enter_count = 0;
-  std::uint32_t wait_forever = 0;    // then do nothing but hold what it was born with
+  std::uint32_t wait_forever = 0;  // then do nothing but hold what it was born with
   std::uint64_t unshare_flags = 0;
-  const char* uid_map = nullptr;     // a line of it
+  const char* uid_map = nullptr;  // a line of it
   std::size_t uid_map_bytes = 0;
-  bool loopback = false;             // bring lo up
-  bool mounts = false;               // private propagation, a new /proc, a tmpfs on /tmp
-  const char* path = nullptr;        // to execute; null: exit with 0
+  bool loopback = false;       // bring lo up
+  bool mounts = false;         // private propagation, a new /proc, a tmpfs on /tmp
+  const char* path = nullptr;  // to execute; null: exit with 0
   const char* const* argv = nullptr;
   const char* const* envp = nullptr;
 

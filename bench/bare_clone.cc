@@ -13,15 +13,24 @@ namespace {
 
 std::string_view Doing(BareStep step) {
   switch (step) {
-    case BareStep::kNone: return "doing nothing";
-    case BareStep::kEnter: return "entering a namespace (setns)";
-    case BareStep::kUnshare: return "making a namespace (unshare)";
-    case BareStep::kIdMap: return "writing /proc/self/uid_map";
-    case BareStep::kLoopback: return "bringing lo up";
-    case BareStep::kPropagation: return "making the mount tree private";
-    case BareStep::kProc: return "mounting /proc";
-    case BareStep::kTmpfs: return "mounting a tmpfs on /tmp";
-    case BareStep::kExec: return "executing the payload";
+    case BareStep::kNone:
+      return "doing nothing";
+    case BareStep::kEnter:
+      return "entering a namespace (setns)";
+    case BareStep::kUnshare:
+      return "making a namespace (unshare)";
+    case BareStep::kIdMap:
+      return "writing /proc/self/uid_map";
+    case BareStep::kLoopback:
+      return "bringing lo up";
+    case BareStep::kPropagation:
+      return "making the mount tree private";
+    case BareStep::kProc:
+      return "mounting /proc";
+    case BareStep::kTmpfs:
+      return "mounting a tmpfs on /tmp";
+    case BareStep::kExec:
+      return "executing the payload";
   }
   return "doing something unknown";
 }
@@ -41,8 +50,8 @@ absl::Status CheckExit(std::string_view what, int wait_status) {
 void BareClone::Unmapper::operator()(Memory* memory) const { munmap(memory, sizeof(Memory)); }
 
 absl::StatusOr<BareClone> BareClone::Create() {
-  void* memory = mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                      -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return ErrnoError(errno, "mapping memory for a bare child");
   BareClone clone;
   clone.memory_.reset(static_cast<Memory*>(memory));

@@ -114,8 +114,8 @@ Json Mitigations() {
 // Of the kernel's command line only what moves figures: the rest may name disks and hosts.
 std::string BootOptions() {
   constexpr std::array<std::string_view, 12> kWorthTelling = {
-      "mitigations=", "preempt=", "pti=",      "nopti",   "nosmt",  "isolcpus=",
-      "nohz_full=",   "rcu",      "cgroup_",   "psi=",    "idle=",  "transparent_hugepage="};
+      "mitigations=", "preempt=", "pti=",    "nopti", "nosmt", "isolcpus=",
+      "nohz_full=",   "rcu",      "cgroup_", "psi=",  "idle=", "transparent_hugepage="};
   std::istringstream words(FirstLine("/proc/cmdline").value_or(""));
   std::string told;
   for (std::string word; words >> word;) {
@@ -273,8 +273,7 @@ std::string UtcTime(const char* format) {
 
 void AddFlat(const std::string& prefix, const Json& json) {
   if (!json.is_object()) {
-    benchmark::AddCustomContext(prefix,
-                                json.is_string() ? json.get<std::string>() : json.dump());
+    benchmark::AddCustomContext(prefix, json.is_string() ? json.get<std::string>() : json.dump());
     return;
   }
   for (const auto& [key, value] : json.items()) {
@@ -328,15 +327,15 @@ std::vector<std::string> Warnings(const nlohmann::ordered_json& context) {
   }
   if (!build.at("sanitizers").get<std::string>().empty()) {
     warnings.push_back("this build runs under sanitizers (" +
-                       build.at("sanitizers").get<std::string>() +
-                       "): do not publish its figures");
+                       build.at("sanitizers").get<std::string>() + "): do not publish its figures");
   }
   const Json& loads = context.at("load_average").at("before");
   const double cpus = context.at("cpu").at("online").get<double>();
   if (!loads.empty() && loads[0].get<double>() > cpus / 2) {
-    warnings.push_back(fmt::format("the machine was busy with something else before the run "
-                                   "(load average {:.2f} on {:.0f} processors)",
-                                   loads[0].get<double>(), cpus));
+    warnings.push_back(
+        fmt::format("the machine was busy with something else before the run "
+                    "(load average {:.2f} on {:.0f} processors)",
+                    loads[0].get<double>(), cpus));
   }
   return warnings;
 }

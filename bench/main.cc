@@ -235,9 +235,10 @@ int Main(int argc, char** argv) {
   app.add_option("--payload", options.payload,
                  "Program to spawn, as an absolute path (default brood-true, beside this one)")
       ->type_name("FILE");
-  app.footer("\nWrites context.json, benchmark.json, samples.json, burst.json and summary.md.\n"
-             "Exit status: 0; 1 when a row failed or something was left behind; 2 when nothing\n"
-             "was measured or written.");
+  app.footer(
+      "\nWrites context.json, benchmark.json, samples.json, burst.json and summary.md.\n"
+      "Exit status: 0; 1 when a row failed or something was left behind; 2 when nothing\n"
+      "was measured or written.");
   CLI11_PARSE(app, argc, argv);
 
   std::regex filter;

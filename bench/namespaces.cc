@@ -101,8 +101,7 @@ Row PreparedPidRow(std::string name, Prepared prepared, std::function<void(BareC
     if (!own.valid()) return Fail(state, ErrnoError(errno, "opening /proc/self/ns/pid"));
     if (tell) tell(clone->child());
     latencies.Measure(state, [&]() -> absl::Status {
-      const sys::Result there =
-          sys::Setns(prepared->fd(NamespaceKind::kPid), kernel::kCloneNewPid);
+      const sys::Result there = sys::Setns(prepared->fd(NamespaceKind::kPid), kernel::kCloneNewPid);
       if (there < 0) return ErrnoError(static_cast<int>(-there), "entering a pid namespace");
       const absl::Status ran = clone->RunOnce(kLikeVfork);
       const sys::Result back = sys::Setns(own.get(), kernel::kCloneNewPid);
@@ -197,9 +196,9 @@ std::uint64_t FlagsOfOurs() {
 void AddPreparedRows(std::vector<Row>& rows) {
   // Two sets: one owned by a user namespace of its own, which comes with it, and one by ours.
   const absl::StatusOr<Prepared> ours = PreparedNamespaces::Make(FlagsOfOurs());
-  const absl::StatusOr<Prepared> apart =
-      ObstacleToAll().empty() ? PreparedNamespaces::Make(kAllByClone | kAllByUnshare)
-                              : PreparedNamespaces::Make(kernel::kCloneNewUser);
+  const absl::StatusOr<Prepared> apart = ObstacleToAll().empty()
+                                             ? PreparedNamespaces::Make(kAllByClone | kAllByUnshare)
+                                             : PreparedNamespaces::Make(kernel::kCloneNewUser);
   const auto add = [&](std::string name, std::string obstacle,
                        const absl::StatusOr<Prepared>& prepared,
                        const std::function<Row(const Prepared&)>& make) {

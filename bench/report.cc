@@ -83,7 +83,7 @@ std::array<std::string, 4> NamespaceCells(const Results& results, const std::str
 
 struct NamespaceLine {
   std::string title;
-  std::string fresh;     // row names; empty: there is none
+  std::string fresh;  // row names; empty: there is none
   std::string prepared;
   std::string prepared_floor = kNamespaceFloor;
 };
@@ -186,14 +186,15 @@ void AddBurstRows(const Results& results, Table& table) {
   // Rates and latencies of a burst with failures would be told of fewer, or of faster, processes.
   if (burst.failed != 0) {
     table.rows.push_back(
-        {{title}, fmt::format("FAILED: {} of {} runs; the first: {}", burst.failed,
-                              results.burst_count * results.bursts.size(), burst.first_failure)});
+        {{title},
+         fmt::format("FAILED: {} of {} runs; the first: {}", burst.failed,
+                     results.burst_count * results.bursts.size(), burst.first_failure)});
     return;
   }
-  table.rows.push_back({{title, fmt::format("{:.0f}", burst.rate), Times(burst.rate_ratio),
-                         Us(burst.p50), Us(burst.p50_mad), Us(burst.p99), Times(burst.p50_ratio),
-                         Times(burst.p99_ratio)},
-                        ""});
+  table.rows.push_back(
+      {{title, fmt::format("{:.0f}", burst.rate), Times(burst.rate_ratio), Us(burst.p50),
+        Us(burst.p50_mad), Us(burst.p99), Times(burst.p50_ratio), Times(burst.p99_ratio)},
+       ""});
   table.rows.push_back({{fmt::format("burst of {}, bare: its floor", results.burst_count),
                          fmt::format("{:.0f}", burst.floor_rate), Times(1), Us(burst.floor_p50),
                          Us(burst.floor_p50_mad), Us(burst.floor_p99), Times(1), Times(1)},
@@ -203,10 +204,10 @@ void AddBurstRows(const Results& results, Table& table) {
 void AddBurstNotes(const Results& results, Table& table) {
   if (results.bursts.empty()) return;
   const BurstSummary burst = SummarizeBursts(results.bursts);
-  table.notes.push_back(fmt::format(
-      "{} burst{}: {:.2f} to {:.2f} times the rate of the floor; {} of {} runs failed",
-      results.bursts.size(), results.bursts.size() == 1 ? "" : "s", burst.least_ratio,
-      burst.most_ratio, burst.failed, results.burst_count * results.bursts.size()));
+  table.notes.push_back(
+      fmt::format("{} burst{}: {:.2f} to {:.2f} times the rate of the floor; {} of {} runs failed",
+                  results.bursts.size(), results.bursts.size() == 1 ? "" : "s", burst.least_ratio,
+                  burst.most_ratio, burst.failed, results.burst_count * results.bursts.size()));
   const BurstReport::LeftBehind& left = burst.left;
   table.notes.push_back(
       left.any() ? fmt::format("LEFT BEHIND: {} processes, {} cgroups, {} mounts, {} descriptors",
@@ -269,15 +270,14 @@ bool HasAny(const Results& results, std::string_view prefix) {
 Table NamespaceTable(const Results& results) {
   Table table;
   table.title = "What each namespace costs";
-  table.header = {"namespace",       "fresh p50 us", "p99 us", "over", "/ floor",
+  table.header = {"namespace",       "fresh p50 us", "p99 us", "over",   "/ floor",
                   "prepared p50 us", "p99 us",       "over",   "/ floor"};
   SharedNotes notes;
   for (const NamespaceLine& line : NamespaceLines()) {
     TableRow row;
     row.cells.push_back(line.title);
-    for (const auto& [name, floor] :
-         {std::pair{line.fresh, std::string(kNamespaceFloor)},
-          std::pair{line.prepared, line.prepared_floor}}) {
+    for (const auto& [name, floor] : {std::pair{line.fresh, std::string(kNamespaceFloor)},
+                                      std::pair{line.prepared, line.prepared_floor}}) {
       if (name.empty()) {
         row.cells.insert(row.cells.end(), 4, "");
         continue;
@@ -285,8 +285,7 @@ Table NamespaceTable(const Results& results) {
       for (std::string& cell : NamespaceCells(results, name, floor)) {
         row.cells.push_back(std::move(cell));
       }
-      if (const std::string why = WhyNot(results, name);
-          !Find(results, name) && why != kNotRun) {
+      if (const std::string why = WhyNot(results, name); !Find(results, name) && why != kNotRun) {
         notes.Add(why, name.substr(name.find('/') + 1));
       }
     }
@@ -300,8 +299,8 @@ Table NamespaceTable(const Results& results) {
 Table SpawnTable(const Results& results) {
   Table table;
   table.title = "What each way of spawning costs";
-  table.header = {"way", "per second", "/ floor", "p50 us", "± MAD", "p99 us", "p50 / floor",
-                  "p99 / floor"};
+  table.header = {"way",   "per second", "/ floor",     "p50 us",
+                  "± MAD", "p99 us",     "p50 / floor", "p99 / floor"};
   AddBurstRows(results, table);
   const std::optional<Summary> floor = Find(results, kSpawnFloor);
   SharedNotes notes;
@@ -335,10 +334,10 @@ std::string ContextInProse(const nlohmann::ordered_json& context) {
   const auto at = [&](const char* path, const char* otherwise = "unknown") {
     return At(context, path, otherwise);
   };
-  std::string text = fmt::format(
-      "brood {} at commit {}, a {} build by {}, run on {} as {}.\n\n", at("brood/version"),
-      at("brood/commit"), at("build/type"), at("build/compiler"), at("started"),
-      at("process/root") == "true" ? "root" : "an ordinary user");
+  std::string text =
+      fmt::format("brood {} at commit {}, a {} build by {}, run on {} as {}.\n\n",
+                  at("brood/version"), at("brood/commit"), at("build/type"), at("build/compiler"),
+                  at("started"), at("process/root") == "true" ? "root" : "an ordinary user");
   text += fmt::format(
       "The machine: {} processors ({}), {}, {} MiB of memory. Linux {} ({}), HZ {}, preemption "
       "{}{}.\n",

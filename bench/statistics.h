@@ -56,8 +56,14 @@ inline Summary Summarize(const std::vector<std::vector<double>>& repetitions) {
   if (all.empty()) return {};
   std::sort(all.begin(), all.end());
   const auto [least, most] = std::minmax_element(medians.begin(), medians.end());
-  return {all.size(),          Percentile(all, 50), Percentile(all, 90), Percentile(all, 99),
-          all.back(),          Mad(medians),        *least,              *most};
+  return {all.size(),
+          Percentile(all, 50),
+          Percentile(all, 90),
+          Percentile(all, 99),
+          all.back(),
+          Mad(medians),
+          *least,
+          *most};
 }
 
 }  // namespace brood::bench

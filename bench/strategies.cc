@@ -157,8 +157,7 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path) {
   row.name = std::move(name);
   row.leaves_debt = true;
   row.run = [&command, path](benchmark::State& state, Latencies& latencies) {
-    const auto count =
-        static_cast<std::uint32_t>(state.max_iterations + Latencies::kWarmUps);
+    const auto count = static_cast<std::uint32_t>(state.max_iterations + Latencies::kWarmUps);
     PoolOptions options;
     TemplateOptions& tmpl = options.templates.emplace_back();
     tmpl.name = "bench";

@@ -72,8 +72,8 @@ double AvailableBytes() {
 class Burst {
  public:
   explicit Burst(const BurstOptions& options) : options_(options) {
-    concurrency_ = options.concurrency == 0 ? options.count
-                                            : std::min(options.concurrency, options.count);
+    concurrency_ =
+        options.concurrency == 0 ? options.count : std::min(options.concurrency, options.count);
     parked_ = options.parked == 0 ? std::min(options.count, 1000U) : options.parked;
     if (options.path != SpawnPath::kParked) parked_ = 0;
   }
@@ -242,8 +242,8 @@ class Burst {
     return absl::OkStatus();
   }
 
-  // `count` bare processes, up to `concurrency_` of them asked for at once. Reaped in the order they
-  // were made, as soon as may be.
+  // `count` bare processes, up to `concurrency_` of them asked for at once. Reaped in the order
+  // they were made, as soon as may be.
   absl::Status Floors(std::uint32_t count) {
     struct Flying {
       UniqueFd pidfd;
@@ -258,10 +258,11 @@ class Burst {
       flying.pop_front();
       BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(landed.pidfd.get()));
       if (exit.code != CLD_EXITED || exit.status != 0) {
-        return Error(absl::StatusCode::kFailedPrecondition,
-                     "the floor's own run of {} failed ({} {}), so there is nothing to compare with",
-                     options_.command.argv.front(),
-                     exit.code == CLD_EXITED ? "status" : "signal", exit.status);
+        return Error(
+            absl::StatusCode::kFailedPrecondition,
+            "the floor's own run of {} failed ({} {}), so there is nothing to compare with",
+            options_.command.argv.front(), exit.code == CLD_EXITED ? "status" : "signal",
+            exit.status);
       }
       floors_.push_back(static_cast<double>(exit.reaped_ns - landed.start) / 1000);
       asked.push_back(exit.reaped_ns);
@@ -278,8 +279,7 @@ class Burst {
       asked.pop_front();
       BROOD_ASSIGN_OR_RETURN(UniqueFd pidfd, floor_->Spawn());
       flying.push_back({std::move(pidfd), began});
-      while (!flying.empty() &&
-             (flying.size() >= concurrency_ || HasEnded(flying.front().pidfd))) {
+      while (!flying.empty() && (flying.size() >= concurrency_ || HasEnded(flying.front().pidfd))) {
         BROOD_RETURN_IF_ERROR(land());
       }
     }

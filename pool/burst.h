@@ -19,10 +19,10 @@ struct BurstOptions {
   std::uint32_t count = 1000;
   std::uint32_t concurrency = 0;  // requests under way at once; 0: all
   SpawnPath path = SpawnPath::kParked;
-  std::uint32_t parked = 0;       // workers kept parked; 0: `count`, at most 1000
-  std::uint32_t zygotes = 0;      // as in TemplateOptions
+  std::uint32_t parked = 0;         // workers kept parked; 0: `count`, at most 1000
+  std::uint32_t zygotes = 0;        // as in TemplateOptions
   std::uint32_t launch_window = 0;  // as in PoolOptions
-  bool floor = true;              // measure the floor, too
+  bool floor = true;                // measure the floor, too
   // Told now and then how far it is, from this thread: what is being done, done, of how many.
   std::function<void(const char*, std::uint32_t, std::uint32_t)> progress;
 };
@@ -40,11 +40,11 @@ struct BurstReport {
   std::string first_failure;
   double wall_us = 0;
   double rate_per_s = 0;
-  LatencySummary latency_us;        // Submit to reaped
-  LatencySummary floor_us;          // asked for to reaped
+  LatencySummary latency_us;  // Submit to reaped
+  LatencySummary floor_us;    // asked for to reaped
   double floor_rate_per_s = 0;
   std::map<std::string, std::uint32_t> path;  // how many took each
-  std::vector<Fallback> fallbacks;  // of the first outcome that has any
+  std::vector<Fallback> fallbacks;            // of the first outcome that has any
   double park_us_p50 = 0;
   double park_bytes = 0;  // memory of one parked worker; 0 where it could not be told
   struct LeftBehind {

@@ -1,7 +1,7 @@
 // Cgroup leaves made ahead and used again.
 //
-// mkdir and rmdir of a cgroup take cgroup_mutex, which every birth takes too; a leaf whose worker is
-// gone is as good as new where nothing was limited or could have been changed in it.
+// mkdir and rmdir of a cgroup take cgroup_mutex, which every birth takes too; a leaf whose worker
+// is gone is as good as new where nothing was limited or could have been changed in it.
 #pragma once
 
 #include <string>

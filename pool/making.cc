@@ -32,8 +32,7 @@ absl::Status Reactor::StartZygote(std::uint32_t index) {
   options.slots = (tmpl.options.max_workers + tmpl.options.zygotes - 1) / tmpl.options.zygotes;
   options.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
   options.cgroup_fd = zygote_leaf_.get();
-  BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Zygote> zygote,
-                         Zygote::Start(tmpl.blueprint, options));
+  BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Zygote> zygote, Zygote::Start(tmpl.blueprint, options));
   const auto place = static_cast<std::uint32_t>(keepers_.size());
   auto keeper = std::make_unique<ZygoteKeeper>();
   keeper->tmpl = index;
@@ -343,14 +342,13 @@ void Reactor::OnZygoteDeath(std::uint32_t index) {
   if (!StartZygote(keeper.tmpl).ok()) to_restart_.push_back(keeper.tmpl);
 }
 
-// A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`; where
-// it does not (the memory is not shared), waitid tells.
+// A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`;
+// where it does not (the memory is not shared), waitid tells.
 bool Reactor::BuryIfDead(std::uint32_t w) {
   const Worker& worker = workers_[w];
   const Mailbox& box = BoxOf(worker);
   const bool shared = templates_[worker.tmpl].blueprint.plan().share_memory != 0;
-  const bool dead =
-      shared ? __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0 : HasEnded(box.pid);
+  const bool dead = shared ? __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0 : HasEnded(box.pid);
   if (!dead) return false;
   ++totals_.lost_workers;
   KillAndReap(box.pid);

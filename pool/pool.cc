@@ -150,8 +150,8 @@ class Pool::Front {
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
     Inbox::Used used{parked->worker, {}};
     if (pidfd.valid()) {
-      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(),
-                                 shelf->facts.proc_fd, box.pid);
+      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(), shelf->facts.proc_fd,
+                                 box.pid);
     }
     const absl::StatusOr<Exit> exit =
         pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
@@ -192,7 +192,7 @@ class Pool::Front {
   std::string cgroup_path_;
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> shelves_;
   std::uint32_t launch_window_ = 0;
-  absl::Status end_;         // written by the thread, read after it has been joined
+  absl::Status end_;  // written by the thread, read after it has been joined
 };
 
 Pool::Pool(std::unique_ptr<Front> front) : front_(std::move(front)) {}

@@ -26,11 +26,11 @@ namespace brood {
 struct TemplateOptions {
   std::string name = "default";
   Spec spec;
-  std::uint32_t parked = 16;        // workers kept ready; 0: none, each request is a clone
-  std::uint32_t max_workers = 0;    // parked, being made and running together; 0: 4096 or more if
-                                    // `parked` asks for it
-  std::uint32_t zygotes = 0;        // 0: one for every two processors, at least one, at most 4
-  FaultInjection fault;             // test switch, see spawn/blueprint.h
+  std::uint32_t parked = 16;      // workers kept ready; 0: none, each request is a clone
+  std::uint32_t max_workers = 0;  // parked, being made and running together; 0: 4096 or more if
+                                  // `parked` asks for it
+  std::uint32_t zygotes = 0;      // 0: one for every two processors, at least one, at most 4
+  FaultInjection fault;           // test switch, see spawn/blueprint.h
 };
 
 struct PoolOptions {
@@ -60,11 +60,11 @@ struct PoolStats {
   std::uint32_t being_made = 0;
   std::uint32_t running = 0;
   std::uint32_t queued = 0;
-  std::uint64_t served[3] = {0, 0, 0};   // by SpawnPath
-  std::uint64_t parked_total = 0;        // workers that ever parked
-  std::uint64_t lost_workers = 0;        // parked workers found dead
+  std::uint64_t served[3] = {0, 0, 0};  // by SpawnPath
+  std::uint64_t parked_total = 0;       // workers that ever parked
+  std::uint64_t lost_workers = 0;       // parked workers found dead
   std::uint64_t zygotes_replaced = 0;
-  std::vector<double> park_us;           // how long the latest (at most 4096) took to be made
+  std::vector<double> park_us;  // how long the latest (at most 4096) took to be made
 };
 
 // Thread-safe. Destroying it ends what still runs.

@@ -23,8 +23,7 @@ constexpr std::chrono::microseconds kExecPoll{50};
 
 }  // namespace
 
-Reactor::Reactor(PoolOptions options, Inbox& inbox)
-    : options_(std::move(options)), inbox_(inbox) {}
+Reactor::Reactor(PoolOptions options, Inbox& inbox) : options_(std::move(options)), inbox_(inbox) {}
 
 Reactor::~Reactor() = default;
 
@@ -35,9 +34,9 @@ absl::Status Reactor::PrepareLimits() {
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
-  // A running worker costs the launcher three descriptors, and two pipes when it is captured; one that
-  // has ended two, until its namespaces are taken down; a parked one costs none. A quarter is left to
-  // the program around us.
+  // A running worker costs the launcher three descriptors, and two pipes when it is captured; one
+  // that has ended two, until its namespaces are taken down; a parked one costs none. A quarter is
+  // left to the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
   max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 6, 16));
   graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 6, 2048));
@@ -78,9 +77,8 @@ absl::Status Reactor::Start() {
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(inbox_.fd(), {Source::kSubmission, 0, 0}));
   for (std::uint32_t i = 0; i < options_.templates.size(); ++i) {
     const TemplateOptions& options = options_.templates[i];
-    BROOD_ASSIGN_OR_RETURN(
-        Blueprint blueprint,
-        Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
+    BROOD_ASSIGN_OR_RETURN(Blueprint blueprint,
+                           Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
     const bool leaf = options.spec.use_cgroup && resources_.nest.has_value();
     templates_.emplace_back(options, std::move(blueprint), leaf ? &*resources_.nest : nullptr, i);
     Template& tmpl = templates_.back();
@@ -121,15 +119,14 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
   Template* tmpl = FindTemplate(request->request.template_name);
   if (tmpl == nullptr) {
     const std::string name = request->request.template_name;
-    return Answer(std::move(request), Error(absl::StatusCode::kNotFound,
-                                            "there is no template \"{}\"", name));
+    return Answer(std::move(request),
+                  Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", name));
   }
   if (request->launched) return Adopt(std::move(request), *tmpl);
   if (tmpl->waiting.size() + tmpl->direct.size() >= options_.max_queue) {
-    return Answer(std::move(request),
-                  Error(absl::StatusCode::kResourceExhausted,
-                        "{} requests wait for template {} already", options_.max_queue,
-                        tmpl->options.name));
+    return Answer(std::move(request), Error(absl::StatusCode::kResourceExhausted,
+                                            "{} requests wait for template {} already",
+                                            options_.max_queue, tmpl->options.name));
   }
   if (request->request.path != SpawnPath::kParked) {
     tmpl->direct.push_back(std::move(request));
@@ -156,8 +153,8 @@ void Reactor::Dispatch() {
     while (!tmpl.direct.empty() && running_ < max_running_ &&
            launching_.size() < options_.launch_window) {
       std::unique_ptr<ActiveRequest>& front = tmpl.direct.front();
-      const bool taken = front->request.path == SpawnPath::kCold ? StartCold(i, front)
-                                                                 : Order(i, front);
+      const bool taken =
+          front->request.path == SpawnPath::kCold ? StartCold(i, front) : Order(i, front);
       if (!taken) break;
       tmpl.direct.pop_front();
     }
@@ -269,9 +266,9 @@ bool Reactor::Idle() const {
   });
 }
 
-// Takes down the namespaces of workers that have ended: when no request has come for a tick, or when
-// there are too many. All at once, since the kernel takes network namespaces down in batches whose
-// grace periods cost the same for one as for a hundred.
+// Takes down the namespaces of workers that have ended: when no request has come for a tick, or
+// when there are too many. All at once, since the kernel takes network namespaces down in batches
+// whose grace periods cost the same for one as for a hundred.
 void Reactor::ClearGraveyard() {
   for (UniqueFd& fd : graveyard_) {
     if (ring_) ring_->CloseElsewhere(fd.release());
@@ -290,10 +287,9 @@ void Reactor::AnswerWaiters() {
     }
     if (now < waiter.deadline_ns && !kill_at_ns_) return false;
     waiter.call(Error(absl::StatusCode::kDeadlineExceeded,
-                      "{} of {} workers of template {} are parked{}{}", parked,
-                      waiter.count, tmpl.options.name,
-                      tmpl.last_failure.empty() ? "" : "; the last failure: ",
-                      tmpl.last_failure));
+                      "{} of {} workers of template {} are parked{}{}", parked, waiter.count,
+                      tmpl.options.name,
+                      tmpl.last_failure.empty() ? "" : "; the last failure: ", tmpl.last_failure));
     return true;
   });
 }
@@ -329,8 +325,8 @@ void Reactor::BeginShutdown(std::int64_t kill_at_ns) {
 }
 
 void Reactor::Refuse(std::unique_ptr<ActiveRequest> request) {
-  Answer(std::move(request), Error(absl::StatusCode::kUnavailable,
-                                   "the pool was shut down before its turn came"));
+  Answer(std::move(request),
+         Error(absl::StatusCode::kUnavailable, "the pool was shut down before its turn came"));
 }
 
 void Reactor::RefuseQueued() {

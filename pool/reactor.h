@@ -3,8 +3,8 @@
 //   inbox -> Admit -> waiting / direct -> Dispatch -> Launch / Order -> ring -> Reap -> callback
 //
 // One class, three files: reactor.cc has the loop, admission and shutdown; making.cc asks zygotes
-// for workers and keeps zygotes alive; serving.cc launches, watches and reaps. All of it runs in one
-// thread, so nothing here is locked.
+// for workers and keeps zygotes alive; serving.cc launches, watches and reaps. All of it runs in
+// one thread, so nothing here is locked.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +49,9 @@ class Reactor {
   // Shared with the callers' threads; by template name.
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Shelves() const;
   std::uint32_t launch_window() const { return options_.launch_window; }
-  std::string cgroup_path() const { return resources_.nest ? resources_.nest->path() : std::string(); }
+  std::string cgroup_path() const {
+    return resources_.nest ? resources_.nest->path() : std::string();
+  }
 
  private:
   struct Waiter {
@@ -126,7 +128,7 @@ class Reactor {
   std::multimap<std::int64_t, Token> deadlines_;
   std::vector<Waiter> waiters_;
   std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
-  std::vector<UniqueFd> graveyard_;       // namespaces of workers that have ended
+  std::vector<UniqueFd> graveyard_;        // namespaces of workers that have ended
   std::size_t graveyard_room_ = 0;
   std::uint64_t served_at_tick_ = 0;
   std::uint32_t running_ = 0;

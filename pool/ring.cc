@@ -55,8 +55,9 @@ absl::StatusOr<Ring> Ring::Create(unsigned entries) {
   if (const int result = io_uring_queue_init_params(entries, ring.get(), &params); result < 0) {
     const char* advice = "";
     if (result == -EPERM) {
-      advice = "; it may be switched off (sysctl kernel.io_uring_disabled=0 switches it on) or "
-               "refused by a seccomp filter";
+      advice =
+          "; it may be switched off (sysctl kernel.io_uring_disabled=0 switches it on) or "
+          "refused by a seccomp filter";
     } else if (result == -ENOMEM) {
       advice = "; the ring's memory counts against `ulimit -l`";
     }
@@ -75,7 +76,7 @@ absl::StatusOr<Ring> Ring::Create(unsigned entries) {
 }
 
 absl::Status Ring::AwaitReadable(int fd, Token token) {
-  BROOD_ASSIGN_OR_RETURN(io_uring_sqe* entry, Entry(ring_.get()));
+  BROOD_ASSIGN_OR_RETURN(io_uring_sqe * entry, Entry(ring_.get()));
   io_uring_prep_poll_add(entry, fd, POLLIN);
   io_uring_sqe_set_data64(entry, Pack(token));
   return absl::OkStatus();
@@ -113,8 +114,7 @@ absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
     result = io_uring_submit_and_wait_timeout(ring_.get(), &first, 1, &wait, nullptr);
   }
   // EBUSY: completions have to be taken before more can be submitted, which is what follows.
-  if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY &&
-      result != -EAGAIN) {
+  if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN) {
     return ErrnoError(-result, "waiting on io_uring");
   }
   unsigned head = 0;

@@ -53,16 +53,15 @@ class Ring {
   // Completes once with `token` when `fd` is readable or hung up. The ring holds the open file, so
   // closing `fd` earlier does not end the wait; its completion is then a stale one.
   absl::Status AwaitReadable(int fd, Token token);
-  // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the ring
-  // takes nothing more it is closed at once.
+  // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the
+  // ring takes nothing more it is closed at once.
   void CloseElsewhere(int fd);
   // Waits until all of them are closed. A ring that is destroyed before drops the rest unclosed.
   absl::Status FinishCloses();
 
   // Hands over what was queued and sleeps until something completes or `timeout` has passed;
   // appends the completions to `out`. No timeout: for as long as it takes. Zero: does not sleep.
-  absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout,
-                    std::vector<Completion>& out);
+  absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout, std::vector<Completion>& out);
 
  private:
   Ring() = default;

@@ -195,7 +195,8 @@ void Reactor::ForgetLaunched() {
 }
 
 void Reactor::KillWorker(Worker& worker) {
-  if (resources_.nest && !worker.leaf.empty() && resources_.nest->KillLeaf(worker.leaf).ok()) return;
+  if (resources_.nest && !worker.leaf.empty() && resources_.nest->KillLeaf(worker.leaf).ok())
+    return;
   const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
   if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
 }
@@ -230,9 +231,8 @@ void Reactor::OnOutput(std::uint32_t w, std::size_t stream) {
   Worker& worker = workers_[w];
   if (!worker.outputs[stream].valid()) return;
   if (ReadOutput(worker, stream)) {
-    (void)ring_->AwaitReadable(
-        worker.outputs[stream].get(),
-        TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
+    (void)ring_->AwaitReadable(worker.outputs[stream].get(),
+                               TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
     return;
   }
   if (worker.exit && !worker.outputs[0].valid() && !worker.outputs[1].valid()) Finish(w);

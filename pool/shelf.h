@@ -1,9 +1,9 @@
 // Parked workers of one template, ready to be taken by any thread.
 //
-// A launch is a store into shared memory and a futex wake, so the thread that has the request can do
-// it itself; handing it to the pool's thread first would cost a wake-up, which on a virtual machine
-// is a good part of an exec. Requests that need more (descriptors to be sent, a queue to stand in)
-// go to the pool's thread, which takes its workers from here as well.
+// A launch is a store into shared memory and a futex wake, so the thread that has the request can
+// do it itself; handing it to the pool's thread first would cost a wake-up, which on a virtual
+// machine is a good part of an exec. Requests that need more (descriptors to be sent, a queue to
+// stand in) go to the pool's thread, which takes its workers from here as well.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +38,9 @@ class Shelf {
     std::uint32_t slot = 0;
   };
 
-  // Any thread. A worker whose launch the caller now owns: it has to be launched, and then the pool's
-  // thread told (Inbox::Put), which calls Arrived. None when the shelf is empty or closed, when
-  // others wait already, or when `window` launches are on their way.
+  // Any thread. A worker whose launch the caller now owns: it has to be launched, and then the
+  // pool's thread told (Inbox::Put), which calls Arrived. None when the shelf is empty or closed,
+  // when others wait already, or when `window` launches are on their way.
   std::optional<Entry> TakeForCaller(std::uint32_t window);
 
   // The rest is for the pool's thread.

@@ -36,15 +36,15 @@ struct Template {
         leaves(nest, std::to_string(index) + "-", options.spec) {}
 
   TemplateOptions options;
-  Blueprint blueprint;                 // for zygotes
-  std::optional<Blueprint> cold;       // made when a request first wants that path
+  Blueprint blueprint;            // for zygotes
+  std::optional<Blueprint> cold;  // made when a request first wants that path
   LeafStock leaves;
-  std::vector<std::uint32_t> keepers;  // living zygotes
+  std::vector<std::uint32_t> keepers;                        // living zygotes
   std::shared_ptr<Shelf> shelf = std::make_shared<Shelf>();  // parked workers
-  std::uint32_t ordered = 0;           // being made, to be parked
-  std::uint32_t alive = 0;             // workers in any phase but kFree
-  std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker
-  std::deque<std::unique_ptr<ActiveRequest>> direct;   // for a clone of their own
+  std::uint32_t ordered = 0;                                 // being made, to be parked
+  std::uint32_t alive = 0;                                   // workers in any phase but kFree
+  std::deque<std::unique_ptr<ActiveRequest>> waiting;        // for a parked worker
+  std::deque<std::unique_ptr<ActiveRequest>> direct;         // for a clone of their own
 
   // After a worker could not be made the next try waits, longer each time.
   int failures = 0;

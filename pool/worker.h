@@ -46,7 +46,7 @@ struct Worker {
 
   std::unique_ptr<ActiveRequest> request;
   std::optional<ColdWorker> cold;
-  UniqueFd pidfd;     // of a running worker from a zygote
+  UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;

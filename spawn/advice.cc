@@ -86,12 +86,15 @@ constexpr AdviceRow kAdvice[] = {
      "(sysctl kernel.unprivileged_userns_clone=1 on Debian, "
      "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04)"},
     {Step::kCloneWorker, EAGAIN,
-     "no process can be added: look at kernel.pid_max, kernel.threads-max, `ulimit -u` and pids.max "
+     "no process can be added: look at kernel.pid_max, kernel.threads-max, `ulimit -u` and "
+     "pids.max "
      "of the cgroup and its parents"},
     {Step::kCloneWorker, ENOMEM,
      "the kernel has no memory for it, or the pid namespace to be entered has lost its init"},
-    {Step::kCloneWorker, EBUSY, "the cgroup hands controllers to children, so no process may be in it"},
-    {Step::kCloneWorker, EOPNOTSUPP, "the cgroup is a threaded one: a process cannot be born in it"},
+    {Step::kCloneWorker, EBUSY,
+     "the cgroup hands controllers to children, so no process may be in it"},
+    {Step::kCloneWorker, EOPNOTSUPP,
+     "the cgroup is a threaded one: a process cannot be born in it"},
     {Step::kCloneWorker, EINVAL,
      "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
     {Step::kCloneWorker, ENOSYS, "clone3 is missing or forbidden here (Linux 5.3, seccomp)"},
@@ -107,7 +110,8 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kBindPath, EINVAL, "it was unmounted or replaced while brood looked"},
     {Step::kBindPath, ENOENT, "it was removed after brood had checked it"},
     {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},
-    {Step::kAttachTree, ENOTDIR, "a directory can be mounted on a directory only, a file on a file"},
+    {Step::kAttachTree, ENOTDIR,
+     "a directory can be mounted on a directory only, a file on a file"},
     {Step::kAttachTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kCopyTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kMountTmpfs, ENOENT, "the mount point does not exist inside the root: make it first"},

@@ -9,12 +9,12 @@ namespace brood {
 inline constexpr std::size_t kWorkerStackBytes = 16384;
 
 struct BirthRequest {
-  ChildContext context;          // copied onto the stack
-  char* stack = nullptr;         // kWorkerStackBytes, writable, free until the worker execs or dies
-  std::uint64_t extra_flags = 0; // CLONE_PARENT, CLONE_PIDFD
-  int* pidfd = nullptr;          // written with CLONE_PIDFD
-  int nest_fd = -1;              // directory of the cgroup leaves; -1: stay in the parent's cgroup
-  int proc_fd = -1;              // a /proc in whose pid namespace the caller lives
+  ChildContext context;   // copied onto the stack
+  char* stack = nullptr;  // kWorkerStackBytes, writable, free until the worker execs or dies
+  std::uint64_t extra_flags = 0;  // CLONE_PARENT, CLONE_PIDFD
+  int* pidfd = nullptr;           // written with CLONE_PIDFD
+  int nest_fd = -1;               // directory of the cgroup leaves; -1: stay in the parent's cgroup
+  int proc_fd = -1;               // a /proc in whose pid namespace the caller lives
 };
 
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or

@@ -40,10 +40,9 @@ constexpr DeviceNode kDeviceNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"fu
                                        {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
 // What Docker and podman hide or protect below /proc.
-constexpr std::string_view kMaskedFiles[] = {"/proc/kcore",       "/proc/keys",
-                                             "/proc/timer_list",  "/proc/timer_stats",
-                                             "/proc/sched_debug", "/proc/latency_stats",
-                                             "/proc/interrupts"};
+constexpr std::string_view kMaskedFiles[] = {
+    "/proc/kcore",       "/proc/keys",          "/proc/timer_list", "/proc/timer_stats",
+    "/proc/sched_debug", "/proc/latency_stats", "/proc/interrupts"};
 constexpr std::string_view kMaskedDirectories[] = {"/proc/acpi", "/proc/asound", "/proc/scsi"};
 constexpr std::string_view kProtected[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/bus",
                                            "/proc/fs", "/proc/irq"};
@@ -59,8 +58,7 @@ UniqueFd OpenInside(int root, std::string_view path) {
   how.flags = O_PATH | O_CLOEXEC;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
   const std::string text(path);
-  return UniqueFd(
-      static_cast<int>(syscall(SYS_openat2, root, text.c_str(), &how, sizeof(how))));
+  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, text.c_str(), &how, sizeof(how))));
 }
 
 // Mounts that hang directly on the root mount, in the order they were made. A worker on the host's
@@ -84,12 +82,11 @@ std::vector<std::string> HostMounts() {
     found.push_back({parent, point});
   }
   for (const auto& [parent, point] : found) {
-    const bool replaced =
-        IsUnder(point, "/proc") || IsUnder(point, "/dev") || IsUnder(point, "/run") ||
-        IsUnder(point, "/tmp") || IsUnder(point, "/sys");
+    const bool replaced = IsUnder(point, "/proc") || IsUnder(point, "/dev") ||
+                          IsUnder(point, "/run") || IsUnder(point, "/tmp") ||
+                          IsUnder(point, "/sys");
     // A mount point with a space or a backslash is written escaped; such are left out.
-    if (parent != root_id || point == "/" || replaced ||
-        point.find('\\') != std::string::npos) {
+    if (parent != root_id || point == "/" || replaced || point.find('\\') != std::string::npos) {
       continue;
     }
     if (std::find(points.begin(), points.end(), point) == points.end()) points.push_back(point);
@@ -117,8 +114,7 @@ class BlueprintMaker {
       : spec_(spec), kind_(kind), machine_(ThisMachine()) {
     // A zygote prepares mounts only with the privilege to do so; otherwise each worker does it all
     // in its own user namespace, still ahead of the request.
-    if (kind == PlanKind::kTemplate && machine_.mount_admin &&
-        spec.is_new(NamespaceKind::kMount)) {
+    if (kind == PlanKind::kTemplate && machine_.mount_admin && spec.is_new(NamespaceKind::kMount)) {
       shared_ = PlanBuilder::kTmpl;
     }
     new_user_ = spec.is_new(NamespaceKind::kUser);
@@ -159,7 +155,8 @@ class BlueprintMaker {
       return Error(kInvalid, "ids inside go from 0 to {}: {}:{} does not fit", kIdsPerRange - 1,
                    spec_.uid, spec_.gid);
     }
-    if (!new_user_ && !machine_.id_ranges && (spec_.uid != machine_.uid || spec_.gid != machine_.gid) &&
+    if (!new_user_ && !machine_.id_ranges &&
+        (spec_.uid != machine_.uid || spec_.gid != machine_.gid) &&
         spec_.ns(NamespaceKind::kUser).mode == NamespaceMode::kHost) {
       return Error(absl::StatusCode::kPermissionDenied,
                    "without a user namespace an ordinary user can only stay {}:{}", machine_.uid,
@@ -225,8 +222,7 @@ class BlueprintMaker {
       }
     }
     if (flags != 0) {
-      builder_.Add(PlanBuilder::kWorker, OpCode::kUnshare, Step::kUnshare, {"cgroup, time"},
-                   flags);
+      builder_.Add(PlanBuilder::kWorker, OpCode::kUnshare, Step::kUnshare, {"cgroup, time"}, flags);
     }
   }
 
@@ -388,7 +384,8 @@ class BlueprintMaker {
     }
     const bool own_tmpfs = std::any_of(spec_.tmpfs.begin(), spec_.tmpfs.end(),
                                        [&](const Tmpfs& tmpfs) { return tmpfs.target == target; });
-    if (OnOurMounts(target) && !(own_tmpfs && !IsUnder(target, "/tmp") && !IsUnder(target, "/dev"))) {
+    if (OnOurMounts(target) &&
+        !(own_tmpfs && !IsUnder(target, "/tmp") && !IsUnder(target, "/dev"))) {
       return absl::OkStatus();
     }
     struct stat status = {};
@@ -466,10 +463,10 @@ class BlueprintMaker {
       }
     }
     const std::array<std::array<std::string_view, 2>, 5> links{{{"fd", "/proc/self/fd"},
-                                                               {"stdin", "/proc/self/fd/0"},
-                                                               {"stdout", "/proc/self/fd/1"},
-                                                               {"stderr", "/proc/self/fd/2"},
-                                                               {"ptmx", "pts/ptmx"}}};
+                                                                {"stdin", "/proc/self/fd/0"},
+                                                                {"stdout", "/proc/self/fd/1"},
+                                                                {"stderr", "/proc/self/fd/2"},
+                                                                {"ptmx", "pts/ptmx"}}};
     for (const auto& [name, target] : links) {
       builder_.Add(list, OpCode::kMakeSymlink, Step::kMakeSymlink,
                    {fmt::format("{}/{}", at, name), target});
@@ -510,9 +507,7 @@ class BlueprintMaker {
 
   // The sockets of the host's services live in /run, and a read-only mount does not keep anyone
   // from connecting.
-  void AddRun(List list) {
-    AddTmpfs(list, "/run", "size=1m,mode=0755");
-  }
+  void AddRun(List list) { AddTmpfs(list, "/run", "size=1m,mode=0755"); }
 
   // Mounts the overlay from tree 0 on staging/root and enters it.
   void AddOverlay(const std::string& staging) {
@@ -593,20 +588,17 @@ class BlueprintMaker {
                                        : "newinstance,ptmxmode=0666,mode=0620"},
                  kernel::kMsNosuid | kernel::kMsNoexec);
     const std::string sticky = fmt::format("size={},mode=1777", spec_.tmp_bytes);
-    AddTmpfs(kWorker, "/dev/shm", sticky,
-             kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
-    const bool own_tmp =
-        std::any_of(spec_.tmpfs.begin(), spec_.tmpfs.end(),
-                    [](const Tmpfs& tmpfs) { return tmpfs.target == "/tmp"; }) ||
-        std::any_of(spec_.binds.begin(), spec_.binds.end(),
-                    [](const Bind& bind) { return bind.target == "/tmp"; });
+    AddTmpfs(kWorker, "/dev/shm", sticky, kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
+    const bool own_tmp = std::any_of(spec_.tmpfs.begin(), spec_.tmpfs.end(),
+                                     [](const Tmpfs& tmpfs) { return tmpfs.target == "/tmp"; }) ||
+                         std::any_of(spec_.binds.begin(), spec_.binds.end(),
+                                     [](const Bind& bind) { return bind.target == "/tmp"; });
     if (!own_tmp) AddTmpfs(kWorker, "/tmp", sticky);
     for (const Tmpfs& tmpfs : spec_.tmpfs) {
       if (OnOurMounts(tmpfs.target) && tmpfs.target != "/tmp") {
         MakeTargetOnOurMounts(kWorker, tmpfs.target, true);
       }
-      AddTmpfs(kWorker, tmpfs.target,
-               fmt::format("size={},mode={:04o}", tmpfs.bytes, tmpfs.mode));
+      AddTmpfs(kWorker, tmpfs.target, fmt::format("size={},mode={:04o}", tmpfs.bytes, tmpfs.mode));
     }
     for (const auto& bind : binds_) {
       if (!UnderPrivateTmpfs(bind.target)) continue;
@@ -699,9 +691,9 @@ class BlueprintMaker {
   }
 
   void SetHeader(const FaultInjection& fault) {
-    for (const NamespaceKind kind : {NamespaceKind::kMount, NamespaceKind::kPid,
-                                     NamespaceKind::kNet, NamespaceKind::kIpc, NamespaceKind::kUts,
-                                     NamespaceKind::kUser}) {
+    for (const NamespaceKind kind :
+         {NamespaceKind::kMount, NamespaceKind::kPid, NamespaceKind::kNet, NamespaceKind::kIpc,
+          NamespaceKind::kUts, NamespaceKind::kUser}) {
       if (spec_.is_new(kind)) header_.clone_flags |= NamespaceFlag(kind);
     }
     header_.tree_count = static_cast<std::uint32_t>(tree_count_);
@@ -761,8 +753,8 @@ absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
     const TreeSource& source = tree_sources_[i];
     constexpr unsigned kFlags =
         kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | kernel::kAtEmptyPath;
-    sys::Result copied = sys::OpenTree(source.fd.get(), "",
-                                       kFlags | (source.recursive ? kernel::kAtRecursive : 0));
+    sys::Result copied =
+        sys::OpenTree(source.fd.get(), "", kFlags | (source.recursive ? kernel::kAtRecursive : 0));
     // Where the submounts are locked (a container's user namespace) only all can be copied.
     if (copied == -EINVAL && !source.recursive) {
       copied = sys::OpenTree(source.fd.get(), "", kFlags | kernel::kAtRecursive);
@@ -775,8 +767,8 @@ absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
     attributes.attr_set = source.attributes;
     // The copy of a shared mount is a peer of it, and pivot_root refuses peers.
     attributes.propagation = kernel::kMsPrivate;
-    const sys::Result result = sys::MountSetattr(
-        tree.get(), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
+    const sys::Result result =
+        sys::MountSetattr(tree.get(), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
     if (result < 0) {
       return ErrnoError(static_cast<int>(-result), "restricting the mounts of {}", source.path);
     }

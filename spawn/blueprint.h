@@ -24,7 +24,7 @@ enum class PlanKind : std::uint8_t {
 struct FaultInjection {
   Step step = Step::kNone;
   int error = 0;
-  int index = -1;  // which operation; -1: any of that step
+  int index = -1;            // which operation; -1: any of that step
   bool in_template = false;  // in what the zygote does, not in what the worker does
 };
 

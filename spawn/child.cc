@@ -45,8 +45,7 @@ sys::Result WriteFile(const char* path, const char* text) {
 }
 
 sys::Result Attach(int tree, const char* target) {
-  const sys::Result moved =
-      sys::MoveMount(tree, "", kCwd, target, kernel::kMoveMountFromEmptyPath);
+  const sys::Result moved = sys::MoveMount(tree, "", kCwd, target, kernel::kMoveMountFromEmptyPath);
   sys::Close(tree);
   return moved;
 }
@@ -62,8 +61,8 @@ sys::Result WriteProtect(const char* path) {
       sys::Mount(path, path, nullptr, kernel::kMsBind | kernel::kMsRec, nullptr);
   if (bound < 0) return Absent(bound);
   return sys::Mount(nullptr, path, nullptr,
-                    kernel::kMsBind | kernel::kMsRemount | kernel::kMsRdonly |
-                        kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec,
+                    kernel::kMsBind | kernel::kMsRemount | kernel::kMsRdonly | kernel::kMsNosuid |
+                        kernel::kMsNodev | kernel::kMsNoexec,
                     nullptr);
 }
 
@@ -169,8 +168,8 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return sys::Mount(nullptr, "/", nullptr, kernel::kMsRec | kernel::kMsPrivate, nullptr);
     case OpCode::kBindPath: {
       const unsigned recursive = number != 0 ? kernel::kAtRecursive : 0;
-      const sys::Result tree = sys::OpenTree(
-          kCwd, first, kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | recursive);
+      const sys::Result tree =
+          sys::OpenTree(kCwd, first, kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | recursive);
       if (tree >= 0) context.trees[op.index] = static_cast<int>(tree);
       return tree;
     }
@@ -302,8 +301,7 @@ sys::Result PlaceStdio(const LaunchRecord& launch) {
   }
   for (int i = 0; i < 3; ++i) {
     if (from[i] < 0) continue;
-    const sys::Result placed =
-        from[i] == i ? sys::Fcntl(i, F_SETFD, 0) : sys::Dup3(from[i], i, 0);
+    const sys::Result placed = from[i] == i ? sys::Fcntl(i, F_SETFD, 0) : sys::Dup3(from[i], i, 0);
     if (placed < 0) return placed;
   }
   return 0;

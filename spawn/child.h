@@ -21,12 +21,12 @@ inline constexpr int kMaxLanes = 16;
 struct ChildContext {
   const Plan* plan = nullptr;
   Mailbox* box = nullptr;
-  int fds[kMaxPlanFds] = {};    // Op::index of kSetns
-  int trees[kMaxTrees] = {};    // detached mount trees, -1 where none
-  int launcher_pidfd = -1;      // to notice a launcher that died before PR_SET_PDEATHSIG
-  int notify_fd = -1;           // eventfd told when the worker parks or fails; -1: nobody waits
+  int fds[kMaxPlanFds] = {};  // Op::index of kSetns
+  int trees[kMaxTrees] = {};  // detached mount trees, -1 where none
+  int launcher_pidfd = -1;    // to notice a launcher that died before PR_SET_PDEATHSIG
+  int notify_fd = -1;         // eventfd told when the worker parks or fails; -1: nobody waits
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
-  const int* lanes = nullptr;   // sockets over which a launch's descriptors come
+  const int* lanes = nullptr;         // sockets over which a launch's descriptors come
 };
 
 // Runs the operations of `list`. On failure writes {step, index, errno} and returns false.

@@ -68,8 +68,8 @@ class Visit {
   absl::Status Enter(const Blueprint& blueprint) {
     for (const Blueprint::LauncherJoin& join : blueprint.launcher_joins()) {
       const std::string_view name = NamespaceProcName(join.kind);
-      UniqueFd home(open(fmt::format("/proc/thread-self/ns/{}", name).c_str(),
-                         O_RDONLY | O_CLOEXEC));
+      UniqueFd home(
+          open(fmt::format("/proc/thread-self/ns/{}", name).c_str(), O_RDONLY | O_CLOEXEC));
       if (!home.valid()) return ErrnoError(errno, "opening our own {} namespace", name);
       const sys::Result joined = sys::Setns(join.fd, NamespaceFlag(join.kind));
       if (joined < 0) {
@@ -147,8 +147,7 @@ void ColdWorker::Release() {
 }
 
 absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const Command& command,
-                                             const Birthplace& place,
-                                             const LauncherFds& launcher) {
+                                             const Birthplace& place, const LauncherFds& launcher) {
   BROOD_RETURN_IF_ERROR(Validate(command));
   BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
 

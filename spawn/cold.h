@@ -28,9 +28,9 @@ struct Birthplace {
 // Descriptors that every cold start of a launcher uses. Opened once by each launcher; a process
 // forked from it has to open its own.
 struct LauncherFds {
-  UniqueFd proc;    // /proc
-  UniqueFd self;    // pidfd of the launcher
-  UniqueFd null;    // /dev/null
+  UniqueFd proc;                      // /proc
+  UniqueFd self;                      // pidfd of the launcher
+  UniqueFd null;                      // /dev/null
   std::uint64_t ignored_signals = 0;  // bit n-1: signal n is ignored here
 
   static absl::StatusOr<LauncherFds> Open();

@@ -13,42 +13,42 @@ namespace brood {
 // the list), so that two mounts are told apart.
 enum class Step : std::uint16_t {
   kNone = 0,
-  kCloneWorker,      // clone3 itself
-  kOpenLeaf,         // opening the cgroup leaf for CLONE_INTO_CGROUP
-  kMapIds,           // writing uid_map and gid_map
-  kIdmapTree,        // mount_setattr(MOUNT_ATTR_IDMAP)
-  kCopyTree,         // open_tree(OPEN_TREE_CLONE) of the template
-  kJoinNamespace,    // setns
-  kUnshare,          // unshare of cgroup, time or mount namespace
-  kTimeOffsets,      // writing timens_offsets
+  kCloneWorker,         // clone3 itself
+  kOpenLeaf,            // opening the cgroup leaf for CLONE_INTO_CGROUP
+  kMapIds,              // writing uid_map and gid_map
+  kIdmapTree,           // mount_setattr(MOUNT_ATTR_IDMAP)
+  kCopyTree,            // open_tree(OPEN_TREE_CLONE) of the template
+  kJoinNamespace,       // setns
+  kUnshare,             // unshare of cgroup, time or mount namespace
+  kTimeOffsets,         // writing timens_offsets
   kPrivatePropagation,  // making the mount tree private
-  kAttachTree,       // move_mount
-  kBindPath,         // open_tree of a path in the child's own tree
-  kTreeAttributes,   // mount_setattr of read-only, nosuid, nodev
+  kAttachTree,          // move_mount
+  kBindPath,            // open_tree of a path in the child's own tree
+  kTreeAttributes,      // mount_setattr of read-only, nosuid, nodev
   kMountProc,
   kMountTmpfs,
   kMountDevpts,
   kMountOverlay,
-  kMaskPath,         // hiding or write-protecting something below /proc
+  kMaskPath,  // hiding or write-protecting something below /proc
   kMakeDirectory,
   kMakeDevice,
   kMakeSymlink,
   kRemount,
-  kEnterRoot,        // chdir into the new root, pivot_root
-  kLeaveOldRoot,     // detaching the old root
+  kEnterRoot,     // chdir into the new root, pivot_root
+  kLeaveOldRoot,  // detaching the old root
   kHostname,
-  kLoopback,         // bringing lo up
-  kNewSession,       // setsid
+  kLoopback,    // bringing lo up
+  kNewSession,  // setsid
   kNewKeyring,
-  kSetIds,           // setgroups, setresgid, setresuid
-  kParentDeath,      // PR_SET_PDEATHSIG, and the launcher found dead
+  kSetIds,       // setgroups, setresgid, setresuid
+  kParentDeath,  // PR_SET_PDEATHSIG, and the launcher found dead
   kCapabilities,
   kNoNewPrivs,
   kRlimit,
   kSeccomp,
-  kReceiveFds,       // descriptors of a launch did not arrive
-  kStdio,            // dup3 onto 0, 1, 2
-  kCloseFds,         // close_range
+  kReceiveFds,  // descriptors of a launch did not arrive
+  kStdio,       // dup3 onto 0, 1, 2
+  kCloseFds,    // close_range
   kWorkingDirectory,
   kExec,
   kCount

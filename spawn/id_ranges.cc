@@ -102,8 +102,8 @@ absl::StatusOr<IdRanges> IdRanges::Lock(std::uint32_t count) {
     if (TryLock(ranges.lock_.get(), first, count, conflict_end)) {
       ranges.free_.reserve(count);
       for (std::uint32_t i = count; i > 0; --i) {
-        ranges.free_.push_back(
-            static_cast<std::uint32_t>(kFirstRangeId + std::uint64_t{first + i - 1} * kIdsPerRange));
+        ranges.free_.push_back(static_cast<std::uint32_t>(
+            kFirstRangeId + std::uint64_t{first + i - 1} * kIdsPerRange));
       }
       return ranges;
     }

@@ -12,21 +12,21 @@ namespace brood::kernel {
 
 // clone(2), clone3(2): linux/sched.h. Repeated because <sched.h> and <linux/sched.h> collide.
 inline constexpr std::uint64_t kCloneVm = 0x00000100;
-inline constexpr std::uint64_t kClonePidfd = 0x00001000;           // 5.2
+inline constexpr std::uint64_t kClonePidfd = 0x00001000;  // 5.2
 inline constexpr std::uint64_t kCloneVfork = 0x00004000;
 inline constexpr std::uint64_t kCloneParent = 0x00008000;
 inline constexpr std::uint64_t kCloneNewNs = 0x00020000;
 inline constexpr std::uint64_t kCloneParentSettid = 0x00100000;
 inline constexpr std::uint64_t kCloneChildCleartid = 0x00200000;
-inline constexpr std::uint64_t kCloneNewCgroup = 0x02000000;       // 4.6
+inline constexpr std::uint64_t kCloneNewCgroup = 0x02000000;  // 4.6
 inline constexpr std::uint64_t kCloneNewUts = 0x04000000;
 inline constexpr std::uint64_t kCloneNewIpc = 0x08000000;
-inline constexpr std::uint64_t kCloneNewUser = 0x10000000;         // 3.8
+inline constexpr std::uint64_t kCloneNewUser = 0x10000000;  // 3.8
 inline constexpr std::uint64_t kCloneNewPid = 0x20000000;
 inline constexpr std::uint64_t kCloneNewNet = 0x40000000;
-inline constexpr std::uint64_t kCloneNewTime = 0x00000080;         // 5.6
-inline constexpr std::uint64_t kCloneClearSighand = 0x100000000;   // 5.5
-inline constexpr std::uint64_t kCloneIntoCgroup = 0x200000000;     // 5.7
+inline constexpr std::uint64_t kCloneNewTime = 0x00000080;        // 5.6
+inline constexpr std::uint64_t kCloneClearSighand = 0x100000000;  // 5.5
+inline constexpr std::uint64_t kCloneIntoCgroup = 0x200000000;    // 5.7
 
 // The argument of clone3(2), version 2 (88 bytes, 5.7: with `cgroup`).
 struct CloneArgs {
@@ -56,7 +56,7 @@ inline constexpr std::uint64_t kMountAttrNosuid = 0x00000002;
 inline constexpr std::uint64_t kMountAttrNodev = 0x00000004;
 inline constexpr std::uint64_t kMountAttrIdmap = 0x00100000;
 
-inline constexpr unsigned kOpenTreeClone = 1;             // 5.2
+inline constexpr unsigned kOpenTreeClone = 1;  // 5.2
 inline constexpr unsigned kOpenTreeCloexec = 02000000;
 inline constexpr unsigned kAtRecursive = 0x8000;
 inline constexpr unsigned kAtEmptyPath = 0x1000;

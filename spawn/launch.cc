@@ -45,8 +45,7 @@ LaunchLayout::LaunchLayout(const Command& command)
 void LaunchLayout::Write(char* to, std::uint64_t base, LaunchRecord& record) const {
   // All pointer arrays first, so that they stay aligned; then the strings they point to.
   auto* pointer = reinterpret_cast<std::uint64_t*>(to);
-  const std::size_t pointers =
-      command_.argv.size() + command_.env.size() + candidates_.size() + 3;
+  const std::size_t pointers = command_.argv.size() + command_.env.size() + candidates_.size() + 3;
   std::size_t text = pointers * sizeof(std::uint64_t);
   const auto address = [&](const void* place) {
     return base + static_cast<std::uint64_t>(static_cast<const char*>(place) - to);

@@ -26,12 +26,12 @@ enum class WorkerState : std::uint32_t {
 
 // One request, as absolute addresses in the memory the worker runs in.
 struct LaunchRecord {
-  std::uint64_t argv = 0;        // const char* const*, null-terminated
-  std::uint64_t envp = 0;        // const char* const*, null-terminated
-  std::uint64_t candidates = 0;  // const char* const*: paths to try, in PATH order
-  std::uint64_t cwd = 0;         // const char*
+  std::uint64_t argv = 0;              // const char* const*, null-terminated
+  std::uint64_t envp = 0;              // const char* const*, null-terminated
+  std::uint64_t candidates = 0;        // const char* const*: paths to try, in PATH order
+  std::uint64_t cwd = 0;               // const char*
   std::int32_t fds[3] = {-1, -1, -1};  // become 0, 1, 2; -1: leave as it is
-  std::int32_t lane = -1;        // >= 0: receive the three descriptors over this lane instead
+  std::int32_t lane = -1;              // >= 0: receive the three descriptors over this lane instead
 };
 
 struct Mailbox {
@@ -45,11 +45,11 @@ struct Mailbox {
   char leaf[40] = {};            // cgroup leaf's name below the nest; empty: none
   std::uint32_t inside_uid = 0;  // first ids inside
   std::uint32_t inside_gid = 0;
-  std::uint32_t uid_base = 0;    // what they are outside
+  std::uint32_t uid_base = 0;  // what they are outside
   std::uint32_t gid_base = 0;
   std::uint32_t id_count = 0;
 
-  LaunchRecord launch;           // launcher, before kLaunch
+  LaunchRecord launch;  // launcher, before kLaunch
 
   // CLOCK_MONOTONIC, ns (worker; the first two its parent).
   std::int64_t birth_ns = 0;     // clone3 is about to be called, in the parent
@@ -61,7 +61,7 @@ struct Mailbox {
   std::int32_t idmap_error = 0;  // errno of an idmapped mount the filesystem refused; 0: had
   std::uint32_t op_count = 0;
   std::uint32_t op_us[kMaxOps] = {};  // after each operation, since `born_ns`
-  std::int64_t born_ns = 0;      // first thing the worker did
+  std::int64_t born_ns = 0;           // first thing the worker did
 };
 static_assert(std::is_trivially_copyable_v<Mailbox> && std::is_standard_layout_v<Mailbox>);
 

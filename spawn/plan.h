@@ -49,8 +49,8 @@ enum class OpCode : std::uint16_t {
   kCapabilities,    // keep number[0], ambient too
   kParentDeath,     // die with the launcher
   kNoNewPrivs,
-  kRlimit,          // resource `index`: soft number[0], hard number[1]
-  kSeccomp,         // install the plan's filter
+  kRlimit,   // resource `index`: soft number[0], hard number[1]
+  kSeccomp,  // install the plan's filter
 };
 
 struct Op {
@@ -90,9 +90,9 @@ struct Plan {
   std::uint8_t record_ops = 0;      // note the time after every operation
   std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
   std::uint8_t reserved = 0;
-  std::uint64_t idmap_trees = 0;    // bit i: trees[i] shows its owners as the worker's ids
-  // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff: any),
-  // reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
+  std::uint64_t idmap_trees = 0;  // bit i: trees[i] shows its owners as the worker's ids
+  // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff:
+  // any), reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
   std::int32_t fail_error = 0;
   std::uint16_t fail_index = 0;
   Step fail_step = Step::kNone;
@@ -105,9 +105,9 @@ struct Plan {
     return offset == 0 ? nullptr : reinterpret_cast<const char*>(this) + offset;
   }
   kernel::SeccompFilter seccomp() const {
-    return {static_cast<unsigned short>(seccomp_count),
-            reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) +
-                                                 seccomp_offset)};
+    return {
+        static_cast<unsigned short>(seccomp_count),
+        reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) + seccomp_offset)};
   }
 };
 static_assert(std::is_trivially_copyable_v<Plan> && std::is_standard_layout_v<Plan>);

@@ -39,7 +39,7 @@ bool HasEnded(const UniqueFd& pidfd);
 struct WorkerFacts {
   std::int64_t requested_ns = 0;  // CLOCK_MONOTONIC, when the request came
   bool timed_out = false;
-  bool killed = false;            // by the caller
+  bool killed = false;  // by the caller
   bool oom = false;
 };
 

@@ -35,8 +35,8 @@ class Supervisor {
                                  {worker_.outputs()[1].get(), POLLIN, 0},
                                  {ended ? -1 : signal_fd_, POLLIN, 0}}};
       const timespec wait = TimeLeft();
-      const int ready = ppoll(fds.data(), fds.size(), ended || deadline_ns_ == 0 ? nullptr : &wait,
-                              nullptr);
+      const int ready =
+          ppoll(fds.data(), fds.size(), ended || deadline_ns_ == 0 ? nullptr : &wait, nullptr);
       if (ready < 0 && errno != EINTR) return ErrnoError(errno, "watching the worker");
       if (ready == 0 && deadline_ns_ != 0) {
         facts.timed_out = true;
@@ -78,16 +78,14 @@ class Supervisor {
     Signal(SIGKILL);
   }
 
-  void Signal(int number) {
-    syscall(SYS_pidfd_send_signal, worker_.pidfd(), number, nullptr, 0);
-  }
+  void Signal(int number) { syscall(SYS_pidfd_send_signal, worker_.pidfd(), number, nullptr, 0); }
 
   void ForwardSignals() {
     signalfd_siginfo info{};
     while (read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
       const int number = static_cast<int>(info.ssi_signo);
-      const bool ends = number == SIGINT || number == SIGTERM || number == SIGQUIT ||
-                        number == SIGHUP;
+      const bool ends =
+          number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP;
       // An init without a handler never sees the first one: the second means it.
       if (ends && number == last_ending_signal_) {
         facts.killed = true;
@@ -131,8 +129,7 @@ absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& comma
   outcome.spawn_path = SpawnPath::kCold;
   const std::int64_t requested = NowNs();
   BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
-  BROOD_ASSIGN_OR_RETURN(ColdWorker worker,
-                         ColdWorker::Start(blueprint, command, place, launcher));
+  BROOD_ASSIGN_OR_RETURN(ColdWorker worker, ColdWorker::Start(blueprint, command, place, launcher));
   Supervisor supervisor(worker, command, place, nest, signal_fd);
   supervisor.facts.requested_ns = requested;
   if (worker.started()) {

@@ -32,13 +32,13 @@ constexpr std::string_view kAllowed[] = {
     "dup2", "dup3", "faccessat", "faccessat2", "fadvise64", "fallocate", "fchdir", "fchmod",
     "fchmodat", "fchmodat2", "fchown", "fchownat", "fcntl", "fdatasync", "flock", "fstat",
     "fstatfs", "fsync", "ftruncate", "futimesat", "getcwd", "getdents", "getdents64", "lchown",
-    "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "mknod", "mknodat",
-    "name_to_handle_at", "newfstatat", "open", "openat", "openat2", "pread64", "preadv", "preadv2",
-    "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv",
-    "rename", "renameat", "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx",
-    "symlink", "symlinkat", "sync", "sync_file_range", "syncfs", "tee", "truncate", "umask",
-    "unlink", "unlinkat", "utime", "utimensat", "utimes", "vmsplice", "write", "writev",
-    "cachestat", "listmount", "statmount",
+    "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "mknod", "mknodat", "name_to_handle_at",
+    "newfstatat", "open", "openat", "openat2", "pread64", "preadv", "preadv2", "pwrite64",
+    "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "rename",
+    "renameat", "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx", "symlink",
+    "symlinkat", "sync", "sync_file_range", "syncfs", "tee", "truncate", "umask", "unlink",
+    "unlinkat", "utime", "utimensat", "utimes", "vmsplice", "write", "writev", "cachestat",
+    "listmount", "statmount",
     // Extended attributes.
     "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr", "getxattr", "getxattrat", "lgetxattr",
     "listxattr", "listxattrat", "llistxattr", "lremovexattr", "lsetxattr", "removexattr",
@@ -81,19 +81,39 @@ constexpr std::string_view kAllowed[] = {
     "timerfd_settime", "times",
     // Identity, limits, restraint of oneself.
     "capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid",
-    "getrlimit", "getuid", "landlock_add_rule", "landlock_create_ruleset",
-    "landlock_restrict_self", "prlimit64", "seccomp", "setfsgid", "setfsuid", "setgid",
-    "setgroups", "setregid", "setresgid", "setresuid", "setreuid", "setrlimit", "setuid",
+    "getrlimit", "getuid", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self",
+    "prlimit64", "seccomp", "setfsgid", "setfsuid", "setgid", "setgroups", "setregid", "setresgid",
+    "setresuid", "setreuid", "setrlimit", "setuid",
     // The machine.
     "arch_prctl", "getrandom", "modify_ldt", "riscv_flush_icache", "riscv_hwprobe", "sysinfo",
     "uname"};
 
 // What a capability unlocks. The kernel checks the capability itself as well.
-constexpr std::string_view kAdminCalls[] = {
-    "bpf", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick",
-    "lookup_dcookie", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "mount",
-    "mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd",
-    "setdomainname", "sethostname", "setns", "syslog", "umount2", "unshare"};
+constexpr std::string_view kAdminCalls[] = {"bpf",
+                                            "clone",
+                                            "clone3",
+                                            "fanotify_init",
+                                            "fsconfig",
+                                            "fsmount",
+                                            "fsopen",
+                                            "fspick",
+                                            "lookup_dcookie",
+                                            "lsm_get_self_attr",
+                                            "lsm_list_modules",
+                                            "lsm_set_self_attr",
+                                            "mount",
+                                            "mount_setattr",
+                                            "move_mount",
+                                            "open_tree",
+                                            "perf_event_open",
+                                            "quotactl",
+                                            "quotactl_fd",
+                                            "setdomainname",
+                                            "sethostname",
+                                            "setns",
+                                            "syslog",
+                                            "umount2",
+                                            "unshare"};
 constexpr std::string_view kBootCalls[] = {"reboot"};
 constexpr std::string_view kBpfCalls[] = {"bpf"};
 constexpr std::string_view kChrootCalls[] = {"chroot"};

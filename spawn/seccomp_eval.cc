@@ -26,26 +26,41 @@ std::optional<std::uint32_t> Arithmetic(std::uint16_t operation, std::uint32_t a
   // The kernel masks the count of a shift by X, and refuses a constant one above 31.
   const std::uint32_t shift = b & 31;
   switch (operation) {
-    case BPF_ADD: return a + b;
-    case BPF_SUB: return a - b;
-    case BPF_MUL: return a * b;
-    case BPF_AND: return a & b;
-    case BPF_OR: return a | b;
-    case BPF_XOR: return a ^ b;
-    case BPF_LSH: return a << shift;
-    case BPF_RSH: return a >> shift;
-    case BPF_NEG: return 0 - a;
-    default: return std::nullopt;
+    case BPF_ADD:
+      return a + b;
+    case BPF_SUB:
+      return a - b;
+    case BPF_MUL:
+      return a * b;
+    case BPF_AND:
+      return a & b;
+    case BPF_OR:
+      return a | b;
+    case BPF_XOR:
+      return a ^ b;
+    case BPF_LSH:
+      return a << shift;
+    case BPF_RSH:
+      return a >> shift;
+    case BPF_NEG:
+      return 0 - a;
+    default:
+      return std::nullopt;
   }
 }
 
 std::optional<bool> Compare(std::uint16_t comparison, std::uint32_t a, std::uint32_t b) {
   switch (comparison) {
-    case BPF_JEQ: return a == b;
-    case BPF_JGT: return a > b;
-    case BPF_JGE: return a >= b;
-    case BPF_JSET: return (a & b) != 0;
-    default: return std::nullopt;
+    case BPF_JEQ:
+      return a == b;
+    case BPF_JGT:
+      return a > b;
+    case BPF_JGE:
+      return a >= b;
+    case BPF_JSET:
+      return (a & b) != 0;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -68,10 +83,18 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
         a = *word;
         continue;
       }
-      case BPF_LD | BPF_IMM: a = in.k; continue;
-      case BPF_LDX | BPF_IMM: x = in.k; continue;
-      case BPF_LD | BPF_W | BPF_LEN: a = sizeof(call); continue;
-      case BPF_LDX | BPF_W | BPF_LEN: x = sizeof(call); continue;
+      case BPF_LD | BPF_IMM:
+        a = in.k;
+        continue;
+      case BPF_LDX | BPF_IMM:
+        x = in.k;
+        continue;
+      case BPF_LD | BPF_W | BPF_LEN:
+        a = sizeof(call);
+        continue;
+      case BPF_LDX | BPF_W | BPF_LEN:
+        x = sizeof(call);
+        continue;
       case BPF_LD | BPF_MEM:
         if (!in_memory) return kInvalid;
         a = memory[in.k];
@@ -88,8 +111,12 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
         if (!in_memory) return kInvalid;
         memory[in.k] = x;
         continue;
-      case BPF_MISC | BPF_TAX: x = a; continue;
-      case BPF_MISC | BPF_TXA: a = x; continue;
+      case BPF_MISC | BPF_TAX:
+        x = a;
+        continue;
+      case BPF_MISC | BPF_TXA:
+        a = x;
+        continue;
       case BPF_ALU | BPF_DIV | BPF_K:
         if (in.k == 0) return kInvalid;
         a /= in.k;
@@ -99,10 +126,15 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
         if (x == 0) return SECCOMP_RET_KILL_THREAD;
         a /= x;
         continue;
-      case kJumpAlways: pc += in.k; continue;
-      case kReturnConstant: return in.k;
-      case BPF_RET | BPF_A: return a;
-      default: break;
+      case kJumpAlways:
+        pc += in.k;
+        continue;
+      case kReturnConstant:
+        return in.k;
+      case BPF_RET | BPF_A:
+        return a;
+      default:
+        break;
     }
     if (BPF_CLASS(in.code) == BPF_ALU) {
       const auto result = Arithmetic(BPF_OP(in.code), a, operand);
@@ -175,8 +207,8 @@ SeccompAssembler::Node SeccompAssembler::Search(std::span<const Range> ranges) {
   constexpr std::size_t kShortChain = 5;
   bool lone_numbers = ranges.size() % 2 == 1 && ranges.size() <= kShortChain;
   for (std::size_t i = 1; lone_numbers && i + 1 < ranges.size(); i += 2) {
-    lone_numbers = ranges[i + 1].first - ranges[i].first == 1 &&
-                   ranges[i + 1].decision == ranges[0].decision;
+    lone_numbers =
+        ranges[i + 1].first - ranges[i].first == 1 && ranges[i + 1].decision == ranges[0].decision;
   }
   if (lone_numbers) {
     Node chain = ranges[0].decision;
@@ -197,8 +229,8 @@ SeccompAssembler::Node SeccompAssembler::Search(std::span<const Range> ranges) {
 // Walks a program with its number and architecture known and its arguments not.
 class SeccompAssembler::Specializer {
  public:
-  Specializer(SeccompAssembler& assembler, std::span<const sock_filter> program,
-              std::uint32_t arch, std::uint32_t number)
+  Specializer(SeccompAssembler& assembler, std::span<const sock_filter> program, std::uint32_t arch,
+              std::uint32_t number)
       : assembler_(assembler), program_(program), arch_(arch), number_(number) {}
 
   // The node for what follows from instruction `pc`. `word` is the word loaded, where known.
@@ -312,8 +344,8 @@ class SeccompAssembler::Layout {
     const bool copy = in.code == kReturnConstant;
     const auto skip = static_cast<std::uint32_t>(Distance(node));
     PlaceOf(node) = reversed_.size();
-    reversed_.push_back({.code = copy ? in.code : kJumpAlways, .jt = 0, .jf = 0,
-                         .k = copy ? in.k : skip});
+    reversed_.push_back(
+        {.code = copy ? in.code : kJumpAlways, .jt = 0, .jf = 0, .k = copy ? in.k : skip});
   }
 
   const SeccompAssembler& assembler_;

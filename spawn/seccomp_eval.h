@@ -83,7 +83,7 @@ class SeccompAssembler {
   struct Instruction {
     std::uint16_t code;
     std::uint32_t k;
-    Node if_true;   // also the next one, for those that do not branch
+    Node if_true;  // also the next one, for those that do not branch
     Node if_false;
     auto Key() const { return std::tuple(code, k, if_true, if_false); }
     bool operator<(const Instruction& other) const { return Key() < other.Key(); }

@@ -51,10 +51,10 @@ constexpr NumberedCall kNewerCalls[] = {
 
 // What spawn's child code calls between its filter and exec; seccomp.h promises the same list.
 constexpr int kLaunchCalls[] = {
-    __NR_futex,    __NR_recvmsg,       __NR_read,           __NR_write,       __NR_close,
-    __NR_dup3,     __NR_close_range,   __NR_fcntl,          __NR_chdir,       __NR_execve,
-    __NR_execveat, __NR_exit,          __NR_exit_group,     __NR_prctl,       __NR_getpid,
-    __NR_clock_gettime,                __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
+    __NR_futex,         __NR_recvmsg,        __NR_read,         __NR_write, __NR_close,
+    __NR_dup3,          __NR_close_range,    __NR_fcntl,        __NR_chdir, __NR_execve,
+    __NR_execveat,      __NR_exit,           __NR_exit_group,   __NR_prctl, __NR_getpid,
+    __NR_clock_gettime, __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
 };
 
 }  // namespace
@@ -87,12 +87,10 @@ absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
 #endif
 
   const std::uint32_t arch = seccomp_arch_native();  // the same values as AUDIT_ARCH_*
-  const Node by_number =
-      assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges));
-  const Node entry =
-      assembler.Load(offsetof(seccomp_data, arch),
-                     assembler.Branch(BPF_JEQ, arch, by_number,
-                                      assembler.Return(kForeignArchitecture)));
+  const Node by_number = assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges));
+  const Node entry = assembler.Load(
+      offsetof(seccomp_data, arch),
+      assembler.Branch(BPF_JEQ, arch, by_number, assembler.Return(kForeignArchitecture)));
 
   SeccompProgram program;
   program.instructions = assembler.Assemble(entry);

@@ -33,7 +33,6 @@ std::optional<std::uint32_t> CallNumber(std::string_view name);
 // longer than the kernel takes.
 absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
                                             std::span<const SeccompAssembler::Node> decisions,
-                                            SeccompAssembler::Node beyond,
-                                            std::string_view origin);
+                                            SeccompAssembler::Node beyond, std::string_view origin);
 
 }  // namespace brood

@@ -67,8 +67,8 @@ class SyntaxErrorFinder : public nlohmann::json_sax<Json> {
   static std::size_t Line(const std::string& text) {
     SyntaxErrorFinder finder;
     Json::sax_parse(text, &finder);
-    const auto end = text.begin() + static_cast<std::ptrdiff_t>(
-                                        std::min(finder.position_, text.size()));
+    const auto end =
+        text.begin() + static_cast<std::ptrdiff_t>(std::min(finder.position_, text.size()));
     return 1 + static_cast<std::size_t>(std::count(text.begin(), end, '\n'));
   }
 
@@ -238,7 +238,8 @@ class ProfileReader {
     const auto found = std::ranges::find(kActions, name, &NamedAction::name);
     if (found == std::end(kActions)) {
       return Wrong(*item, fmt::format("is \"{}\", which is not an action such as SCMP_ACT_ALLOW or "
-                                      "SCMP_ACT_ERRNO", name));
+                                      "SCMP_ACT_ERRNO",
+                                      name));
     }
     const bool is_errno = found->action == SCMP_ACT_ERRNO(0);
     const bool takes_value = is_errno || found->action == SCMP_ACT_TRACE(0);
@@ -267,7 +268,8 @@ class ProfileReader {
     const auto found = std::ranges::find(kComparisons, name, &NamedComparison::name);
     if (found == std::end(kComparisons)) {
       return Wrong(*op, fmt::format("is \"{}\", which is not a comparison such as SCMP_CMP_EQ or "
-                                    "SCMP_CMP_MASKED_EQ", name));
+                                    "SCMP_CMP_MASKED_EQ",
+                                    name));
     }
     condition.op = found->comparison;
     // For SCMP_CMP_MASKED_EQ these are mask and masked value, in libseccomp's order too.
@@ -345,7 +347,8 @@ class ProfileReader {
       return absl::OkStatus();
     }
     return Wrong(seccomp, fmt::format("is for other architectures: it does not name this machine's "
-                                      "{}", kOciArchitecture));
+                                      "{}",
+                                      kOciArchitecture));
   }
 
   absl::Status CheckFlags(const Item& seccomp) {
@@ -423,9 +426,9 @@ using FilterContext = std::unique_ptr<void, decltype(&seccomp_release)>;
 
 absl::Status AddRule(const FilterContext& context, const Rule& rule, std::uint32_t number,
                      std::span<const scmp_arg_cmp> conditions) {
-  const int error = seccomp_rule_add_array(context.get(), rule.action, static_cast<int>(number),
-                                           static_cast<unsigned>(conditions.size()),
-                                           conditions.data());
+  const int error =
+      seccomp_rule_add_array(context.get(), rule.action, static_cast<int>(number),
+                             static_cast<unsigned>(conditions.size()), conditions.data());
   // EEXIST: the same rule twice.
   if (error == 0 || error == -EEXIST) return absl::OkStatus();
   return ErrnoError(-error, "adding a rule for system call {}", number);
@@ -506,8 +509,10 @@ absl::StatusOr<SeccompProgram> CompileSeccompProfile(const std::string& file,
   for (std::uint32_t number = 0; number < count; ++number) {
     const auto decision = assembler.Specialize(*compiled, seccomp_arch_native(), number);
     if (!decision) {
-      return Error(absl::StatusCode::kInternal, "{}: libseccomp's program for system call {} is in "
-                   "a form that brood does not know", origin, number);
+      return Error(absl::StatusCode::kInternal,
+                   "{}: libseccomp's program for system call {} is in "
+                   "a form that brood does not know",
+                   origin, number);
     }
     decisions.push_back(*decision);
   }

@@ -74,7 +74,8 @@ absl::Status CheckLimits(const Limits& limits) {
     BROOD_RETURN_IF_ERROR(CheckSize("the memory limit", *limits.memory_bytes));
   }
   if (limits.pids && *limits.pids == 0) {
-    return Error(kInvalid, "a pids limit of 0 leaves no room for the command itself; use 1 or more");
+    return Error(kInvalid,
+                 "a pids limit of 0 leaves no room for the command itself; use 1 or more");
   }
   if (limits.cpus && !(*limits.cpus >= 0.01 && *limits.cpus <= 100000)) {
     return Error(kInvalid, "a cpu limit of {} is outside 0.01 to 100000 cpus", *limits.cpus);

@@ -50,8 +50,8 @@ enum class RootMode : std::uint8_t {
 
 struct Root {
   RootMode mode = RootMode::kHostReadOnly;
-  std::string directory;                        // absolute; empty only for kHostReadOnly
-  std::uint64_t overlay_bytes = 256ULL << 20;   // size limit of kOverlay's upper layer
+  std::string directory;                       // absolute; empty only for kHostReadOnly
+  std::uint64_t overlay_bytes = 256ULL << 20;  // size limit of kOverlay's upper layer
 };
 
 struct Bind {
@@ -104,9 +104,9 @@ struct Spec {
   std::vector<Tmpfs> tmpfs;
   std::uint64_t tmp_bytes = 64ULL << 20;  // private /tmp and /dev/shm, each
 
-  std::string hostname = "brood";  // only with a new UTS namespace
-  std::uint32_t uid = 0;           // inside
-  std::uint32_t gid = 0;           // inside
+  std::string hostname = "brood";         // only with a new UTS namespace
+  std::uint32_t uid = 0;                  // inside
+  std::uint32_t gid = 0;                  // inside
   std::vector<std::string> capabilities;  // kept, as "NET_ADMIN" or "CAP_NET_ADMIN"; default none
   SeccompChoice seccomp;
   std::vector<Rlimit> rlimits;
@@ -129,8 +129,8 @@ enum class StdioMode : std::uint8_t {
 
 struct Stdio {
   StdioMode mode = StdioMode::kNull;
-  std::array<int, 3> fds{-1, -1, -1};         // kFds: borrowed until the launch returns
-  std::size_t capture_bytes = 1ULL << 20;     // kCapture: kept of each stream; the rest is counted
+  std::array<int, 3> fds{-1, -1, -1};      // kFds: borrowed until the launch returns
+  std::size_t capture_bytes = 1ULL << 20;  // kCapture: kept of each stream; the rest is counted
 };
 
 // What runs inside: one request.

@@ -45,8 +45,8 @@ absl::Status ErrnoError(int error_number, fmt::format_string<Args...> format, Ar
 }  // namespace brood
 
 // Returns early with the status of `expression` unless it is OK.
-#define BROOD_RETURN_IF_ERROR(expression)               \
-  do {                                                  \
+#define BROOD_RETURN_IF_ERROR(expression)                                                     \
+  do {                                                                                        \
     if (absl::Status brood_status_ = (expression); !brood_status_.ok()) return brood_status_; \
   } while (false)
 

@@ -15,7 +15,8 @@ struct PreparedStdio {
   std::array<UniqueFd, 2> writers;     // kCapture: the worker's ends, to be closed once handed over
 };
 
-// `null_fd` is an open /dev/null, borrowed; it stands in for what the launcher itself does not have.
+// `null_fd` is an open /dev/null, borrowed; it stands in for what the launcher itself does not
+// have.
 absl::StatusOr<PreparedStdio> PrepareStdio(const Stdio& stdio, int null_fd);
 
 }  // namespace brood

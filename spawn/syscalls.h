@@ -118,9 +118,7 @@ inline Result MountSetattr(int directory, const char* path, unsigned flags,
               sizeof(attributes));
 }
 
-inline Result Unshare(unsigned long flags) {
-  return Call(__NR_unshare, static_cast<long>(flags));
-}
+inline Result Unshare(unsigned long flags) { return Call(__NR_unshare, static_cast<long>(flags)); }
 inline Result Setns(int fd, unsigned long flags) {
   return Call(__NR_setns, fd, static_cast<long>(flags));
 }
@@ -139,8 +137,8 @@ inline Result Setresuid(unsigned real, unsigned effective, unsigned saved) {
 }
 inline Result Prctl(int option, unsigned long a = 0, unsigned long b = 0, unsigned long c = 0,
                     unsigned long d = 0) {
-  return Call(__NR_prctl, option, static_cast<long>(a), static_cast<long>(b),
-              static_cast<long>(c), static_cast<long>(d));
+  return Call(__NR_prctl, option, static_cast<long>(a), static_cast<long>(b), static_cast<long>(c),
+              static_cast<long>(d));
 }
 inline Result Capset(const kernel::CapHeader& header, const kernel::CapData* data) {
   return Call(__NR_capset, Arg(&header), Arg(data));

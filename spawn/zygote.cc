@@ -114,8 +114,7 @@ absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& option
   if (!region_fd_.valid() || ftruncate(region_fd_.get(), static_cast<off_t>(bytes_)) != 0) {
     return ErrnoError(errno, "making {} bytes of memory to share with a zygote", bytes_);
   }
-  void* memory =
-      mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, region_fd_.get(), 0);
+  void* memory = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, region_fd_.get(), 0);
   if (memory == MAP_FAILED) {
     return ErrnoError(errno, "mapping {} bytes of memory to share with a zygote", bytes_);
   }
@@ -169,8 +168,8 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   int pidfd = -1;
   kernel::CloneArgs args;
   // CLONE_VFORK: returns when the child has exec'd, so that `exec` may lie on our stack.
-  args.flags = kernel::kCloneVm | kernel::kCloneVfork | kernel::kClonePidfd |
-               kernel::kCloneClearSighand;
+  args.flags =
+      kernel::kCloneVm | kernel::kCloneVfork | kernel::kClonePidfd | kernel::kCloneClearSighand;
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   args.stack = reinterpret_cast<std::uint64_t>(stack);
   args.stack_size = sizeof(stack);
@@ -200,15 +199,15 @@ absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {
     if (state() == ZygoteState::kStarting && HasEnded(pidfd_)) {
       BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd_.get()));
       pidfd_.reset();
-      return Error(absl::StatusCode::kInternal,
-                   "a zygote ended with status {} before it was ready", exit.status);
+      return Error(absl::StatusCode::kInternal, "a zygote ended with status {} before it was ready",
+                   exit.status);
     }
   }
   if (state() == ZygoteState::kReady) return absl::OkStatus();
   const Plan& plan = blueprint.plan();
-  return Error(CodeForErrno(region_->failure.error), "preparing the template: {}",
-               blueprint.Describe(region_->failure,
-                                  region_->failed_list == 0 ? plan.tmpl : plan.home));
+  return Error(
+      CodeForErrno(region_->failure.error), "preparing the template: {}",
+      blueprint.Describe(region_->failure, region_->failed_list == 0 ? plan.tmpl : plan.home));
 }
 
 absl::Status Zygote::Order(std::span<const std::uint32_t> slots) {
@@ -250,7 +249,8 @@ void Zygote::ReleaseLaunch(std::uint32_t slot) {
 
 void Zygote::DrainLane(std::size_t lane) {
   LaneMessage message;
-  if (recvmsg(far_lanes_[lane].get(), &message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return;
+  if (recvmsg(far_lanes_[lane].get(), &message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+    return;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message.header); header != nullptr;
        header = CMSG_NXTHDR(&message.header, header)) {
     if (header->cmsg_type != SCM_RIGHTS) continue;

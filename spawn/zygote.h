@@ -67,7 +67,7 @@ class Zygote {
   void Wake(std::uint32_t slot, WorkerState state);
 
   int pid() const { return pid_; }
-  int pidfd() const { return pidfd_.get(); }    // readable when the zygote has died
+  int pidfd() const { return pidfd_.get(); }       // readable when the zygote has died
   int notify_fd() const { return notify_.get(); }  // eventfd: a worker parked or failed
 
  private:
@@ -88,9 +88,9 @@ class Zygote {
   UniqueFd notify_;
   UniqueFd pidfd_;
   int pid_ = -1;
-  std::array<UniqueFd, kMaxLanes> lanes_;        // our ends
-  std::array<UniqueFd, kMaxLanes> far_lanes_;    // the workers' ends, to take back what none took
-  std::array<std::int64_t, kMaxLanes> lane_of_;  // slot whose message a lane holds, or -1
+  std::array<UniqueFd, kMaxLanes> lanes_;          // our ends
+  std::array<UniqueFd, kMaxLanes> far_lanes_;      // the workers' ends, to take back what none took
+  std::array<std::int64_t, kMaxLanes> lane_of_;    // slot whose message a lane holds, or -1
   std::array<std::int64_t, kBigMessages> big_of_;  // slot that uses a big area, or -1
 };
 

@@ -171,8 +171,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   context.notify_fd = ZygoteFd::kNotify;
   context.lanes = zygote.lanes;
   for (std::uint32_t i = 0; i < kMaxTrees; ++i) {
-    context.trees[i] =
-        i < header.tree_count ? ZygoteFd::kFirstPlanFd + static_cast<int>(i) : -1;
+    context.trees[i] = i < header.tree_count ? ZygoteFd::kFirstPlanFd + static_cast<int>(i) : -1;
   }
   for (std::uint32_t i = 0; i < header.fd_count && i < kMaxPlanFds; ++i) {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);

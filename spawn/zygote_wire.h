@@ -3,7 +3,8 @@
 //   memory   one shared memfd: Region, the plan, one page for each slot (its mailbox, then argv and
 //            env of its launch), and kBigMessages areas for launches that need more. One page, so
 //            that both sides have it mapped long before a launch
-//   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each a
+//   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
+//   a
 //            worker to be born from its mailbox. End-of-file means that the launcher is gone: the
 //            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
 //   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
@@ -38,17 +39,17 @@ enum class ZygoteState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 2 
 struct Region {
   std::uint32_t magic = kRegionMagic;
   std::uint32_t version = kRegionVersion;
-  std::uint64_t bytes = 0;           // of the whole memfd
+  std::uint64_t bytes = 0;  // of the whole memfd
   std::uint64_t plan_offset = 0;
   std::uint64_t slot_offset = 0;
   std::uint64_t big_offset = 0;  // of the big message areas
   std::uint32_t slot_count = 0;
-  std::uint32_t tree_count = 0;      // descriptors from ZygoteFd::kFirstPlanFd on: trees, then fds
+  std::uint32_t tree_count = 0;  // descriptors from ZygoteFd::kFirstPlanFd on: trees, then fds
   std::uint32_t fd_count = 0;
-  std::uint32_t state = 0;           // ZygoteState, futex (zygote)
-  Failure failure;                   // of a template operation (zygote, before kFailed)
-  std::uint32_t failed_list = 0;     // 0: tmpl, 1: home
-  std::uint64_t base = 0;            // where the zygote mapped the region (zygote, before kReady)
+  std::uint32_t state = 0;        // ZygoteState, futex (zygote)
+  Failure failure;                // of a template operation (zygote, before kFailed)
+  std::uint32_t failed_list = 0;  // 0: tmpl, 1: home
+  std::uint64_t base = 0;         // where the zygote mapped the region (zygote, before kReady)
 };
 static_assert(std::is_trivially_copyable_v<Region>);
 

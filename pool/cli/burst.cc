@@ -142,7 +142,8 @@ CommandAction AddBurstCommand(CLI::App& app) {
   CLI::App* burst = app.add_subcommand("burst", "Run a command many times through the pool");
   burst->description(
       "brood burst [option...] [--] COMMAND [argument...]\n\n"
-      "Run one command many times, each time in a worker of its own, and compare with as many bare\n"
+      "Run one command many times, each time in a worker of its own, and compare with as many "
+      "bare\n"
       "processes (the floor: clone(CLONE_VM|CLONE_VFORK) and execve, no isolation).\n\n"
       "  brood burst -- /bin/true                 a thousand at once, from parked workers\n"
       "  brood burst -n 500 -c 1 -- /bin/true     one after the other: latency\n"
@@ -160,26 +161,28 @@ CommandAction AddBurstCommand(CLI::App& app) {
   burst->add_option("--path", words->path, "How workers come to be (default parked)")
       ->type_name("cold|zygote|parked")
       ->group(group);
-  burst->add_option("--parked", words->parked,
-                    "Workers kept parked (default: the count, at most 1000)")
+  burst
+      ->add_option("--parked", words->parked,
+                   "Workers kept parked (default: the count, at most 1000)")
       ->type_name("N")
       ->group(group);
   burst->add_option("--zygotes", words->zygotes, "Zygotes that clone workers")
       ->type_name("N")
       ->group(group);
-  burst->add_option("--launch-window", words->window,
-                    "Workers on their way to exec at once (default: the processors)")
+  burst
+      ->add_option("--launch-window", words->window,
+                   "Workers on their way to exec at once (default: the processors)")
       ->type_name("N")
       ->group(group);
   burst->add_flag("--no-floor", words->no_floor, "Do not measure the floor")->group(group);
-  words->json = burst->add_option("--json", words->json_file,
-                                  "Write the report as JSON to FILE, or to stdout alone")
+  words->json = burst
+                    ->add_option("--json", words->json_file,
+                                 "Write the report as JSON to FILE, or to stdout alone")
                     ->type_name("[FILE]")
                     ->expected(0, 1)
                     ->group(group);
-  return [words](const std::vector<std::string>& command) {
-    return RunBurstCommand(*words, command);
-  };
+  return
+      [words](const std::vector<std::string>& command) { return RunBurstCommand(*words, command); };
 }
 
 }  // namespace brood

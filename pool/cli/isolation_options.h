@@ -20,7 +20,8 @@ class IsolationOptions {
     Spec spec;
     Command command;
   };
-  // `command`: program and arguments. kInvalidArgument with a sentence for the first word that is wrong.
+  // `command`: program and arguments. kInvalidArgument with a sentence for the first word that is
+  // wrong.
   absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& command) const;
 
  private:

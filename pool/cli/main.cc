@@ -2,8 +2,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -74,7 +74,8 @@ int Main(int argc, char** argv) {
     app.parse(own, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    return Complain(Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
+    return Complain(
+        Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
   }
   for (const auto& [command, action] : commands) {
     if (!command->parsed()) continue;

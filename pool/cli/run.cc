@@ -37,8 +37,7 @@ absl::StatusOr<UniqueFd> TakeSignals() {
   return fd;
 }
 
-absl::StatusOr<Outcome> RunOnce(const RunOptions& options,
-                                const std::vector<std::string>& words) {
+absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std::string>& words) {
   BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
   resolved.command.stdio.mode = StdioMode::kInherit;
   BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
@@ -57,8 +56,8 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options,
   if (absl::StatusOr<std::uint32_t> first = resources.ids.Take(); first.ok()) {
     place.id_first = *first;
   }
-  BROOD_ASSIGN_OR_RETURN(
-      Outcome outcome, RunCold(blueprint, resolved.command, place, nest, signals.get()));
+  BROOD_ASSIGN_OR_RETURN(Outcome outcome,
+                         RunCold(blueprint, resolved.command, place, nest, signals.get()));
   outcome.fallbacks.insert(outcome.fallbacks.begin(), resources.fallbacks.begin(),
                            resources.fallbacks.end());
   if (resources.nest) BROOD_RETURN_IF_ERROR(resources.nest->Remove());

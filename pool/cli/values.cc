@@ -5,8 +5,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -60,14 +60,15 @@ absl::StatusOr<std::uint64_t> ParseSize(std::string_view text) {
   if (unit.size() > 1 && unit.ends_with("B")) unit.pop_back();
   if (unit == "B") unit.clear();
   double factor = 0;
-  for (const auto& [name, value] : {std::pair{"", 1.0}, {"K", 0x1p10}, {"M", 0x1p20},
-                                    {"G", 0x1p30}, {"T", 0x1p40}}) {
+  for (const auto& [name, value] :
+       {std::pair{"", 1.0}, {"K", 0x1p10}, {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40}}) {
     if (unit == name) factor = value;
   }
   if (factor == 0) return bad();
   const double bytes = quantity->number * factor;
   if (bytes < 1) return Error(kInvalid, "the size \"{}\" must be at least one byte", text);
-  if (bytes > 0x1p60) return Error(kInvalid, "the size \"{}\" is beyond what a kernel can count", text);
+  if (bytes > 0x1p60)
+    return Error(kInvalid, "the size \"{}\" is beyond what a kernel can count", text);
   return static_cast<std::uint64_t>(bytes);
 }
 
@@ -75,8 +76,8 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
   const auto quantity = SplitQuantity(text);
   double factor = 0;
   if (quantity) {
-    for (const auto& [name, value] : {std::pair{"", 1e9}, {"s", 1e9}, {"ms", 1e6}, {"us", 1e3},
-                                      {"m", 60e9}, {"h", 3600e9}}) {
+    for (const auto& [name, value] :
+         {std::pair{"", 1e9}, {"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"m", 60e9}, {"h", 3600e9}}) {
       if (quantity->unit == name) factor = value;
     }
   }
@@ -129,7 +130,8 @@ absl::StatusOr<Bind> ParseBind(std::string_view text) {
   if (const std::size_t second = rest.find(':'); second != std::string_view::npos) {
     const std::string_view mode = rest.substr(second + 1);
     if (mode != "ro" && mode != "rw") {
-      return Error(kInvalid, "the bind \"{}\" ends in \"{}\": only ro and rw are known", text, mode);
+      return Error(kInvalid, "the bind \"{}\" ends in \"{}\": only ro and rw are known", text,
+                   mode);
     }
     bind.read_only = mode == "ro";
     rest = rest.substr(0, second);
@@ -157,14 +159,12 @@ absl::StatusOr<Tmpfs> ParseTmpfs(std::string_view text) {
 
 absl::StatusOr<Rlimit> ParseRlimit(std::string_view text) {
   static constexpr std::pair<std::string_view, int> kResources[] = {
-      {"AS", RLIMIT_AS},           {"CORE", RLIMIT_CORE},
-      {"CPU", RLIMIT_CPU},         {"DATA", RLIMIT_DATA},
-      {"FSIZE", RLIMIT_FSIZE},     {"LOCKS", RLIMIT_LOCKS},
-      {"MEMLOCK", RLIMIT_MEMLOCK}, {"MSGQUEUE", RLIMIT_MSGQUEUE},
-      {"NICE", RLIMIT_NICE},       {"NOFILE", RLIMIT_NOFILE},
-      {"NPROC", RLIMIT_NPROC},     {"RSS", RLIMIT_RSS},
-      {"RTPRIO", RLIMIT_RTPRIO},   {"RTTIME", RLIMIT_RTTIME},
-      {"SIGPENDING", RLIMIT_SIGPENDING}, {"STACK", RLIMIT_STACK}};
+      {"AS", RLIMIT_AS},           {"CORE", RLIMIT_CORE},         {"CPU", RLIMIT_CPU},
+      {"DATA", RLIMIT_DATA},       {"FSIZE", RLIMIT_FSIZE},       {"LOCKS", RLIMIT_LOCKS},
+      {"MEMLOCK", RLIMIT_MEMLOCK}, {"MSGQUEUE", RLIMIT_MSGQUEUE}, {"NICE", RLIMIT_NICE},
+      {"NOFILE", RLIMIT_NOFILE},   {"NPROC", RLIMIT_NPROC},       {"RSS", RLIMIT_RSS},
+      {"RTPRIO", RLIMIT_RTPRIO},   {"RTTIME", RLIMIT_RTTIME},     {"SIGPENDING", RLIMIT_SIGPENDING},
+      {"STACK", RLIMIT_STACK}};
   const std::size_t equals = text.find('=');
   std::string name = Upper(text.substr(0, equals));
   if (name.starts_with("RLIMIT_")) name.erase(0, 7);

@@ -80,9 +80,9 @@ TEST_F(BurstTest, TheJsonHasWhatItPromises) {
   const nlohmann::ordered_json json = ToJson(*report);
   for (const char* pointer :
        {"/count", "/failed", "/wall_us", "/rate_per_s", "/latency_us/p50", "/latency_us/p90",
-        "/latency_us/p99", "/latency_us/max", "/floor_us/p50", "/floor_us/p99",
-        "/floor_rate_per_s", "/ratio_to_floor/p50", "/ratio_to_floor/p99", "/path/parked",
-        "/park_us/p50", "/left_behind/processes", "/left_behind/cgroups", "/left_behind/mounts",
+        "/latency_us/p99", "/latency_us/max", "/floor_us/p50", "/floor_us/p99", "/floor_rate_per_s",
+        "/ratio_to_floor/p50", "/ratio_to_floor/p99", "/path/parked", "/park_us/p50",
+        "/left_behind/processes", "/left_behind/cgroups", "/left_behind/mounts",
         "/left_behind/fds"}) {
     const nlohmann::ordered_json::json_pointer place(pointer);
     ASSERT_TRUE(json.contains(place)) << pointer << " in " << json;

@@ -148,7 +148,8 @@ TEST_F(PoolTest, NoTwoWorkersShareANamespace) {
   Start(2);
   AwaitParked(2);
   const std::string script =
-      "for n in mnt pid net ipc uts user cgroup time; do readlink /proc/self/ns/$n; done; sleep 0.2";
+      "for n in mnt pid net ipc uts user cgroup time; do readlink /proc/self/ns/$n; done; sleep "
+      "0.2";
   std::set<std::string> seen;
   for (const char* name : {"mnt", "pid", "net", "ipc", "uts", "user", "cgroup", "time"}) {
     seen.insert(std::filesystem::read_symlink(std::string("/proc/self/ns/") + name).string());
@@ -325,7 +326,8 @@ TEST_F(PoolTest, AnEmptyPoolDoesAsTheCallerChose) {
   Start(1, std::move(tmpl));
   AwaitParked(1);
   std::latch done(1);
-  ASSERT_TRUE(pool_->Submit(ShellRequest("sleep 0.5"), [&](const auto&) { done.count_down(); }).ok());
+  ASSERT_TRUE(
+      pool_->Submit(ShellRequest("sleep 0.5"), [&](const auto&) { done.count_down(); }).ok());
 
   Request refuse = ShellRequest("true");
   refuse.when_empty = WhenEmpty::kRefuse;
@@ -523,8 +525,7 @@ TEST_F(PoolTest, AHostProgramThatWaitsForAnyChildBreaksNothing) {
       EXPECT_EQ(outcome.exit_code, 5);
     } else {
       // Before Linux 6.15 nobody can tell how it ended; that must be said.
-      EXPECT_NE(outcome.message.find("waited for a worker"), std::string::npos)
-          << outcome.message;
+      EXPECT_NE(outcome.message.find("waited for a worker"), std::string::npos) << outcome.message;
     }
   }
   stop = true;

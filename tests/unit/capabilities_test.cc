@@ -45,8 +45,8 @@ TEST(CapabilityFromName, InvertsCapabilityName) {
 }
 
 TEST(CapabilityFromName, TakesEverySpelling) {
-  for (const char* name : {"NET_ADMIN", "CAP_NET_ADMIN", "net_admin", "cap_net_admin",
-                           "Cap_Net_Admin"}) {
+  for (const char* name :
+       {"NET_ADMIN", "CAP_NET_ADMIN", "net_admin", "cap_net_admin", "Cap_Net_Admin"}) {
     const auto number = CapabilityFromName(name);
     ASSERT_TRUE(number.ok()) << name << ": " << Message(number.status());
     EXPECT_EQ(*number, CAP_NET_ADMIN) << name;

@@ -179,10 +179,9 @@ TEST(AlwaysAllows, LooksAtEveryPath) {
   constexpr std::uint32_t kArch = 1;
   constexpr auto kLoadArg = BPF_LD | BPF_W | BPF_ABS;
   const auto branching = [&](std::uint32_t on_odd) {
-    return std::vector<sock_filter>{BPF_STMT(kLoadArg, LowWordOfArgument(0)),
-                                    BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 1, 0, 1),
-                                    BPF_STMT(BPF_RET | BPF_K, on_odd),
-                                    BPF_STMT(BPF_RET | BPF_K, kAllow)};
+    return std::vector<sock_filter>{
+        BPF_STMT(kLoadArg, LowWordOfArgument(0)), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 1, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, on_odd), BPF_STMT(BPF_RET | BPF_K, kAllow)};
   };
   EXPECT_TRUE(AlwaysAllows(branching(kAllow), kArch, 0));
   EXPECT_FALSE(AlwaysAllows(branching(kEperm), kArch, 0));
@@ -218,11 +217,11 @@ TEST(SeccompAssembler, ReachesFartherThanAConditionalJump) {
   for (std::uint32_t i = 0; i < kCount; ++i) {
     const auto yes = assembler.Return(SECCOMP_RET_ERRNO | (i + 1));
     const auto no = assembler.Return(kAllow);
-    ranges.push_back({2 * i, assembler.Load(LowWordOfArgument(0),
-                                            assembler.Branch(BPF_JEQ, i, yes, no))});
+    ranges.push_back(
+        {2 * i, assembler.Load(LowWordOfArgument(0), assembler.Branch(BPF_JEQ, i, yes, no))});
   }
-  const auto program = assembler.Assemble(
-      assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
+  const auto program =
+      assembler.Assemble(assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
   ASSERT_GT(program.size(), 3 * kCount);
   ASSERT_LE(program.size(), BPF_MAXINSNS);
   for (std::uint32_t i = 0; i < kCount; ++i) {
@@ -235,14 +234,14 @@ TEST(SeccompAssembler, ReachesFartherThanAConditionalJump) {
 
 TEST(SeccompAssembler, SharesTails) {
   SeccompAssembler assembler;
-  const auto is_five = assembler.Branch(BPF_JEQ, 5, assembler.Return(kAllow),
-                                        assembler.Return(kEperm));
+  const auto is_five =
+      assembler.Branch(BPF_JEQ, 5, assembler.Return(kAllow), assembler.Return(kEperm));
   const std::vector<SeccompAssembler::Range> ranges = {
       {0, assembler.Load(LowWordOfArgument(0), is_five)},
       {1, assembler.Load(LowWordOfArgument(1), is_five)},
       {2, assembler.Load(LowWordOfArgument(2), assembler.And(0xf, is_five))}};
-  const auto program = assembler.Assemble(
-      assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
+  const auto program =
+      assembler.Assemble(assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
   for (std::uint32_t number = 0; number < 3; ++number) {
     for (std::uint32_t argument = 0; argument < 3; ++argument) {
       seccomp_data call = Call(number);
@@ -275,90 +274,90 @@ struct DefaultCase {
 
 TEST(DefaultFilter, DecidesAsDocumented) {
   const DefaultCase cases[] = {
-      {"read", {}, 0, kAllow},
-      {"openat2", {}, 0, kAllow},
-      {"execve", {}, 0, kAllow},
-      {"ptrace", {}, 0, kAllow},
-      {"seccomp", {}, 0, kAllow},
-      {"futex_waitv", {}, 0, kAllow},
+    {"read", {}, 0, kAllow},
+    {"openat2", {}, 0, kAllow},
+    {"execve", {}, 0, kAllow},
+    {"ptrace", {}, 0, kAllow},
+    {"seccomp", {}, 0, kAllow},
+    {"futex_waitv", {}, 0, kAllow},
 
-      {"clone3", {}, 0, kEnosys},
-      {"clone3", {}, Bit(CAP_SYS_ADMIN), kAllow},
-      {"clone", {CLONE_VM | CLONE_THREAD | CLONE_SIGHAND}, 0, kAllow},
-      {"clone", {SIGCHLD}, 0, kAllow},
-      {"clone", {CLONE_NEWNS}, 0, kEperm},
-      {"clone", {CLONE_NEWUTS}, 0, kEperm},
-      {"clone", {CLONE_NEWIPC}, 0, kEperm},
-      {"clone", {CLONE_NEWUSER | SIGCHLD}, 0, kEperm},
-      {"clone", {CLONE_NEWPID}, 0, kEperm},
-      {"clone", {CLONE_NEWNET}, 0, kEperm},
-      {"clone", {CLONE_NEWCGROUP}, 0, kEperm},
-      {"clone", {kHighBits | CLONE_NEWUSER}, 0, kEperm},
-      {"clone", {CLONE_NEWNS}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"clone3", {}, 0, kEnosys},
+    {"clone3", {}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"clone", {CLONE_VM | CLONE_THREAD | CLONE_SIGHAND}, 0, kAllow},
+    {"clone", {SIGCHLD}, 0, kAllow},
+    {"clone", {CLONE_NEWNS}, 0, kEperm},
+    {"clone", {CLONE_NEWUTS}, 0, kEperm},
+    {"clone", {CLONE_NEWIPC}, 0, kEperm},
+    {"clone", {CLONE_NEWUSER | SIGCHLD}, 0, kEperm},
+    {"clone", {CLONE_NEWPID}, 0, kEperm},
+    {"clone", {CLONE_NEWNET}, 0, kEperm},
+    {"clone", {CLONE_NEWCGROUP}, 0, kEperm},
+    {"clone", {kHighBits | CLONE_NEWUSER}, 0, kEperm},
+    {"clone", {CLONE_NEWNS}, Bit(CAP_SYS_ADMIN), kAllow},
 
-      {"socket", {AF_INET}, 0, kAllow},
-      {"socket", {AF_NETLINK}, 0, kAllow},
-      {"socket", {AF_ALG + 1}, 0, kAllow},
-      {"socket", {AF_ALG}, 0, kEperm},
-      {"socket", {AF_VSOCK}, 0, kEperm},
-      {"socket", {kHighBits | AF_ALG}, 0, kEperm},
-      {"socket", {AF_ALG}, kEveryCapability, kEperm},
+    {"socket", {AF_INET}, 0, kAllow},
+    {"socket", {AF_NETLINK}, 0, kAllow},
+    {"socket", {AF_ALG + 1}, 0, kAllow},
+    {"socket", {AF_ALG}, 0, kEperm},
+    {"socket", {AF_VSOCK}, 0, kEperm},
+    {"socket", {kHighBits | AF_ALG}, 0, kEperm},
+    {"socket", {AF_ALG}, kEveryCapability, kEperm},
 
-      {"ioctl", {0, TCGETS}, 0, kAllow},
-      {"ioctl", {0, TIOCSTI}, 0, kEperm},
-      {"ioctl", {0, TIOCLINUX}, 0, kEperm},
-      {"ioctl", {0, kHighBits | TIOCSTI}, 0, kEperm},
-      {"ioctl", {TIOCSTI, TCGETS}, 0, kAllow},
-      {"ioctl", {0, TIOCSTI}, kEveryCapability, kEperm},
+    {"ioctl", {0, TCGETS}, 0, kAllow},
+    {"ioctl", {0, TIOCSTI}, 0, kEperm},
+    {"ioctl", {0, TIOCLINUX}, 0, kEperm},
+    {"ioctl", {0, kHighBits | TIOCSTI}, 0, kEperm},
+    {"ioctl", {TIOCSTI, TCGETS}, 0, kAllow},
+    {"ioctl", {0, TIOCSTI}, kEveryCapability, kEperm},
 
-      {"personality", {0}, 0, kAllow},
-      {"personality", {0x8}, 0, kAllow},
-      {"personality", {0x20000}, 0, kAllow},
-      {"personality", {0x20008}, 0, kAllow},
-      {"personality", {0xffffffff}, 0, kAllow},
-      {"personality", {0x0040000 /* ADDR_NO_RANDOMIZE */}, 0, kEperm},
+    {"personality", {0}, 0, kAllow},
+    {"personality", {0x8}, 0, kAllow},
+    {"personality", {0x20000}, 0, kAllow},
+    {"personality", {0x20008}, 0, kAllow},
+    {"personality", {0xffffffff}, 0, kAllow},
+    {"personality", {0x0040000 /* ADDR_NO_RANDOMIZE */}, 0, kEperm},
 
-      {"unshare", {}, 0, kEperm},
-      {"unshare", {}, Bit(CAP_SYS_ADMIN), kAllow},
-      {"setns", {}, 0, kEperm},
-      {"setns", {}, Bit(CAP_SYS_ADMIN), kAllow},
-      {"mount", {}, 0, kEperm},
-      {"mount", {}, Bit(CAP_SYS_ADMIN), kAllow},
-      {"umount2", {}, 0, kEperm},
-      {"open_tree", {}, 0, kEperm},
-      {"move_mount", {}, 0, kEperm},
-      {"fsopen", {}, 0, kEperm},
-      {"fsopen", {}, Bit(CAP_SYS_ADMIN), kAllow},
-      {"mount_setattr", {}, 0, kEperm},
-      {"pivot_root", {}, kEveryCapability, kEperm},
+    {"unshare", {}, 0, kEperm},
+    {"unshare", {}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"setns", {}, 0, kEperm},
+    {"setns", {}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"mount", {}, 0, kEperm},
+    {"mount", {}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"umount2", {}, 0, kEperm},
+    {"open_tree", {}, 0, kEperm},
+    {"move_mount", {}, 0, kEperm},
+    {"fsopen", {}, 0, kEperm},
+    {"fsopen", {}, Bit(CAP_SYS_ADMIN), kAllow},
+    {"mount_setattr", {}, 0, kEperm},
+    {"pivot_root", {}, kEveryCapability, kEperm},
 
-      {"bpf", {}, 0, kEperm},
-      {"bpf", {}, Bit(CAP_BPF), kAllow},
-      {"perf_event_open", {}, 0, kEperm},
-      {"perf_event_open", {}, Bit(CAP_PERFMON), kAllow},
-      {"open_by_handle_at", {}, 0, kEperm},
-      {"open_by_handle_at", {}, Bit(CAP_DAC_READ_SEARCH), kAllow},
-      {"init_module", {}, Bit(CAP_SYS_ADMIN), kEperm},
-      {"init_module", {}, Bit(CAP_SYS_MODULE), kAllow},
-      {"chroot", {}, 0, kEperm},
-      {"chroot", {}, Bit(CAP_SYS_CHROOT), kAllow},
-      {"kcmp", {}, 0, kEperm},
-      {"kcmp", {}, Bit(CAP_SYS_PTRACE), kAllow},
-      {"acct", {}, Bit(CAP_SYS_PACCT), kAllow},
-      {"reboot", {}, 0, kEperm},
-      {"reboot", {}, Bit(CAP_SYS_BOOT), kAllow},
-      {"mbind", {}, 0, kEperm},
-      {"mbind", {}, Bit(CAP_SYS_NICE), kAllow},
-      {"clock_settime", {}, 0, kEperm},
-      {"clock_settime", {}, Bit(CAP_SYS_TIME), kAllow},
-      {"vhangup", {}, 0, kEperm},
-      {"vhangup", {}, Bit(CAP_SYS_TTY_CONFIG), kAllow},
-      {"syslog", {}, 0, kEperm},
-      {"syslog", {}, Bit(CAP_SYSLOG), kAllow},
+    {"bpf", {}, 0, kEperm},
+    {"bpf", {}, Bit(CAP_BPF), kAllow},
+    {"perf_event_open", {}, 0, kEperm},
+    {"perf_event_open", {}, Bit(CAP_PERFMON), kAllow},
+    {"open_by_handle_at", {}, 0, kEperm},
+    {"open_by_handle_at", {}, Bit(CAP_DAC_READ_SEARCH), kAllow},
+    {"init_module", {}, Bit(CAP_SYS_ADMIN), kEperm},
+    {"init_module", {}, Bit(CAP_SYS_MODULE), kAllow},
+    {"chroot", {}, 0, kEperm},
+    {"chroot", {}, Bit(CAP_SYS_CHROOT), kAllow},
+    {"kcmp", {}, 0, kEperm},
+    {"kcmp", {}, Bit(CAP_SYS_PTRACE), kAllow},
+    {"acct", {}, Bit(CAP_SYS_PACCT), kAllow},
+    {"reboot", {}, 0, kEperm},
+    {"reboot", {}, Bit(CAP_SYS_BOOT), kAllow},
+    {"mbind", {}, 0, kEperm},
+    {"mbind", {}, Bit(CAP_SYS_NICE), kAllow},
+    {"clock_settime", {}, 0, kEperm},
+    {"clock_settime", {}, Bit(CAP_SYS_TIME), kAllow},
+    {"vhangup", {}, 0, kEperm},
+    {"vhangup", {}, Bit(CAP_SYS_TTY_CONFIG), kAllow},
+    {"syslog", {}, 0, kEperm},
+    {"syslog", {}, Bit(CAP_SYSLOG), kAllow},
 #if defined(__x86_64__)
-      {"iopl", {}, 0, kEperm},
-      {"iopl", {}, Bit(CAP_SYS_RAWIO), kAllow},
-      {"arch_prctl", {}, 0, kAllow},
+    {"iopl", {}, 0, kEperm},
+    {"iopl", {}, Bit(CAP_SYS_RAWIO), kAllow},
+    {"arch_prctl", {}, 0, kAllow},
 #endif
   };
   for (const DefaultCase& c : cases) {
@@ -393,8 +392,8 @@ TEST(DefaultFilter, AnswersEnosysAboveTheNewestCallItNames) {
 
 TEST(DefaultFilter, KillsCallsOfOtherArchitectures) {
   const auto program = Default(kEveryCapability).instructions;
-  for (const std::uint32_t arch : std::initializer_list<std::uint32_t>{
-           SCMP_ARCH_X86, SCMP_ARCH_ARM, 0}) {
+  for (const std::uint32_t arch :
+       std::initializer_list<std::uint32_t>{SCMP_ARCH_X86, SCMP_ARCH_ARM, 0}) {
     seccomp_data call = Call(Number("getpid"));
     call.arch = arch;
     EXPECT_EQ(EvaluateSeccomp(program, call), SECCOMP_RET_KILL_PROCESS) << arch;
@@ -494,8 +493,8 @@ TEST(InstalledAssembledFilter, IsAcceptedByTheKernelWithLongJumps) {
                                            assembler.Return(SECCOMP_RET_ERRNO | i));
     ranges.push_back({1000 + i, assembler.Load(LowWordOfArgument(0), decision)});
   }
-  const auto program = assembler.Assemble(
-      assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
+  const auto program =
+      assembler.Assemble(assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges)));
   EXPECT_EQ(UnderFilter(program, [] { return ErrnoOf(1001, 0); }), 1);
   EXPECT_EQ(UnderFilter(program, [] { return ErrnoOf(1100, 0); }), 100);
   EXPECT_EQ(UnderFilter(program, [] { return ErrnoOf(1100, 100); }), ENOSYS);
@@ -513,8 +512,7 @@ TEST(ProfileFile, IsTakenBareOrWithinAConfig) {
     const SeccompProgram program = FromFile(text);
     EXPECT_EQ(EvaluateSeccomp(program.instructions, Call(Number("read"))), kAllow);
     // Within the numbers that the file names, the file's default; above them, ENOSYS.
-    EXPECT_EQ(EvaluateSeccomp(program.instructions, Call(Number("mount"))),
-              SECCOMP_RET_ERRNO | 13);
+    EXPECT_EQ(EvaluateSeccomp(program.instructions, Call(Number("mount"))), SECCOMP_RET_ERRNO | 13);
     EXPECT_EQ(EvaluateSeccomp(program.instructions, Call(Number("cachestat") + 1)), kEnosys);
     EXPECT_FALSE(program.allows_launch);
   }
@@ -580,10 +578,9 @@ TEST(ProfileFile, ConditionOnALaunchCallDoesNotAllowLaunch) {
   const auto with = [&](std::string_view name) {
     return FromFile(std::string(start) + std::string(name) + std::string(condition)).allows_launch;
   };
-  for (const char* name :
-       {"futex", "recvmsg", "read", "write", "close", "close_range", "dup3", "fcntl", "chdir",
-        "execve", "execveat", "exit", "exit_group", "prctl", "clock_gettime", "rt_sigprocmask",
-        "getpid", "rt_sigaction", "umask"}) {
+  for (const char* name : {"futex", "recvmsg", "read", "write", "close", "close_range", "dup3",
+                           "fcntl", "chdir", "execve", "execveat", "exit", "exit_group", "prctl",
+                           "clock_gettime", "rt_sigprocmask", "getpid", "rt_sigaction", "umask"}) {
     EXPECT_FALSE(with(name)) << name;
   }
   EXPECT_TRUE(with("mount"));
@@ -621,8 +618,7 @@ TEST(ProfileFile, AgreesWithLibseccompOnEveryComparison) {
   const auto reference = Reference([](scmp_filter_ctx context) {
     const auto add = [&](std::uint32_t action, int number, std::vector<scmp_arg_cmp> conditions) {
       ASSERT_EQ(seccomp_rule_add_array(context, action, number,
-                                       static_cast<unsigned>(conditions.size()),
-                                       conditions.data()),
+                                       static_cast<unsigned>(conditions.size()), conditions.data()),
                 0);
     };
     add(SCMP_ACT_ALLOW, SCMP_SYS(read), {});
@@ -638,8 +634,22 @@ TEST(ProfileFile, AgreesWithLibseccompOnEveryComparison) {
     add(SCMP_ACT_ALLOW, SCMP_SYS(personality), {{0, SCMP_CMP_GT, ~std::uint64_t{0} - 1, 0}});
   });
 
-  const std::uint64_t words[] = {0, 1, 2, 3, 5, 7, 15, 16, 17, 4294967295, 4294967296, 4294967299,
-                                 4294967300, 4294967301, ~std::uint64_t{0} - 1, ~std::uint64_t{0}};
+  const std::uint64_t words[] = {0,
+                                 1,
+                                 2,
+                                 3,
+                                 5,
+                                 7,
+                                 15,
+                                 16,
+                                 17,
+                                 4294967295,
+                                 4294967296,
+                                 4294967299,
+                                 4294967300,
+                                 4294967301,
+                                 ~std::uint64_t{0} - 1,
+                                 ~std::uint64_t{0}};
   std::set<std::uint32_t> answers;
   for (std::uint32_t number = 0; number <= 451; ++number) {
     for (const std::uint64_t first : words) {
@@ -711,8 +721,8 @@ TEST(ProfileFile, SaysWhatIsWrongAndWhere) {
            std::string(text) + "}]}";
   };
   const auto arg = [&](std::string_view text) {
-    return rule(R"("names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{)" +
-                std::string(text) + "}]");
+    return rule(R"("names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [{)" + std::string(text) +
+                "}]");
   };
   const auto top = [](std::string_view text) {
     return R"({"defaultAction": "SCMP_ACT_ERRNO", )" + std::string(text) + "}";
