@@ -35,7 +35,7 @@ struct TemplateOptions {
 
 struct PoolOptions {
   std::vector<TemplateOptions> templates;
-  // Workers that may be on their way from launch to exec at once; 0: as many as processors. More
+  // Workers that may be on their way from launch to exec at once; 0: two for each processor. More
   // only fight over them, since that stretch is nothing but kernel work.
   std::uint32_t launch_window = 0;
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses

@@ -34,14 +34,14 @@ absl::Status Reactor::PrepareLimits() {
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
-  // A running worker costs the launcher three descriptors, and two pipes when it is captured; one
-  // that has ended two, until its namespaces are taken down; a parked one costs none. A quarter is
-  // left to the program around us.
+  // A running worker costs the launcher four descriptors, and two pipes when it is captured; one
+  // that has ended three, until its namespaces are taken down; a parked one costs none. A quarter
+  // is left to the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
-  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 6, 16));
-  graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 6, 2048));
+  max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 8, 16));
+  graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 4, 4096));
   if (options_.launch_window == 0) {
-    options_.launch_window = std::max(1U, std::thread::hardware_concurrency());
+    options_.launch_window = 2 * std::max(1U, std::thread::hardware_concurrency());
   }
   return absl::OkStatus();
 }

@@ -124,12 +124,14 @@ class BlueprintMaker {
   absl::StatusOr<Blueprint> Make(const FaultInjection& fault) {
     BROOD_RETURN_IF_ERROR(Validate(spec_));
     BROOD_RETURN_IF_ERROR(CheckIds());
+    BROOD_ASSIGN_OR_RETURN(kept_capabilities_, CapabilityMask(spec_.capabilities));
     BROOD_RETURN_IF_ERROR(AddJoins());
-    AddCgroupAndTime();
+    AddEarly();
+    if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
     // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
     if (range_) AddIds(PlanBuilder::kWorker, 0, 0, /*keep_capabilities=*/false);
     if (spec_.is_new(NamespaceKind::kMount)) BROOD_RETURN_IF_ERROR(AddMounts());
-    AddSystem();
+    AddRlimits();
     BROOD_RETURN_IF_ERROR(AddPrivileges());
     if (builder_.size(PlanBuilder::kWorker) > kMaxOps || tree_count_ > kMaxTrees) {
       return Error(kInvalid, "too many mounts for one worker ({} operations, {} trees)",
@@ -205,9 +207,29 @@ class BlueprintMaker {
     return absl::OkStatus();
   }
 
+  // What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
+  void AddEarly() {
+    constexpr List kWorker = PlanBuilder::kWorker;
+    UnshareCgroupAndTime();
+    if (spec_.is_new(NamespaceKind::kUts) && !spec_.hostname.empty()) {
+      builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
+                   spec_.hostname.size());
+    }
+    if (spec_.is_new(NamespaceKind::kNet)) {
+      builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
+    }
+    builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
+    // The default filter forbids every call that could reach a keyring.
+    if (spec_.seccomp.mode != SeccompMode::kDefault) {
+      builder_.Add(kWorker, OpCode::kNewKeyring, Step::kNewKeyring);
+    }
+    if (new_user_) AddBounding();
+    header_.early_ops = static_cast<std::uint32_t>(builder_.size(kWorker));
+  }
+
   // CLONE_NEWCGROUP at clone would take the parent's cgroup for its root, and CLONE_NEWTIME is
   // refused with CLONE_VM: both are unshared by the worker.
-  void AddCgroupAndTime() {
+  void UnshareCgroupAndTime() {
     std::uint64_t flags = 0;
     if (spec_.is_new(NamespaceKind::kCgroup)) flags |= kernel::kCloneNewCgroup;
     if (spec_.is_new(NamespaceKind::kTime)) {
@@ -218,7 +240,7 @@ class BlueprintMaker {
         // root, so the zygote writes it, and its workers inherit the time namespace.
         AddTimeOffsets(PlanBuilder::kTmpl);
       } else {
-        AddTimeOffsets(PlanBuilder::kWorker);
+        own_time_offsets_ = true;
       }
     }
     if (flags != 0) {
@@ -632,22 +654,9 @@ class BlueprintMaker {
 
   // --- the rest -----------------------------------------------------------------------------
 
-  void AddSystem() {
-    constexpr List kWorker = PlanBuilder::kWorker;
-    if (spec_.is_new(NamespaceKind::kUts) && !spec_.hostname.empty()) {
-      builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
-                   spec_.hostname.size());
-    }
-    if (spec_.is_new(NamespaceKind::kNet)) {
-      builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
-    }
-    builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
-    // The default filter forbids every call that could reach a keyring.
-    if (spec_.seccomp.mode != SeccompMode::kDefault) {
-      builder_.Add(kWorker, OpCode::kNewKeyring, Step::kNewKeyring);
-    }
+  void AddRlimits() {
     for (const Rlimit& limit : spec_.rlimits) {
-      builder_.Add(kWorker, OpCode::kRlimit, Step::kRlimit, {}, limit.soft, limit.hard,
+      builder_.Add(PlanBuilder::kWorker, OpCode::kRlimit, Step::kRlimit, {}, limit.soft, limit.hard,
                    static_cast<std::uint16_t>(limit.resource));
     }
   }
@@ -658,6 +667,11 @@ class BlueprintMaker {
                  static_cast<std::uint16_t>((clear_groups ? 1 : 0) | (keep_capabilities ? 2 : 0)));
   }
 
+  void AddBounding() {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kBounding, Step::kCapabilities, {"the bounding set"},
+                 kept_capabilities_, static_cast<std::uint64_t>(LastCapability()));
+  }
+
   absl::Status AddPrivileges() {
     constexpr List kWorker = PlanBuilder::kWorker;
     if (join_user_index_ >= 0) {
@@ -665,11 +679,11 @@ class BlueprintMaker {
                    {spec_.ns(NamespaceKind::kUser).path}, kernel::kCloneNewUser, 0,
                    static_cast<std::uint16_t>(join_user_index_));
     }
-    BROOD_ASSIGN_OR_RETURN(const std::uint64_t keep, CapabilityMask(spec_.capabilities));
+    const std::uint64_t keep = kept_capabilities_;
     const bool has_capabilities = new_user_ || machine_.id_ranges || join_user_index_ >= 0;
     if (has_capabilities) {
-      builder_.Add(kWorker, OpCode::kBounding, Step::kCapabilities, {"the bounding set"}, keep,
-                   static_cast<std::uint64_t>(LastCapability()));
+      // Joining a user namespace fills the bounding set again.
+      if (!new_user_) AddBounding();
       if (!range_ || spec_.uid != 0 || spec_.gid != 0) {
         AddIds(kWorker, spec_.uid, spec_.gid, keep != 0);
       }
@@ -732,6 +746,8 @@ class BlueprintMaker {
   std::string staging_;
   int root_fd_ = -1;
   int join_user_index_ = -1;
+  std::uint64_t kept_capabilities_ = 0;
+  bool own_time_offsets_ = false;  // the worker writes them, not the zygote
   std::size_t tree_count_ = 0;
   std::vector<BindPlace> binds_;
   std::vector<Part> parts_;        // of an overlay template

@@ -357,12 +357,13 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
 
 }  // namespace
 
-bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& failure) {
+bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
+            Mailbox* box, Failure& failure) {
   const Plan& plan = *context.plan;
   const Op* ops = plan.ops(list);
   const bool in_template = list.offset != plan.worker.offset;
   const bool timed = box != nullptr && plan.record_ops != 0;
-  for (std::uint32_t i = 0; i < list.count; ++i) {
+  for (std::uint32_t i = first; i < end; ++i) {
     const auto index = static_cast<std::uint16_t>(i);
     const sys::Result result =
         Injected(plan, ops[i].step, index, in_template) ? -plan.fail_error : RunOp(ops[i], context);
@@ -385,15 +386,16 @@ void WorkerMain(void* argument) {
   box.born_ns = sys::MonotonicNs();
   sys::Umask(0);  // modes of what the plan creates are meant as written
 
-  // Until its ids are mapped a process in a new user namespace is nobody.
+  // Until its ids are mapped a process in a new user namespace is nobody, but it has all its
+  // capabilities: what makes no file is done while the maps are being written. A failure waits,
+  // since whoever writes them has the mailbox until then.
+  Failure failure;
+  bool fine = RunOps(plan.worker, 0, plan.early_ops, context, &box, failure);
   AwaitChangeFrom(box, WorkerState::kBorn);
   if (LoadState(box) != WorkerState::kMapped) sys::ExitGroup(125);
   box.mapped_ns = sys::MonotonicNs();
-
-  Failure failure;
-  if (!RunOps(plan.worker, context, &box, failure)) {
-    Fail(context, failure.step, failure.index, -failure.error);
-  }
+  fine = fine && RunOps(plan.worker, plan.early_ops, plan.worker.count, context, &box, failure);
+  if (!fine) Fail(context, failure.step, failure.index, -failure.error);
 
   box.parked_ns = sys::MonotonicNs();
   const bool park = box.launch.argv == 0;

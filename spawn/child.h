@@ -29,9 +29,11 @@ struct ChildContext {
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
 };
 
-// Runs the operations of `list`. On failure writes {step, index, errno} and returns false.
-// `box`, when not null, gets the time after each operation if the plan asks for it.
-bool RunOps(const OpList& list, ChildContext& context, Mailbox* box, Failure& failure);
+// Runs the operations of `list` from `first` up to, not including, `end`. On failure writes
+// {step, index, errno} and returns false. `box`, when not null, gets the time after each operation
+// if the plan asks for it.
+bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
+            Mailbox* box, Failure& failure);
 
 // A worker's whole life up to exec. `context` is a ChildContext. Never returns.
 [[noreturn]] void WorkerMain(void* context);

@@ -80,6 +80,7 @@ struct Plan {
   OpList home;
   OpList copies;
   OpList worker;
+  std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
   std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
   std::uint64_t clone_flags = 0;    // CLONE_NEW* of the worker's birth

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 
@@ -33,6 +34,9 @@ void AddTimeline(const Blueprint& blueprint, const Mailbox& box, const Exit& exi
   add("launched", box.launched_ns);
   add("exec", box.exec_ns);
   add("reaped", exit.reaped_ns);
+  // The worker starts before clone3 has returned, and works while its ids are being mapped.
+  std::stable_sort(outcome.timeline.begin(), outcome.timeline.end(),
+                   [](const Moment& a, const Moment& b) { return a.at_us < b.at_us; });
 }
 
 bool HasEnded(idtype_t type, int id) {

@@ -49,7 +49,8 @@ void PrepareTemplate(Zygote& zygote) {
   const Plan& plan = *zygote.plan;
   Failure failure;
   if (plan.home.count == 0) {
-    if (!RunOps(plan.tmpl, zygote.context, nullptr, failure)) Give(zygote, 0, failure);
+    if (!RunOps(plan.tmpl, 0, plan.tmpl.count, zygote.context, nullptr, failure))
+      Give(zygote, 0, failure);
     return;
   }
   const int host_ns = OpenMountNamespace();
@@ -58,13 +59,15 @@ void PrepareTemplate(Zygote& zygote) {
   };
   must(host_ns, Step::kJoinNamespace);
   must(sys::Unshare(kernel::kCloneNewNs), Step::kUnshare);
-  if (!RunOps(plan.tmpl, zygote.context, nullptr, failure)) Give(zygote, 0, failure);
+  if (!RunOps(plan.tmpl, 0, plan.tmpl.count, zygote.context, nullptr, failure))
+    Give(zygote, 0, failure);
   zygote.template_ns = OpenMountNamespace();
   must(zygote.template_ns, Step::kJoinNamespace);
 
   must(sys::Setns(host_ns, kernel::kCloneNewNs), Step::kJoinNamespace);
   must(sys::Unshare(kernel::kCloneNewNs), Step::kUnshare);
-  if (!RunOps(plan.home, zygote.context, nullptr, failure)) Give(zygote, 1, failure);
+  if (!RunOps(plan.home, 0, plan.home.count, zygote.context, nullptr, failure))
+    Give(zygote, 1, failure);
   zygote.home_ns = OpenMountNamespace();
   must(zygote.home_ns, Step::kJoinNamespace);
   sys::Close(host_ns);
@@ -81,7 +84,7 @@ bool CopyTrees(Zygote& zygote, Failure& failure) {
     failure = {Step::kJoinNamespace, 0, static_cast<std::int32_t>(-result)};
     return false;
   }
-  const bool copied = RunOps(plan.copies, zygote.context, nullptr, failure);
+  const bool copied = RunOps(plan.copies, 0, plan.copies.count, zygote.context, nullptr, failure);
   result = sys::Setns(zygote.home_ns, kernel::kCloneNewNs);
   // Without its home every later worker would be born among the template's mounts: give up.
   if (result < 0) sys::ExitGroup(125);
