@@ -60,7 +60,7 @@ std::uint32_t Reactor::TakeWorkerRecord() {
 
 void Reactor::FreeWorker(std::uint32_t index) {
   Worker& worker = workers_[index];
-  const bool was_init = templates_[worker.tmpl].options.spec.is_new(NamespaceKind::kPid);
+  const bool was_init = BlueprintOf(worker).spec().is_new(NamespaceKind::kPid);
   Unequip(worker, was_init);
   --templates_[worker.tmpl].alive;
   if (!worker.cold) {
@@ -99,8 +99,31 @@ absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
   return absl::OkStatus();
 }
 
+// A leaf and ids for a request with a spec of its own.
+absl::Status Reactor::EquipOwn(Worker& worker, const Request& request) {
+  const Spec& spec = *request.spec;
+  if (spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges) {
+    BROOD_ASSIGN_OR_RETURN(worker.id_first, resources_.ids.Take());
+  }
+  if (!spec.use_cgroup || !resources_.nest || !request.leaf.empty()) return absl::OkStatus();
+  absl::StatusOr<std::string> leaf =
+      resources_.nest->MakeLeaf(fmt::format("own-{}", own_leaves_++), spec.limits);
+  if (!leaf.ok()) {
+    if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
+    return leaf.status();
+  }
+  worker.leaf = *std::move(leaf);
+  worker.own_leaf = true;
+  return absl::OkStatus();
+}
+
 void Reactor::Unequip(Worker& worker, bool empty) {
-  templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty);
+  if (worker.own_leaf) {
+    if (!empty) (void)resources_.nest->KillLeaf(worker.leaf);
+    used_up_.push_back(std::move(worker.leaf));
+  } else {
+    templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty);
+  }
   if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
 }
 
@@ -243,11 +266,20 @@ void Reactor::OnMade(std::uint32_t w) {
   tmpl.last_failure.clear();
   if (worker.request) {
     worker.phase = WorkerPhase::kRunning;
-    const absl::Status watched = Watch(w, -1);
-    if (!watched.ok()) Abandon(w, watched);
+    const absl::Status watched = WatchWorker(w, -1);
+    if (watched.ok()) {
+      TellStarted(worker);
+    } else {
+      Abandon(w, watched);
+    }
     return;
   }
   --tmpl.ordered;
+  if (tmpl.retired) {
+    KillAndReap(BoxOf(worker).pid);
+    FreeWorker(w);
+    return;
+  }
   worker.phase = WorkerPhase::kParked;
   tmpl.shelf->Put({w, keepers_[worker.keeper]->zygote.get(), worker.slot});
   ++totals_.parked_total;
@@ -339,6 +371,7 @@ void Reactor::OnZygoteDeath(std::uint32_t index) {
     FreeWorker(w);
   }
   if (keeper.workers == 0) keeper.zygote.reset();
+  if (tmpl.retired) return;
   if (!StartZygote(keeper.tmpl).ok()) to_restart_.push_back(keeper.tmpl);
 }
 

@@ -37,6 +37,7 @@ class Pool::Front {
       const absl::Status status = reactor.Start();
       cgroup_path_ = reactor.cgroup_path();
       shelves_ = reactor.Shelves();
+      reactor_ = &reactor;
       launch_window_ = reactor.launch_window();
       started.set_value(status);
       if (!status.ok()) reactor.BeginShutdown(NowNs());
@@ -48,9 +49,9 @@ class Pool::Front {
     return status;
   }
 
-  absl::Status Submit(Request request, Callback callback) {
+  absl::Status Submit(Request request, Callback callback, std::uint64_t* id) {
     BROOD_RETURN_IF_ERROR(Validate(request.command));
-    return Enqueue(std::move(request), std::move(callback));
+    return Enqueue(std::move(request), std::move(callback), id);
   }
 
   absl::StatusOr<Outcome> Run(Request request) {
@@ -62,6 +63,12 @@ class Pool::Front {
       promise.set_value(std::move(outcome));
     }));
     return result.get();
+  }
+
+  // The same from any thread, the pool's own included.
+  absl::Status AskAnywhere(const std::function<absl::Status(Reactor&)>& task) {
+    if (std::this_thread::get_id() == thread_.get_id()) return task(*reactor_);
+    return Ask<absl::Status>(task, Error(absl::StatusCode::kUnavailable, "the pool is shut down"));
   }
 
   // Runs `task` in the pool's thread and waits for what it returns; `otherwise` when it is gone.
@@ -88,6 +95,23 @@ class Pool::Front {
     return result.get();
   }
 
+  bool Post(std::function<void()> task) {
+    return inbox_.Put([task = std::move(task)](Reactor&) { task(); });
+  }
+  Reactor& reactor() { return *reactor_; }
+
+  // Changes the templates in the pool's thread, and then what the callers see of them.
+  absl::Status ChangeTemplates(const std::function<absl::Status(Reactor&)>& change) {
+    return Ask<absl::Status>(
+        [this, change](Reactor& reactor) {
+          const absl::Status changed = change(reactor);
+          const std::lock_guard lock(shelves_mutex_);
+          shelves_ = reactor.Shelves();
+          return changed;
+        },
+        Error(absl::StatusCode::kUnavailable, "the pool is shut down"));
+  }
+
   void SetParked(const std::string& name, std::uint32_t parked) {
     inbox_.Put([name, parked](Reactor& reactor) { reactor.SetParked(name, parked); });
   }
@@ -104,11 +128,12 @@ class Pool::Front {
   const std::string& cgroup_path() const { return cgroup_path_; }
 
  private:
-  absl::Status Enqueue(Request request, Callback callback) {
+  absl::Status Enqueue(Request request, Callback callback, std::uint64_t* id = nullptr) {
     auto active = std::make_unique<ActiveRequest>();
     active->id = next_id_.fetch_add(1, std::memory_order_relaxed);
+    if (id != nullptr) *id = active->id;
     active->submitted_ns = NowNs();
-    if (const auto parked = LaunchHere(request, ShelfOf(request.template_name))) {
+    if (const auto parked = LaunchHere(request, ShelfOf(request.template_name).get())) {
       active->launched = parked->worker;
     }
     active->request = std::move(request);
@@ -121,7 +146,7 @@ class Pool::Front {
   // no descriptors and no big message.
   std::optional<Shelf::Entry> LaunchHere(const Request& request, Shelf* shelf) const {
     if (shelf == nullptr || request.path != SpawnPath::kParked ||
-        request.command.stdio.mode != StdioMode::kNull) {
+        request.command.stdio.mode != StdioMode::kNull || request.spec) {
       return std::nullopt;
     }
     const LaunchLayout layout(request.command);
@@ -137,12 +162,13 @@ class Pool::Front {
   // to do is wait: no other thread has to wake up for it. None when the pool's thread has to.
   std::optional<Outcome> RunHere(const Request& request) {
     const std::int64_t requested_ns = NowNs();
-    Shelf* shelf = ShelfOf(request.template_name);
+    const std::shared_ptr<Shelf> shelf = ShelfOf(request.template_name);
     // A deadline has to be kept, and limits have counters to be read: the pool's business.
-    if (shelf == nullptr || shelf->facts.has_limits || request.command.timeout) {
+    if (shelf == nullptr || shelf->facts.has_limits || request.command.timeout ||
+        request.on_started) {
       return std::nullopt;
     }
-    const std::optional<Shelf::Entry> parked = LaunchHere(request, shelf);
+    const std::optional<Shelf::Entry> parked = LaunchHere(request, shelf.get());
     if (!parked) return std::nullopt;
 
     // What is done here runs beside the worker's exec.
@@ -177,9 +203,10 @@ class Pool::Front {
     return outcome;
   }
 
-  Shelf* ShelfOf(const std::string& name) const {
+  std::shared_ptr<Shelf> ShelfOf(const std::string& name) const {
+    const std::lock_guard lock(shelves_mutex_);
     for (const auto& [owner, shelf] : shelves_) {
-      if (name.empty() || owner == name) return shelf.get();
+      if (name.empty() || owner == name) return shelf;
     }
     return nullptr;
   }
@@ -190,6 +217,8 @@ class Pool::Front {
   std::thread thread_;
   // Written before Start returns.
   std::string cgroup_path_;
+  Reactor* reactor_ = nullptr;  // to be used in its own thread only
+  mutable std::mutex shelves_mutex_;
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> shelves_;
   std::uint32_t launch_window_ = 0;
   absl::Status end_;  // written by the thread, read after it has been joined
@@ -205,8 +234,33 @@ absl::StatusOr<std::unique_ptr<Pool>> Pool::Create(PoolOptions options) {
   return std::unique_ptr<Pool>(new Pool(std::move(front)));
 }
 
-absl::Status Pool::Submit(Request request, Callback callback) {
-  return front_->Submit(std::move(request), std::move(callback));
+absl::Status Pool::Submit(Request request, Callback callback, std::uint64_t* id) {
+  return front_->Submit(std::move(request), std::move(callback), id);
+}
+
+absl::Status Pool::Signal(std::uint64_t id, int signal) {
+  return front_->AskAnywhere([=](Reactor& reactor) { return reactor.Signal(id, signal); });
+}
+
+absl::Status Pool::Kill(std::uint64_t id) {
+  return front_->AskAnywhere([=](Reactor& reactor) { return reactor.Kill(id); });
+}
+
+bool Pool::Post(std::function<void()> task) { return front_->Post(std::move(task)); }
+
+absl::StatusOr<Pool::WatchId> Pool::Watch(int fd, short events, std::function<void(short)> ready) {
+  return front_->reactor().Watch(fd, events, std::move(ready));
+}
+
+void Pool::Unwatch(WatchId id) { front_->reactor().Unwatch(id); }
+
+absl::Status Pool::PutTemplate(TemplateOptions options) {
+  return front_->ChangeTemplates(
+      [&](Reactor& reactor) { return reactor.PutTemplate(std::move(options)); });
+}
+
+absl::Status Pool::RemoveTemplate(const std::string& name) {
+  return front_->ChangeTemplates([&](Reactor& reactor) { return reactor.RemoveTemplate(name); });
 }
 
 absl::StatusOr<Outcome> Pool::Run(Request request) { return front_->Run(std::move(request)); }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ struct PoolOptions {
   // Workers that may be on their way from launch to exec at once; 0: two for each processor. More
   // only fight over them, since that stretch is nothing but kernel work.
   std::uint32_t launch_window = 0;
+  // Limits that requests with a spec of their own may have, beside those of the templates (the
+  // values do not matter): their controllers are enabled at the start.
+  Limits limits_wanted;
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
 };
 
@@ -48,11 +52,28 @@ enum class WhenEmpty : std::uint8_t {
   kRefuse,  // kResourceExhausted
 };
 
+// A worker on its way to the command.
+struct Started {
+  std::uint64_t id = 0;  // of the request
+  std::int32_t host_pid = 0;
+  std::string leaf;            // its cgroup below Pool::CgroupPath; empty: none of its own
+  std::uint32_t id_first = 0;  // the host id of its id 0; 0: it has no range of ids
+  SpawnPath path = SpawnPath::kParked;
+};
+
 struct Request {
   std::string template_name;  // empty: the first template
   Command command;
   SpawnPath path = SpawnPath::kParked;  // the path wanted
   WhenEmpty when_empty = WhenEmpty::kWait;
+
+  // A spec for this request alone, which is served cold; the template only lends its name.
+  std::optional<Spec> spec;
+  // With `spec`: be born in this cgroup leaf of the pool, which belongs to a worker that runs.
+  std::string leaf;
+  // Called in the pool's thread before the callback, when there is a worker; again when that one
+  // was killed before it saw the request and another takes it. Must not block.
+  std::function<void(const Started&)> on_started;
 };
 
 struct PoolStats {
@@ -82,10 +103,18 @@ class Pool {
   // Queues a request. kInvalidArgument for a bad one, kNotFound for an unknown template,
   // kUnavailable after Shutdown; `callback` is not called then. Descriptors in the command (kFds)
   // are borrowed until the callback.
-  absl::Status Submit(Request request, Callback callback);
+  // `id`, when not null, gets the request's number before any callback.
+  absl::Status Submit(Request request, Callback callback, std::uint64_t* id = nullptr);
 
   // Submit, and wait for the outcome.
   absl::StatusOr<Outcome> Run(Request request);
+
+  // Sends a signal to the worker of a request. kNotFound when it has none, or none any more.
+  // An init of a pid namespace sees only those it has handlers for, SIGKILL and SIGSTOP aside.
+  absl::Status Signal(std::uint64_t id, int signal);
+  // Ends a request: kills all in its worker's cgroup (End::kKilled), or, when it still waits,
+  // answers it with kCancelled. kNotFound when it has been answered.
+  absl::Status Kill(std::uint64_t id);
 
   // Waits until `count` workers of a template are parked at once; kDeadlineExceeded otherwise, with
   // the reason when parking fails.
@@ -101,6 +130,22 @@ class Pool {
   // parked workers and zygotes and removes the cgroups. Tells what could not be cleaned. Callbacks
   // of all accepted requests have returned when it returns. Must not be called from a callback.
   absl::Status Shutdown(std::chrono::nanoseconds grace = std::chrono::hours(24));
+
+  // Runs `task` in the pool's thread, soon. False when the pool has been shut down.
+  bool Post(std::function<void()> task);
+  // For programs that serve sockets beside their workers, without a thread between: `ready` is
+  // called with poll(2) events whenever `fd`, borrowed, is ready for `events`, until Unwatch. Only
+  // in the pool's thread, that is in callbacks and in tasks of Post.
+  using WatchId = std::uint64_t;
+  absl::StatusOr<WatchId> Watch(int fd, short events, std::function<void(short)> ready);
+  void Unwatch(WatchId id);
+
+  // Adds a template, or replaces the one of that name: requests that come later get the new one,
+  // running workers go on, parked ones of the old end. Waits until it stands; an error leaves all
+  // as it was.
+  absl::Status PutTemplate(TemplateOptions options);
+  // Takes a template away in the same manner. kNotFound; kFailedPrecondition for the last one.
+  absl::Status RemoveTemplate(const std::string& name);
 
   // Process ids of the zygotes, for people and tests.
   std::vector<int> ZygotePids();

@@ -1,10 +1,13 @@
 #include "pool/reactor.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <thread>
 #include <utility>
@@ -46,6 +49,17 @@ absl::Status Reactor::PrepareLimits() {
   return absl::OkStatus();
 }
 
+namespace {
+
+Limits Union(Limits a, const Limits& b) {
+  if (b.memory_bytes) a.memory_bytes = b.memory_bytes;
+  if (b.pids) a.pids = b.pids;
+  if (b.cpus) a.cpus = b.cpus;
+  return a;
+}
+
+}  // namespace
+
 absl::Status Reactor::Start() {
   if (options_.templates.empty()) {
     return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
@@ -56,17 +70,10 @@ absl::Status Reactor::Start() {
 
   LauncherResources::Wanted wanted;
   for (TemplateOptions& options : options_.templates) {
-    if (options.max_workers == 0) options.max_workers = std::max(4096U, options.parked + 64);
-    if (options.max_workers < options.parked) {
-      return Error(absl::StatusCode::kInvalidArgument,
-                   "template {}: {} parked workers do not fit into {} workers", options.name,
-                   options.parked, options.max_workers);
-    }
-    if (options.zygotes == 0) {
-      options.zygotes = std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);
-    }
+    BROOD_RETURN_IF_ERROR(CompleteOptions(options));
     wanted.Add(options.spec, options.max_workers);
   }
+  wanted.limits = Union(wanted.limits, options_.limits_wanted);
   BROOD_ASSIGN_OR_RETURN(resources_, LauncherResources::Acquire(wanted));
   if (resources_.nest) {
     BROOD_RETURN_IF_ERROR(resources_.nest->MakeLeaf("zygotes", Limits{}).status());
@@ -75,29 +82,11 @@ absl::Status Reactor::Start() {
   }
 
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(inbox_.fd(), {Source::kSubmission, 0, 0}));
-  for (std::uint32_t i = 0; i < options_.templates.size(); ++i) {
-    const TemplateOptions& options = options_.templates[i];
-    BROOD_ASSIGN_OR_RETURN(Blueprint blueprint,
-                           Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
-    const bool leaf = options.spec.use_cgroup && resources_.nest.has_value();
-    templates_.emplace_back(options, std::move(blueprint), leaf ? &*resources_.nest : nullptr, i);
-    Template& tmpl = templates_.back();
-    tmpl.shelf->facts = {&tmpl.blueprint, options.spec.limits.any(), options.name,
-                         resources_.fallbacks, launcher_fds_.proc.get()};
-    for (std::uint32_t z = 0; z < options.zygotes; ++z) {
-      BROOD_RETURN_IF_ERROR(StartZygote(i));
-    }
+  for (const TemplateOptions& options : options_.templates) {
+    BROOD_RETURN_IF_ERROR(AddTemplate(options));
   }
   next_tick_ns_ = NowNs() + kTickNs;
   return absl::OkStatus();
-}
-
-Template* Reactor::FindTemplate(const std::string& name) {
-  if (name.empty()) return &templates_.front();
-  for (Template& tmpl : templates_) {
-    if (tmpl.options.name == name) return &tmpl;
-  }
-  return nullptr;
 }
 
 void Reactor::Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome) {
@@ -128,6 +117,7 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
                                             "{} requests wait for template {} already",
                                             options_.max_queue, tmpl->options.name));
   }
+  if (request->request.spec) request->request.path = SpawnPath::kCold;
   if (request->request.path != SpawnPath::kParked) {
     tmpl->direct.push_back(std::move(request));
     return;
@@ -202,6 +192,9 @@ void Reactor::Handle(const Completion& completion) {
     case Source::kZygoteDeath:
       OnZygoteDeath(token.index);
       return;
+    case Source::kWatch:
+      OnWatch(completion);
+      return;
     case Source::kWorkerExit:
     case Source::kWorkerOut:
     case Source::kWorkerErr:
@@ -256,7 +249,11 @@ void Reactor::Tick() {
   for (Template& tmpl : templates_) {
     SweepParked(tmpl);
     tmpl.leaves.Sweep();
+    if (tmpl.retired) EndRetired(tmpl);
   }
+  std::erase_if(used_up_, [&](const std::string& leaf) {
+    return resources_.nest->RemoveLeaf(leaf, std::chrono::milliseconds(0)).ok();
+  });
 }
 
 bool Reactor::Idle() const {
@@ -381,7 +378,7 @@ void Reactor::SetParked(const std::string& name, std::uint32_t parked) {
 void Reactor::AwaitParked(const std::string& name, std::uint32_t count, std::int64_t deadline_ns,
                           ParkedWaiter waiter) {
   for (std::uint32_t i = 0; i < templates_.size(); ++i) {
-    if (!name.empty() && templates_[i].options.name != name) continue;
+    if (templates_[i].retired || (!name.empty() && templates_[i].options.name != name)) continue;
     waiters_.push_back({i, count, deadline_ns, std::move(waiter)});
     return;
   }
@@ -402,9 +399,80 @@ PoolStats Reactor::Stats() const {
 std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Reactor::Shelves() const {
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> shelves;
   for (const Template& tmpl : templates_) {
-    shelves.emplace_back(tmpl.options.name, tmpl.shelf);
+    if (!tmpl.retired) shelves.emplace_back(tmpl.options.name, tmpl.shelf);
   }
   return shelves;
+}
+
+absl::Status Reactor::Signal(std::uint64_t id, int signal) {
+  for (const Worker& worker : workers_) {
+    if (worker.phase != WorkerPhase::kRunning || worker.exit || worker.request->id != id) continue;
+    const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0) return absl::OkStatus();
+    return ErrnoError(errno, "sending signal {} to the worker", signal);
+  }
+  return Error(absl::StatusCode::kNotFound, "the request has no running worker");
+}
+
+absl::Status Reactor::Kill(std::uint64_t id) {
+  for (Worker& worker : workers_) {
+    if (!worker.request || worker.exit || worker.request->id != id) continue;
+    worker.facts.killed = true;
+    KillWorker(worker);
+    return absl::OkStatus();
+  }
+  for (Template& tmpl : templates_) {
+    for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
+      const auto found = std::find_if(queue->begin(), queue->end(),
+                                      [&](const auto& request) { return request->id == id; });
+      if (found == queue->end()) continue;
+      std::unique_ptr<ActiveRequest> request = std::move(*found);
+      queue->erase(found);
+      Answer(std::move(request),
+             Error(absl::StatusCode::kCancelled, "the request was ended before its turn came"));
+      return absl::OkStatus();
+    }
+  }
+  return Error(absl::StatusCode::kNotFound, "the request has been answered");
+}
+
+absl::StatusOr<Pool::WatchId> Reactor::Watch(int fd, short events,
+                                             std::function<void(short)> ready) {
+  if (free_watches_.empty()) {
+    watches_.emplace_back();
+    free_watches_.push_back(static_cast<std::uint32_t>(watches_.size() - 1));
+  }
+  const std::uint32_t index = free_watches_.back();
+  FdWatch& watch = watches_[index];
+  BROOD_RETURN_IF_ERROR(
+      ring_->Await(fd, events, {Source::kWatch, watch.generation & 0xffffff, index}));
+  free_watches_.pop_back();
+  watch.fd = fd;
+  watch.events = events;
+  watch.ready = std::make_shared<const std::function<void(short)>>(std::move(ready));
+  return std::uint64_t{watch.generation} << 32 | index;
+}
+
+void Reactor::Unwatch(Pool::WatchId id) {
+  const auto index = static_cast<std::uint32_t>(id);
+  if (index >= watches_.size() || watches_[index].generation != id >> 32) return;
+  FdWatch& watch = watches_[index];
+  if (watch.ready == nullptr) return;
+  ring_->Cancel({Source::kWatch, watch.generation & 0xffffff, index});
+  ++watch.generation;
+  watch.ready.reset();
+  free_watches_.push_back(index);
+}
+
+void Reactor::OnWatch(const Completion& completion) {
+  const Token token = completion.token;
+  const FdWatch& watch = watches_[token.index];
+  if ((watch.generation & 0xffffff) != token.generation || watch.ready == nullptr) return;
+  const auto ready = watch.ready;  // it may be unwatched by what it calls
+  (*ready)(completion.result < 0 ? static_cast<short>(POLLERR)
+                                 : static_cast<short>(completion.result));
+  if ((watch.generation & 0xffffff) != token.generation || watch.ready == nullptr) return;
+  (void)ring_->Await(watch.fd, watch.events, token);
 }
 
 std::vector<int> Reactor::ZygotePids() const {

@@ -2,13 +2,14 @@
 //
 //   inbox -> Admit -> waiting / direct -> Dispatch -> Launch / Order -> ring -> Reap -> callback
 //
-// One class, three files: reactor.cc has the loop, admission and shutdown; making.cc asks zygotes
-// for workers and keeps zygotes alive; serving.cc launches, watches and reaps. All of it runs in
-// one thread, so nothing here is locked.
+// One class, four files: reactor.cc has the loop, admission and shutdown; templates.cc adds and
+// retires templates; making.cc asks zygotes for workers and keeps zygotes alive; serving.cc
+// launches, watches and reaps. All of it runs in one thread, so nothing here is locked.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,14 @@ class Reactor {
                    ParkedWaiter waiter);
   PoolStats Stats() const;
   std::vector<int> ZygotePids() const;
+  absl::Status Signal(std::uint64_t id, int signal);
+  absl::Status Kill(std::uint64_t id);
+  absl::Status PutTemplate(TemplateOptions options);
+  absl::Status RemoveTemplate(const std::string& name);
+
+  // For callbacks, which run in this thread.
+  absl::StatusOr<Pool::WatchId> Watch(int fd, short events, std::function<void(short)> ready);
+  void Unwatch(Pool::WatchId id);
   // Shared with the callers' threads; by template name.
   std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Shelves() const;
   std::uint32_t launch_window() const { return options_.launch_window; }
@@ -54,6 +63,12 @@ class Reactor {
   }
 
  private:
+  struct FdWatch {
+    int fd = -1;
+    short events = 0;
+    std::uint32_t generation = 0;
+    std::shared_ptr<const std::function<void(short)>> ready;
+  };
   struct Waiter {
     std::uint32_t tmpl;
     std::uint32_t count;
@@ -76,13 +91,20 @@ class Reactor {
   void RefuseQueued();
   void EndEverything();
   Template* FindTemplate(const std::string& name);
+  void OnWatch(const Completion& completion);
+  void TellStarted(const Worker& worker);
+  const Blueprint& BlueprintOf(const Worker& worker) const;
   void Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome);
 
   // making.cc
+  absl::Status AddTemplate(TemplateOptions options);
+  void Retire(Template& tmpl, Template* successor);
+  void EndRetired(Template& tmpl);
   absl::Status StartZygote(std::uint32_t tmpl);
   void Refill(std::uint32_t tmpl);
   bool Order(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Equip(Worker& worker, Template& tmpl);
+  absl::Status EquipOwn(Worker& worker, const Request& request);
   void Unequip(Worker& worker, bool empty);
   void SendOrders(ZygoteKeeper& keeper);
   void OnZygoteNotice(std::uint32_t keeper);
@@ -102,7 +124,7 @@ class Reactor {
   void TakeBack(Inbox::Used used);
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
-  absl::Status Watch(std::uint32_t worker, int pidfd);
+  absl::Status WatchWorker(std::uint32_t worker, int pidfd);
   void Abandon(std::uint32_t worker, const absl::Status& why);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
@@ -124,10 +146,14 @@ class Reactor {
   std::vector<std::unique_ptr<ZygoteKeeper>> keepers_;
   std::deque<Worker> workers_;
   std::vector<std::uint32_t> free_workers_;
+  std::uint64_t own_leaves_ = 0;  // made for requests with a spec of their own
+  std::deque<FdWatch> watches_;
+  std::vector<std::uint32_t> free_watches_;
   std::vector<std::uint32_t> launching_;  // launched, not seen to have exec'd
   std::multimap<std::int64_t, Token> deadlines_;
   std::vector<Waiter> waiters_;
   std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
+  std::vector<std::string> used_up_;       // leaves of their own, to be removed
   std::vector<UniqueFd> graveyard_;        // namespaces of workers that have ended
   std::size_t graveyard_room_ = 0;
   std::uint64_t served_at_tick_ = 0;

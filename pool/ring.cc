@@ -75,11 +75,21 @@ absl::StatusOr<Ring> Ring::Create(unsigned entries) {
   return out;
 }
 
-absl::Status Ring::AwaitReadable(int fd, Token token) {
+absl::Status Ring::AwaitReadable(int fd, Token token) { return Await(fd, POLLIN, token); }
+
+absl::Status Ring::Await(int fd, short events, Token token) {
   BROOD_ASSIGN_OR_RETURN(io_uring_sqe * entry, Entry(ring_.get()));
-  io_uring_prep_poll_add(entry, fd, POLLIN);
+  io_uring_prep_poll_add(entry, fd, static_cast<unsigned>(events));
   io_uring_sqe_set_data64(entry, Pack(token));
   return absl::OkStatus();
+}
+
+void Ring::Cancel(Token token) {
+  const absl::StatusOr<io_uring_sqe*> entry = Entry(ring_.get());
+  if (!entry.ok()) return;
+  io_uring_prep_poll_remove(*entry, Pack(token));
+  io_uring_sqe_set_data64(*entry, Pack(Token{}));
+  ++unnamed_;
 }
 
 void Ring::CloseElsewhere(int fd) {
@@ -91,12 +101,12 @@ void Ring::CloseElsewhere(int fd) {
   io_uring_prep_close(*entry, fd);
   io_uring_sqe_set_flags(*entry, IOSQE_ASYNC);
   io_uring_sqe_set_data64(*entry, Pack(Token{}));
-  ++closes_;
+  ++unnamed_;
 }
 
 absl::Status Ring::FinishCloses() {
   std::vector<Completion> ignored;
-  while (closes_ > 0) BROOD_RETURN_IF_ERROR(Wait(std::nullopt, ignored));
+  while (unnamed_ > 0) BROOD_RETURN_IF_ERROR(Wait(std::nullopt, ignored));
   return absl::OkStatus();
 }
 
@@ -124,7 +134,7 @@ absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
     ++seen;
     const Token token = Unpack(entry->user_data);
     if (token.source == Source::kNothing) {
-      --closes_;  // the only operation nobody waits for
+      --unnamed_;
     } else {
       out.push_back({token, entry->res});
     }

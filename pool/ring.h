@@ -27,6 +27,7 @@ enum class Source : std::uint8_t {
   kWorkerExit,
   kWorkerOut,
   kWorkerErr,
+  kWatch,  // a descriptor of the program around us
 };
 
 struct Token {
@@ -53,6 +54,10 @@ class Ring {
   // Completes once with `token` when `fd` is readable or hung up. The ring holds the open file, so
   // closing `fd` earlier does not end the wait; its completion is then a stale one.
   absl::Status AwaitReadable(int fd, Token token);
+  // The same for any poll(2) events.
+  absl::Status Await(int fd, short events, Token token);
+  // Ends a wait, so that the ring lets go of the open file. The wait completes, with -ECANCELED.
+  void Cancel(Token token);
   // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the
   // ring takes nothing more it is closed at once.
   void CloseElsewhere(int fd);
@@ -69,7 +74,7 @@ class Ring {
     void operator()(io_uring* ring) const;
   };
   std::unique_ptr<io_uring, Closer> ring_;
-  std::uint64_t closes_ = 0;  // under way
+  std::uint64_t unnamed_ = 0;  // closes and cancels under way, for whose end nobody asks
 };
 
 }  // namespace brood

@@ -25,6 +25,21 @@ Mailbox& Reactor::BoxOf(const Worker& worker) {
   return keepers_[worker.keeper]->zygote->mailbox(worker.slot);
 }
 
+const Blueprint& Reactor::BlueprintOf(const Worker& worker) const {
+  if (worker.own_blueprint) return *worker.own_blueprint;
+  const Template& tmpl = templates_[worker.tmpl];
+  return worker.path == SpawnPath::kCold ? *tmpl.cold : tmpl.blueprint;
+}
+
+void Reactor::TellStarted(const Worker& worker) {
+  const Request& request = worker.request->request;
+  if (!request.on_started) return;
+  const Mailbox& box =
+      worker.cold ? worker.cold->mailbox() : keepers_[worker.keeper]->zygote->mailbox(worker.slot);
+  const std::string& leaf = request.leaf.empty() ? worker.leaf : request.leaf;
+  request.on_started({worker.request->id, box.pid, leaf, worker.id_first, worker.path});
+}
+
 Token Reactor::TokenOf(Source source, std::uint32_t w) const {
   return {source, workers_[w].generation & 0xffffff, w};
 }
@@ -66,9 +81,13 @@ bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
   // Woken first: what is left to do here runs beside its exec.
   if (ready.ok()) {
     zygote.Wake(worker.slot, WorkerState::kLaunch);
-    ready = Watch(w, -1);
+    ready = WatchWorker(w, -1);
   }
-  if (!ready.ok()) Abandon(w, ready);
+  if (ready.ok()) {
+    TellStarted(worker);
+  } else {
+    Abandon(w, ready);
+  }
   return true;
 }
 
@@ -82,7 +101,11 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   worker.request = std::move(request);
   ++running_;
   launching_.push_back(w);
-  if (const absl::Status watched = Watch(w, -1); !watched.ok()) Abandon(w, watched);
+  if (const absl::Status watched = WatchWorker(w, -1); !watched.ok()) {
+    Abandon(w, watched);
+  } else {
+    TellStarted(worker);
+  }
 }
 
 // Frees a worker that its caller has launched and reaped.
@@ -106,7 +129,7 @@ void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
 }
 
 // Waits for the worker's end, its output and its deadline. `pidfd`: already open, or -1.
-absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
+absl::Status Reactor::WatchWorker(std::uint32_t w, int pidfd) {
   Worker& worker = workers_[w];
   if (pidfd < 0) {
     // Its number cannot have been given to anybody else: it is our child and not reaped.
@@ -134,7 +157,13 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
     Answer(std::move(request), std::move(status));
     return true;
   };
-  if (!tmpl.cold) {
+  const bool own = request->request.spec.has_value();
+  std::optional<Blueprint> own_blueprint;
+  if (own) {
+    absl::StatusOr<Blueprint> made = Blueprint::Make(*request->request.spec, PlanKind::kCold);
+    if (!made.ok()) return refuse(made.status());
+    own_blueprint = *std::move(made);
+  } else if (!tmpl.cold) {
     absl::StatusOr<Blueprint> blueprint =
         Blueprint::Make(tmpl.options.spec, PlanKind::kCold, tmpl.options.fault);
     if (!blueprint.ok()) return refuse(blueprint.status());
@@ -144,16 +173,19 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
   Worker& worker = workers_[w];
   worker.tmpl = index;
   worker.path = SpawnPath::kCold;
-  if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
+  worker.own_blueprint = std::move(own_blueprint);
+  const absl::Status equipped = own ? EquipOwn(worker, request->request) : Equip(worker, tmpl);
+  if (!equipped.ok()) {
+    worker.Reset();
     free_workers_.push_back(w);
     return refuse(equipped);
   }
   Birthplace place;
   place.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
-  place.leaf = worker.leaf;
+  place.leaf = request->request.leaf.empty() ? worker.leaf : request->request.leaf;
   place.id_first = worker.id_first;
   absl::StatusOr<ColdWorker> cold =
-      ColdWorker::Start(*tmpl.cold, request->request.command, place, launcher_fds_);
+      ColdWorker::Start(BlueprintOf(worker), request->request.command, place, launcher_fds_);
   if (!cold.ok()) {
     DropWorker(w);
     return refuse(cold.status());
@@ -174,12 +206,14 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
     Finish(w);
     return true;
   }
-  if (const absl::Status watched = Watch(w, worker.cold->pidfd()); !watched.ok()) {
+  if (const absl::Status watched = WatchWorker(w, worker.cold->pidfd()); !watched.ok()) {
     std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
     std::erase(launching_, w);
     --running_;
     FreeWorker(w);
     Answer(std::move(failed), watched);
+  } else {
+    TellStarted(worker);
   }
   return true;
 }
@@ -189,7 +223,7 @@ void Reactor::ForgetLaunched() {
   std::erase_if(launching_, [&](std::uint32_t w) {
     const Worker& worker = workers_[w];
     const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
-    if (templates_[worker.tmpl].blueprint.plan().share_memory == 0) return box.exec_ns != 0;
+    if (BlueprintOf(worker).plan().share_memory == 0) return box.exec_ns != 0;
     return box.pid > 0 && __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0;
   });
 }
@@ -269,7 +303,7 @@ Outcome Reactor::NewOutcome(const Worker& worker, const ActiveRequest& request) 
 void Reactor::Finish(std::uint32_t w) {
   Worker& worker = workers_[w];
   Template& tmpl = templates_[worker.tmpl];
-  const Blueprint& blueprint = worker.cold ? *tmpl.cold : tmpl.blueprint;
+  const Blueprint& blueprint = BlueprintOf(worker);
   const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
   std::erase(launching_, w);
   --running_;
@@ -287,7 +321,7 @@ void Reactor::Finish(std::uint32_t w) {
   }
 
   Outcome outcome = NewOutcome(worker, *request);
-  if (resources_.nest && tmpl.options.spec.limits.any()) {
+  if (resources_.nest && blueprint.spec().limits.any()) {
     const LeafUsage usage = resources_.nest->ReadLeafUsage(worker.leaf);
     outcome.memory_peak_bytes = usage.memory_peak_bytes;
     outcome.pids_peak = usage.pids_peak;

@@ -29,6 +29,9 @@ struct ZygoteKeeper {
   std::uint32_t workers = 0;              // slots in use
 };
 
+// Fills in what an option left to the pool; kInvalidArgument when they contradict each other.
+absl::Status CompleteOptions(TemplateOptions& options);
+
 struct Template {
   Template(TemplateOptions opts, Blueprint plan, const CgroupNest* nest, std::uint32_t index)
       : options(std::move(opts)),
@@ -45,6 +48,8 @@ struct Template {
   std::uint32_t alive = 0;                                   // workers in any phase but kFree
   std::deque<std::unique_ptr<ActiveRequest>> waiting;        // for a parked worker
   std::deque<std::unique_ptr<ActiveRequest>> direct;         // for a clone of their own
+
+  bool retired = false;  // replaced or removed: serves nobody new, ends when its last worker has
 
   // After a worker could not be made the next try waits, longer each time.
   int failures = 0;

@@ -45,6 +45,8 @@ struct Worker {
   SpawnPath path = SpawnPath::kParked;
 
   std::unique_ptr<ActiveRequest> request;
+  std::optional<Blueprint> own_blueprint;  // of a request with a spec of its own
+  bool own_leaf = false;                   // made for this worker alone, not of the stock
   std::optional<ColdWorker> cold;
   UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;

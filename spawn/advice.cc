@@ -49,6 +49,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kRlimit, "rlimit", "setting a resource limit"},
     {Step::kSeccomp, "seccomp", "installing the seccomp filter"},
     {Step::kReceiveFds, "receive_fds", "receiving the command's descriptors"},
+ {Step::kTerminal, "terminal", "opening the worker's terminal"},
     {Step::kStdio, "stdio", "placing stdin, stdout and stderr"},
     {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
     {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},

@@ -254,6 +254,21 @@ void AwaitChangeFrom(const Mailbox& box, WorkerState state) {
   }
 }
 
+// The kernel's struct iovec and struct msghdr.
+struct Vector {
+  void* base;
+  std::size_t length;
+};
+struct Message {
+  void* name;
+  int name_length;
+  Vector* vectors;
+  std::size_t vector_count;
+  void* control;
+  std::size_t control_length;
+  unsigned flags;
+};
+
 // The three descriptors of a launch come in one message over a lane that nobody else reads until
 // `lane_taken` says so.
 sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
@@ -262,19 +277,6 @@ sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
     int level;
     int type;
     int fds[4];
-  };
-  struct Vector {
-    void* base;
-    std::size_t length;
-  };
-  struct Message {
-    void* name;
-    int name_length;
-    Vector* vectors;
-    std::size_t vector_count;
-    void* control;
-    std::size_t control_length;
-    unsigned flags;
   };
   char byte = 0;
   Vector vector = {&byte, 1};
@@ -287,6 +289,51 @@ sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
   constexpr std::size_t kHeader = sizeof(std::size_t) + 2 * sizeof(int);
   if (received == 0 || control.length != kHeader + 3 * sizeof(int)) return -kEproto;
   for (int i = 0; i < 3; ++i) launch.fds[i] = control.fds[i];
+  return 0;
+}
+
+// Sends one descriptor with one byte.
+sys::Result SendFd(int socket, int fd) {
+  struct Control {
+    std::size_t length = sizeof(std::size_t) + 3 * sizeof(int);
+    int level = /*SOL_SOCKET*/ 1;
+    int type = /*SCM_RIGHTS*/ 1;
+    int fd = -1;
+    int padding = 0;
+  };
+  char byte = 0;
+  Vector vector = {&byte, 1};
+  Control control;
+  control.fd = fd;
+  const Message message = {nullptr, 0, &vector, 1, &control, sizeof(control), 0};
+  return sys::Sendmsg(socket, &message, /*MSG_NOSIGNAL*/ 0x4000);
+}
+
+// Opened by the worker, in its own devpts and with its own ids: whoever started it needs no way
+// into its mounts, and the terminal belongs to it. TIOCGPTPEER (4.13) opens the other side without
+// a path.
+sys::Result OpenTerminal(LaunchRecord& launch) {
+  const sys::Result master = sys::OpenAt(kCwd, "/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (master < 0) return master;
+  const int master_fd = static_cast<int>(master);
+  int lock = 0;
+  const sys::Result unlocked = sys::Ioctl(master_fd, TIOCSPTLCK, &lock);
+  if (unlocked < 0) return unlocked;
+  const sys::Result terminal = sys::Call(__NR_ioctl, master_fd, static_cast<long>(TIOCGPTPEER),
+                                         O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0) return terminal;
+  const int fd = static_cast<int>(terminal);
+  if (launch.rows != 0) {
+    std::uint16_t size[4] = {launch.rows, launch.columns, 0, 0};  // struct winsize
+    const sys::Result sized = sys::Ioctl(fd, TIOCSWINSZ, size);
+    if (sized < 0) return sized;
+  }
+  const sys::Result owned = sys::Call(__NR_ioctl, fd, TIOCSCTTY, 0);
+  if (owned < 0) return owned;
+  const sys::Result sent = SendFd(launch.fds[0], master_fd);
+  if (sent < 0) return sent;
+  sys::Close(master_fd);
+  for (int& place : launch.fds) place = fd;
   return 0;
 }
 
@@ -335,6 +382,9 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   };
   if (launch.lane >= 0) {
     step(Step::kReceiveFds, [&] { return ReceiveFds(context, launch); });
+  }
+  if (launch.terminal != 0) {
+    step(Step::kTerminal, [&] { return OpenTerminal(launch); });
   }
   step(Step::kStdio, [&] { return PlaceStdio(launch); });
   if (plan.close_fds != 0) {

@@ -47,6 +47,7 @@ enum class Step : std::uint16_t {
   kRlimit,
   kSeccomp,
   kReceiveFds,  // descriptors of a launch did not arrive
+  kTerminal,    // opening a pseudo-terminal, and sending its master
   kStdio,       // dup3 onto 0, 1, 2
   kCloseFds,    // close_range
   kWorkingDirectory,

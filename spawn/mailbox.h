@@ -32,6 +32,11 @@ struct LaunchRecord {
   std::uint64_t cwd = 0;               // const char*
   std::int32_t fds[3] = {-1, -1, -1};  // become 0, 1, 2; -1: leave as it is
   std::int32_t lane = -1;              // >= 0: receive the three descriptors over this lane instead
+  // The worker opens a pseudo-terminal of its own devpts for 0, 1 and 2, and sends the master over
+  // the socket fds[0].
+  std::uint32_t terminal = 0;
+  std::uint16_t rows = 0;  // its size; 0: unknown
+  std::uint16_t columns = 0;
 };
 
 struct Mailbox {

@@ -121,16 +121,21 @@ struct Spec {
 };
 
 enum class StdioMode : std::uint8_t {
-  kInherit,  // the launcher's 0, 1 and 2
-  kNull,     // /dev/null
-  kCapture,  // stdin /dev/null; stdout and stderr collected into the Outcome, bounded
-  kFds,      // the three descriptors given
+  kInherit,   // the launcher's 0, 1 and 2
+  kNull,      // /dev/null
+  kCapture,   // stdin /dev/null; stdout and stderr collected into the Outcome, bounded
+  kFds,       // the three descriptors given
+  kTerminal,  // a pseudo-terminal of the worker's own devpts; fds[0] is a Unix socket over which
+              // the worker sends its master, with one byte. End-of-file there: it never got that
+              // far
 };
 
 struct Stdio {
   StdioMode mode = StdioMode::kNull;
-  std::array<int, 3> fds{-1, -1, -1};      // kFds: borrowed until the launch returns
+  std::array<int, 3> fds{-1, -1, -1};      // kFds, kTerminal: borrowed until the launch returns
   std::size_t capture_bytes = 1ULL << 20;  // kCapture: kept of each stream; the rest is counted
+  std::uint16_t rows = 0;                  // kTerminal: its size; 0: left to whoever has the master
+  std::uint16_t columns = 0;
 };
 
 // What runs inside: one request.

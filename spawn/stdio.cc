@@ -28,6 +28,9 @@ absl::StatusOr<PreparedStdio> PrepareStdio(const Stdio& stdio, int null_fd) {
     case StdioMode::kFds:
       out.fds = stdio.fds;
       break;
+    case StdioMode::kTerminal:
+      out.fds[0] = stdio.fds[0];
+      break;
     case StdioMode::kInherit:
       for (int fd = 0; fd < 3; ++fd) {
         if (IsInheritable(fd)) out.fds[static_cast<std::size_t>(fd)] = fd;
