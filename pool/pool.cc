@@ -65,15 +65,15 @@ class Pool::Front {
     return result.get();
   }
 
-  // The same from any thread, the pool's own included.
-  absl::Status AskAnywhere(const std::function<absl::Status(Reactor&)>& task) {
-    if (std::this_thread::get_id() == thread_.get_id()) return task(*reactor_);
+  absl::Status AskStatus(const std::function<absl::Status(Reactor&)>& task) {
     return Ask<absl::Status>(task, Error(absl::StatusCode::kUnavailable, "the pool is shut down"));
   }
 
-  // Runs `task` in the pool's thread and waits for what it returns; `otherwise` when it is gone.
+  // Runs `task` in the pool's thread, which may be the caller's, and waits for what it returns;
+  // `otherwise` when it is gone.
   template <typename Result, typename Task>
   Result Ask(Task task, Result otherwise) {
+    if (std::this_thread::get_id() == thread_.get_id()) return task(*reactor_);
     auto promise = std::make_shared<std::promise<Result>>();
     std::future<Result> result = promise->get_future();
     if (!inbox_.Put([promise, task](Reactor& reactor) { promise->set_value(task(reactor)); })) {
@@ -239,11 +239,11 @@ absl::Status Pool::Submit(Request request, Callback callback, std::uint64_t* id)
 }
 
 absl::Status Pool::Signal(std::uint64_t id, int signal) {
-  return front_->AskAnywhere([=](Reactor& reactor) { return reactor.Signal(id, signal); });
+  return front_->AskStatus([=](Reactor& reactor) { return reactor.Signal(id, signal); });
 }
 
 absl::Status Pool::Kill(std::uint64_t id) {
-  return front_->AskAnywhere([=](Reactor& reactor) { return reactor.Kill(id); });
+  return front_->AskStatus([=](Reactor& reactor) { return reactor.Kill(id); });
 }
 
 bool Pool::Post(std::function<void()> task) { return front_->Post(std::move(task)); }

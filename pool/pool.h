@@ -42,6 +42,7 @@ struct PoolOptions {
   // Limits that requests with a spec of their own may have, beside those of the templates (the
   // values do not matter): their controllers are enabled at the start.
   Limits limits_wanted;
+  std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
 };
 

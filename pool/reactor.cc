@@ -42,6 +42,7 @@ absl::Status Reactor::PrepareLimits() {
   // is left to the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
   max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 8, 16));
+  if (options_.max_running != 0) max_running_ = std::min(max_running_, options_.max_running);
   graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 4, 4096));
   if (options_.launch_window == 0) {
     options_.launch_window = 2 * std::max(1U, std::thread::hardware_concurrency());

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # shellcheck disable=SC2034  # used by whoever sources this
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
   libabsl-dev libbenchmark-dev libcli11-dev libfmt-dev libgmock-dev libgtest-dev
-  liburing-dev libseccomp-dev nlohmann-json3-dev)
+  liburing-dev libseccomp-dev libtomlplusplus-dev nlohmann-json3-dev)
 
 say() { echo "${0##*/}: $*" >&2; }
 

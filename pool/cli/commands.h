@@ -1,5 +1,5 @@
-// The commands of the brood program, one file each. Each adds itself to the parser and gives back
-// what to do when it was chosen; that returns the program's exit status.
+// The commands of the brood program; related small ones share a file. Each adds itself to the
+// parser and gives back what to do when it was chosen; that returns the program's exit status.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -21,7 +21,22 @@ using CommandAction = std::function<int(const std::vector<std::string>& words)>;
 
 CommandAction AddRunCommand(CLI::App& app);
 CommandAction AddBurstCommand(CLI::App& app);
+CommandAction AddServeCommand(CLI::App& app);
+CommandAction AddSubmitCommand(CLI::App& app);
+CommandAction AddExecCommand(CLI::App& app);
+CommandAction AddPsCommand(CLI::App& app);
+CommandAction AddTreeCommand(CLI::App& app);
+CommandAction AddTopCommand(CLI::App& app);
+CommandAction AddStatsCommand(CLI::App& app);
+CommandAction AddInspectCommand(CLI::App& app);
+CommandAction AddLogsCommand(CLI::App& app);
+CommandAction AddKillCommand(CLI::App& app);
+CommandAction AddStopCommand(CLI::App& app);
+CommandAction AddWaitCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
+
+// --socket, which every command has that speaks to the daemon.
+void AddSocketOption(CLI::App& command, std::string& socket);
 
 // Writes `json` to `file`, or to `stream` when `file` is empty. `what` it is, for the error.
 absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,

@@ -39,7 +39,7 @@ absl::StatusOr<std::chrono::nanoseconds> ParseOffset(std::string_view text) {
 
 }  // namespace
 
-void IsolationOptions::AddTo(CLI::App& app) {
+void FenceOptions::AddTo(CLI::App& app) {
   const std::string root = "Root filesystem";
   app.add_option("--rootfs", rootfs_,
                  "Directory to be the root (default: the host's own tree, read-only)")
@@ -114,11 +114,10 @@ void IsolationOptions::AddTo(CLI::App& app) {
       ->group(limits)
       ->expected(1)
       ->take_all();
-  app.add_option("--timeout", timeout_, "Kill all of it after this time, as 5s")
-      ->type_name("DURATION")
-      ->group(limits);
   app.add_flag("--no-cgroup-leaf", no_cgroup_leaf_, "Give it no cgroup of its own")->group(limits);
+}
 
+void ProcessOptions::AddTo(CLI::App& app) {
   const std::string process = "Process";
   app.add_option("-e,--env", env_, "Set a variable; a bare NAME takes the caller's value")
       ->type_name("NAME=VALUE")
@@ -130,20 +129,15 @@ void IsolationOptions::AddTo(CLI::App& app) {
   app.add_option("-w,--workdir", cwd_, "Working directory inside (default /)")
       ->type_name("DIR")
       ->group(process);
+  app.add_option("--timeout", timeout_, "Kill all of it after this time, as 5s")
+      ->type_name("DURATION")
+      ->group(process);
   // The first word that is no option begins the command; brood parses nothing after it.
   app.prefix_command();
 }
 
-absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
-    const std::vector<std::string>& words) const {
-  if (words.empty()) {
-    return Error(kInvalid,
-                 "no command was given: it stands behind the options, [--] COMMAND [argument...]");
-  }
-  Resolved out;
-  Spec& spec = out.spec;
-  Command& command = out.command;
-
+absl::StatusOr<Spec> FenceOptions::Resolve() const {
+  Spec spec;
   if (!rootfs_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.mode, ParseRootMode(root_mode_));
     BROOD_ASSIGN_OR_RETURN(spec.root.directory, HostPath("the root directory", rootfs_));
@@ -219,6 +213,16 @@ absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
   }
   spec.use_cgroup = !no_cgroup_leaf_;
 
+  BROOD_RETURN_IF_ERROR(Validate(spec));
+  return spec;
+}
+
+absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& words) const {
+  if (words.empty()) {
+    return Error(kInvalid,
+                 "no command was given: it stands behind the options, [--] COMMAND [argument...]");
+  }
+  Command command;
   command.argv = words;
   if (!clear_env_) command.env = DefaultEnvironment();
   for (const std::string& word : env_) {
@@ -239,8 +243,21 @@ absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
   if (!timeout_.empty()) {
     BROOD_ASSIGN_OR_RETURN(command.timeout, ParseDuration(timeout_));
   }
-  BROOD_RETURN_IF_ERROR(Validate(spec));
   BROOD_RETURN_IF_ERROR(Validate(command));
+  return command;
+}
+
+void IsolationOptions::AddTo(CLI::App& app) {
+  fences_.AddTo(app);
+  process_.AddTo(app);
+}
+
+absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
+    const std::vector<std::string>& words) const {
+  Resolved out;
+  // The command first: that it is missing is what most people have to be told.
+  BROOD_ASSIGN_OR_RETURN(out.command, process_.Resolve(words));
+  BROOD_ASSIGN_OR_RETURN(out.spec, fences_.Resolve());
   return out;
 }
 

@@ -1,4 +1,4 @@
-// The options that `brood run` and `brood burst` share: what fences a command gets.
+// The options that commands share: what fences a command gets, and how it is started.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -10,19 +10,14 @@
 
 namespace brood {
 
-// Words as typed; Resolve turns them into a Spec and a Command.
-class IsolationOptions {
- public:
-  // Adds the options to `app`. The object must outlive the parse.
-  void AddTo(CLI::App& app);
+// Each class holds words as typed. AddTo adds its options to `app`, which it must outlive; Resolve
+// gives kInvalidArgument with a sentence for the first word that is wrong.
 
-  struct Resolved {
-    Spec spec;
-    Command command;
-  };
-  // `command`: program and arguments. kInvalidArgument with a sentence for the first word that is
-  // wrong.
-  absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& command) const;
+// What a Spec is made of; also the keys of a template in the daemon's configuration.
+class FenceOptions {
+ public:
+  void AddTo(CLI::App& app);
+  absl::StatusOr<Spec> Resolve() const;
 
  private:
   std::string rootfs_;
@@ -33,9 +28,6 @@ class IsolationOptions {
   std::string tmp_size_;
   std::string net_ = "none";
   std::string hostname_ = "brood";
-  std::vector<std::string> env_;
-  bool clear_env_ = false;
-  std::string cwd_ = "/";
   std::string user_;
   std::vector<std::string> capabilities_;
   std::string seccomp_ = "default";
@@ -43,12 +35,41 @@ class IsolationOptions {
   std::string pids_;
   std::string cpus_;
   std::vector<std::string> rlimits_;
-  std::string timeout_;
   std::string monotonic_offset_;
   std::string boottime_offset_;
   std::array<bool, kNamespaceCount> without_{};
   std::array<std::string, kNamespaceCount> join_;
   bool no_cgroup_leaf_ = false;
+};
+
+// What a Command is made of, beside its words.
+class ProcessOptions {
+ public:
+  void AddTo(CLI::App& app);
+  // `words`: program and arguments.
+  absl::StatusOr<Command> Resolve(const std::vector<std::string>& words) const;
+
+ private:
+  std::vector<std::string> env_;
+  bool clear_env_ = false;
+  std::string cwd_ = "/";
+  std::string timeout_;
+};
+
+// Both.
+class IsolationOptions {
+ public:
+  void AddTo(CLI::App& app);
+
+  struct Resolved {
+    Spec spec;
+    Command command;
+  };
+  absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& words) const;
+
+ private:
+  FenceOptions fences_;
+  ProcessOptions process_;
 };
 
 }  // namespace brood

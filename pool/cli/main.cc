@@ -37,6 +37,12 @@ absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& fi
   return absl::OkStatus();
 }
 
+void AddSocketOption(CLI::App& command, std::string& socket) {
+  command
+      .add_option("--socket", socket, "The daemon's socket ($BROOD_SOCKET, /run/brood/brood.sock)")
+      ->type_name("PATH");
+}
+
 namespace {
 
 // A program started with stdin, stdout or stderr closed would see its next descriptors take their
@@ -55,7 +61,10 @@ int Main(int argc, char** argv) {
   app.allow_extras();
   app.set_help_all_flag("--help-all", "Help of all commands");
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
-  for (const auto add : {AddRunCommand, AddBurstCommand, AddVersionCommand}) {
+  for (const auto add :
+       {AddRunCommand, AddBurstCommand, AddServeCommand, AddSubmitCommand, AddExecCommand,
+        AddPsCommand, AddTreeCommand, AddTopCommand, AddStatsCommand, AddInspectCommand,
+        AddLogsCommand, AddKillCommand, AddStopCommand, AddWaitCommand, AddVersionCommand}) {
     CommandAction action = add(app);
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));
@@ -92,7 +101,7 @@ int Main(int argc, char** argv) {
   }
   const std::vector<std::string> unknown = app.remaining();
   return Complain(Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help",
-                        unknown.empty() ? "a command is required: run, burst or version"
+                        unknown.empty() ? "a command is required, as run, submit or ps"
                                         : fmt::format("there is no command \"{}\"", unknown[0])));
 }
 

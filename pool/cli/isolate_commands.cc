@@ -1,0 +1,162 @@
+// brood inspect, logs, kill, stop, wait: one isolate, named by id, beginning of an id, or name.
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "pool/cli/attach.h"
+#include "pool/cli/commands.h"
+#include "pool/cli/values.h"
+#include "pool/daemon/client.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+struct IsolateWords {
+  std::string socket = DefaultSocketPath();
+  std::string signal = "KILL";
+  std::string grace = "10s";
+  bool follow = false;
+};
+
+// Does `act` for each isolate named; the first failure decides the exit status.
+int ForEach(const IsolateWords& words, const std::vector<std::string>& isolates,
+            const std::function<int(Client&, const std::string&)>& act) {
+  if (isolates.empty()) {
+    return Complain(Error(absl::StatusCode::kInvalidArgument,
+                          "which isolate? name it by id, the beginning of one, or name"));
+  }
+  absl::StatusOr<Client> client = Client::Connect(words.socket);
+  if (!client.ok()) return Complain(client.status());
+  int status = 0;
+  for (const std::string& isolate : isolates) {
+    const int result = act(*client, isolate);
+    if (status == 0) status = result;
+  }
+  return status;
+}
+
+absl::StatusOr<int> SignalNumber(const std::string& word) {
+  std::string name = word;
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c; });
+  if (name.starts_with("SIG")) name = name.substr(3);
+  for (int number = 1; number < NSIG; ++number) {
+    const char* const known = sigabbrev_np(number);
+    if ((known != nullptr && name == known) || name == std::to_string(number)) return number;
+  }
+  return Error(absl::StatusCode::kInvalidArgument, "there is no signal {}; as TERM, HUP or 10",
+               word);
+}
+
+void WriteLog(const LogPart& part) {
+  if (part.lost != 0) {
+    std::fprintf(stderr, "brood: %llu bytes of output are not kept any more\n",
+                 static_cast<unsigned long long>(part.lost));
+  }
+  std::FILE* const to = part.stream == 2 ? stderr : stdout;
+  std::fwrite(part.bytes.data(), 1, part.bytes.size(), to);
+  std::fflush(to);
+}
+
+CommandAction AddIsolateCommand(
+    CLI::App& app, const char* name, const char* summary, const char* description,
+    const std::function<void(CLI::App&, IsolateWords&)>& add,
+    std::function<int(const IsolateWords&, Client&, const std::string&)> act) {
+  auto words = std::make_shared<IsolateWords>();
+  CLI::App* command = app.add_subcommand(name, summary);
+  command->description(description);
+  command->allow_extras();
+  AddSocketOption(*command, words->socket);
+  add(*command, *words);
+  return [words, act = std::move(act)](const std::vector<std::string>& isolates) {
+    return ForEach(*words, isolates, [&](Client& client, const std::string& isolate) {
+      return act(*words, client, isolate);
+    });
+  };
+}
+
+int Say(const absl::Status& status) { return status.ok() ? 0 : Complain(status); }
+
+}  // namespace
+
+CommandAction AddInspectCommand(CLI::App& app) {
+  return AddIsolateCommand(
+      app, "inspect", "All there is to know of an isolate, as JSON",
+      "brood inspect ID...\n\nPrint the isolate's record, its fences as the kernel shows them "
+      "while "
+      "it runs, and its outcome\nonce it has ended.",
+      [](CLI::App&, IsolateWords&) {},
+      [](const IsolateWords&, Client& client, const std::string& isolate) {
+        const absl::StatusOr<std::string> text = client.Inspect(isolate);
+        if (!text.ok()) return Complain(text.status());
+        std::printf("%s\n", nlohmann::ordered_json::parse(*text).dump(2).c_str());
+        return 0;
+      });
+}
+
+CommandAction AddLogsCommand(CLI::App& app) {
+  return AddIsolateCommand(
+      app, "logs", "The output of a detached isolate",
+      "brood logs [-f] ID\n\nPrint what an isolate submitted with -d has written, stdout to stdout "
+      "and stderr to stderr.\nThe daemon keeps the latest part.",
+      [](CLI::App& command, IsolateWords& words) {
+        command.add_flag("-f,--follow", words.follow, "Go on until it has ended");
+      },
+      [](const IsolateWords& words, Client& client, const std::string& isolate) {
+        return Say(client.Logs(isolate, words.follow, WriteLog));
+      });
+}
+
+CommandAction AddKillCommand(CLI::App& app) {
+  return AddIsolateCommand(
+      app, "kill", "Kill all of an isolate, or send it a signal",
+      "brood kill [-s SIGNAL] ID...\n\nKILL (the default) ends everything in the isolate's cgroup. "
+      "Any other signal goes to its first\nprocess, which as the init of its pid namespace sees "
+      "only those it has a handler for.",
+      [](CLI::App& command, IsolateWords& words) {
+        command.add_option("-s,--signal", words.signal, "Signal (default KILL)")
+            ->type_name("SIGNAL");
+      },
+      [](const IsolateWords& words, Client& client, const std::string& isolate) {
+        const absl::StatusOr<int> number = SignalNumber(words.signal);
+        if (!number.ok()) return Complain(number.status());
+        return Say(client.Signal(isolate, *number == SIGKILL ? 0 : *number));
+      });
+}
+
+CommandAction AddStopCommand(CLI::App& app) {
+  return AddIsolateCommand(
+      app, "stop", "Ask an isolate to end, then end it",
+      "brood stop [-t DURATION] ID...\n\nSend SIGTERM; what has not ended after the time is "
+      "killed. "
+      "Returns when it has ended.",
+      [](CLI::App& command, IsolateWords& words) {
+        command.add_option("-t,--time", words.grace, "Time to end by itself (default 10s)")
+            ->type_name("DURATION");
+      },
+      [](const IsolateWords& words, Client& client, const std::string& isolate) {
+        const absl::StatusOr<std::chrono::nanoseconds> grace = ParseDuration(words.grace);
+        if (!grace.ok()) return Complain(grace.status());
+        return Say(client.Stop(isolate, static_cast<std::uint64_t>(grace->count())));
+      });
+}
+
+CommandAction AddWaitCommand(CLI::App& app) {
+  return AddIsolateCommand(
+      app, "wait", "Wait for isolates to end",
+      "brood wait ID...\n\nExit with the status of the first one named that failed, as brood "
+      "submit "
+      "would have; 0 when\nall succeeded.",
+      [](CLI::App&, IsolateWords&) {},
+      [](const IsolateWords&, Client& client, const std::string& isolate) {
+        return Report(client.Wait(isolate));
+      });
+}
+
+}  // namespace brood

@@ -1,0 +1,371 @@
+// brood serve: the daemon.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <fstream>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "pool/cli/commands.h"
+#include "pool/cli/serve_config.h"
+#include "pool/daemon/client.h"
+#include "pool/daemon/server.h"
+#include "pool/daemon/service.h"
+#include "pool/pool.h"
+#include "spawn/cgroup_host.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+struct ServeWords {
+  std::string config_file;
+  std::string socket;
+  std::string group;
+  std::vector<std::string> templates;
+  std::uint32_t pool = 16;
+  std::uint32_t max_running = 0;
+  bool verbose = false;
+};
+
+// One JSON object a line on stderr, where systemd and people read it.
+void Log(std::string_view event, const nlohmann::ordered_json& details) {
+  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::system_clock::now().time_since_epoch());
+  nlohmann::ordered_json line = {{"time", static_cast<double>(now.count()) / 1000},
+                                 {"event", event}};
+  line.update(details);
+  const std::string text =
+      line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  (void)!write(STDERR_FILENO, text.data(), text.size());
+}
+
+// sd_notify(3): a datagram to the socket that systemd names. Nobody listens: nothing is sent.
+void NotifyManager(std::string_view state) {
+  const char* const path = std::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  if (path == nullptr || std::strlen(path) >= sizeof(address.sun_path)) return;
+  const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path, std::strlen(path));
+  if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
+  (void)sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&address), length);
+}
+
+// Runs jobs that take their time, one after the other.
+class JobThread {
+ public:
+  JobThread() : thread_([this] { Loop(); }) {}
+  ~JobThread() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_one();
+    thread_.join();
+  }
+  void Add(std::function<void()> job) {
+    {
+      const std::lock_guard lock(mutex_);
+      jobs_.push_back(std::move(job));
+    }
+    wake_.notify_one();
+  }
+
+ private:
+  void Loop() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [this] { return stop_ || !jobs_.empty(); });
+      if (stop_) return;
+      const std::function<void()> job = std::move(jobs_.front());
+      jobs_.pop_front();
+      lock.unlock();
+      job();
+      lock.lock();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> jobs_;
+  bool stop_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
+absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
+  ServeConfig config;
+  if (!words.config_file.empty()) {
+    std::ifstream file(words.config_file);
+    if (!file) return ErrnoError(errno, "reading the configuration {}", words.config_file);
+    std::stringstream text;
+    text << file.rdbuf();
+    BROOD_ASSIGN_OR_RETURN(config, ParseServeConfig(text.str(), words.config_file));
+  }
+  for (const std::string& word : words.templates) {
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    const std::string rest = equals == std::string::npos ? "" : word.substr(equals + 1);
+    BROOD_ASSIGN_OR_RETURN(ServeTemplate parsed, ParseServeTemplate(name, SplitWords(rest)));
+    const auto same = std::find_if(config.templates.begin(), config.templates.end(),
+                                   [&](const auto& each) { return each.options.name == name; });
+    if (same == config.templates.end()) {
+      config.templates.push_back(std::move(parsed));
+    } else {
+      *same = std::move(parsed);
+    }
+  }
+  if (config.templates.empty()) {
+    BROOD_ASSIGN_OR_RETURN(ServeTemplate host, ParseServeTemplate("default", {}));
+    host.options.parked = words.pool;
+    config.templates.push_back(std::move(host));
+  }
+  if (!words.socket.empty()) config.socket = words.socket;
+  if (!words.group.empty()) config.group = words.group;
+  if (words.max_running != 0) config.max_running = words.max_running;
+  return config;
+}
+
+// Those that can be had here; a submission that asks for another is told which controller lacks.
+Limits LimitsToBeHad() {
+  Limits limits;
+  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
+  if (!host.ok()) return limits;
+  if (host->Has("memory")) limits.memory_bytes = 1;
+  if (host->Has("pids")) limits.pids = 1;
+  if (host->Has("cpu")) limits.cpus = 1;
+  return limits;
+}
+
+class Daemon {
+ public:
+  explicit Daemon(const ServeWords& words) : words_(words) {}
+
+  absl::Status Run() {
+    BROOD_RETURN_IF_ERROR(TakeSignals());
+    BROOD_ASSIGN_OR_RETURN(config_, ReadConfig(words_));
+    // What our memory and descriptors hold is nobody's business, least of all a worker's that is
+    // entering an isolate. Without privilege it would keep us from writing id maps.
+    if (geteuid() == 0) prctl(PR_SET_DUMPABLE, 0);
+    const std::string path = config_.socket.value_or(DefaultSocketPath());
+    if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && slash > 0) {
+      mkdir(path.substr(0, slash).c_str(), 0755);  // /run is empty after a boot
+    }
+    BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
+    BROOD_RETURN_IF_ERROR(StartPool());
+
+    Service::Options options;
+    options.log_bytes = config_.log_bytes.value_or(options.log_bytes);
+    options.max_running = config_.max_running.value_or(kMaxRunning);
+    options.elsewhere = [this](std::function<void()> job) { jobs_.Add(std::move(job)); };
+    options.log = [this](std::string_view event, const nlohmann::ordered_json& details) {
+      if (words_.verbose || details.contains("refused")) Log(event, details);
+    };
+    Service service(*pool_, std::move(options));
+    Server server(*pool_, service, socket);
+    service_ = &service;
+    PublishTemplates();
+    const absl::Status opened = InPool([&] {
+      if (const absl::Status timers = service.Open(); !timers.ok()) return timers;
+      return server.Open();
+    });
+    if (opened.ok()) {
+      Log("listening", {{"socket", path}, {"pid", getpid()}, {"cgroup", pool_->CgroupPath()}});
+      NotifyManager("READY=1");
+      WaitForEnd(service, server);
+    }
+    (void)InPool([&] {
+      server.Close();
+      service.Close();
+      return absl::OkStatus();
+    });
+    const absl::Status ended = pool_->Shutdown(std::chrono::nanoseconds(0));
+    Log("ended", {});
+    return opened.ok() ? ended : opened;
+  }
+
+ private:
+  static constexpr std::uint32_t kMaxRunning = 1024;
+
+  absl::Status TakeSignals() {
+    // Before there are threads, which inherit it; workers start with nothing blocked.
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+    if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
+    (void)std::signal(SIGPIPE, SIG_IGN);
+    signals_.reset(signalfd(-1, &set, SFD_CLOEXEC));
+    if (!signals_.valid()) return ErrnoError(errno, "taking signals");
+    idle_.reset(eventfd(0, EFD_CLOEXEC));
+    if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
+    return absl::OkStatus();
+  }
+
+  absl::Status StartPool() {
+    PoolOptions options;
+    for (const ServeTemplate& each : config_.templates) options.templates.push_back(each.options);
+    options.limits_wanted = LimitsToBeHad();
+    options.max_running = config_.max_running.value_or(kMaxRunning);
+    BROOD_ASSIGN_OR_RETURN(pool_, Pool::Create(std::move(options)));
+    return absl::OkStatus();
+  }
+
+  // Runs `task` in the pool's thread and waits for it.
+  absl::Status InPool(const std::function<absl::Status()>& task) {
+    std::promise<absl::Status> done;
+    if (!pool_->Post([&] { done.set_value(task()); })) {
+      return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
+    }
+    return done.get_future().get();
+  }
+
+  void PublishTemplates() {
+    Service::Templates templates;
+    for (const ServeTemplate& each : config_.templates) {
+      templates.emplace_back(each.options.name, std::make_shared<const Spec>(each.options.spec));
+    }
+    (void)InPool([&] {
+      service_->SetTemplates(std::move(templates));
+      return absl::OkStatus();
+    });
+  }
+
+  // Templates whose words have changed are replaced, and those that are gone taken away; anything
+  // wrong leaves all as it was.
+  absl::Status Reload() {
+    BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadConfig(words_));
+    const auto find = [](const ServeConfig& in, const std::string& name) {
+      return std::find_if(in.templates.begin(), in.templates.end(),
+                          [&](const auto& each) { return each.options.name == name; });
+    };
+    for (const ServeTemplate& each : next.templates) {
+      const auto old = find(config_, each.options.name);
+      if (old != config_.templates.end() && old->words == each.words) continue;
+      BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
+    }
+    std::vector<std::string> removed;
+    for (const ServeTemplate& each : config_.templates) {
+      if (find(next, each.options.name) == next.templates.end()) {
+        removed.push_back(each.options.name);
+      }
+    }
+    config_.templates = std::move(next.templates);
+    PublishTemplates();
+    for (const std::string& name : removed) BROOD_RETURN_IF_ERROR(pool_->RemoveTemplate(name));
+    return absl::OkStatus();
+  }
+
+  void WaitForEnd(Service& service, Server& server) {
+    bool draining = false;
+    for (;;) {
+      std::array<pollfd, 2> fds{{{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}}};
+      if (poll(fds.data(), fds.size(), -1) < 0) continue;
+      if (fds[1].revents != 0) return;
+      signalfd_siginfo info{};
+      if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
+      if (info.ssi_signo == SIGHUP) {
+        const absl::Status reloaded = Reload();
+        if (reloaded.ok()) {
+          Log("reloaded", {{"templates", config_.templates.size()}});
+        } else {
+          Log("not reloaded", {{"why", std::string(Message(reloaded))}});
+        }
+        continue;
+      }
+      Log(draining ? "ending at once" : "draining", {{"signal", info.ssi_signo}});
+      NotifyManager("STOPPING=1");
+      (void)InPool([&] {
+        if (draining) {
+          service.KillAll();
+        } else {
+          server.StopListening();
+          service.Drain([this] {
+            const std::uint64_t one = 1;
+            (void)!write(idle_.get(), &one, sizeof(one));
+          });
+        }
+        return absl::OkStatus();
+      });
+      draining = true;
+    }
+  }
+
+  const ServeWords& words_;
+  ServeConfig config_;
+  UniqueFd signals_;
+  UniqueFd idle_;  // eventfd: nothing runs any more
+  std::unique_ptr<Pool> pool_;
+  Service* service_ = nullptr;
+  JobThread jobs_;  // its jobs use the pool
+};
+
+}  // namespace
+
+CommandAction AddServeCommand(CLI::App& app) {
+  auto words = std::make_shared<ServeWords>();
+  CLI::App* serve = app.add_subcommand("serve", "Keep a pool warm for everybody (the daemon)");
+  serve->description(
+      "brood serve [option...]\n\n"
+      "Keep workers parked, and run commands for the clients of a Unix socket: brood submit, "
+      "exec,\n"
+      "ps, tree, top, inspect, logs, kill, stop, wait and stats.\n\n"
+      "  brood serve --pool 64\n"
+      "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
+      "  brood serve --config /etc/brood/brood.toml\n\n"
+      "SIGTERM: refuse new commands, end when the last has ended; again: end all at once.\n"
+      "SIGHUP: read the configuration again; what runs goes on.");
+  serve->add_option("--config", words->config_file, "Configuration, a TOML file")
+      ->type_name("FILE");
+  serve
+      ->add_option("--socket", words->socket,
+                   "Socket (default $BROOD_SOCKET or /run/brood/brood.sock)")
+      ->type_name("PATH");
+  serve->add_option("--group", words->group, "Let this group use the daemon, too")
+      ->type_name("NAME");
+  serve
+      ->add_option("--template", words->templates,
+                   "A template and its options, as 'web=--rootfs /srv/debian --parked 32'; may be "
+                   "given again. The first is the default")
+      ->type_name("NAME=SPEC")
+      ->expected(1)
+      ->take_all();
+  serve->add_option("--pool", words->pool, "Parked workers when no template is given (default 16)")
+      ->type_name("N");
+  serve
+      ->add_option("--max-running", words->max_running,
+                   "Commands that may run at once (default 1024); more wait")
+      ->type_name("N");
+  serve->add_flag("--verbose", words->verbose, "Log every command's end");
+  return [words](const std::vector<std::string>& extra) {
+    if (!extra.empty()) {
+      return Complain(Error(absl::StatusCode::kInvalidArgument,
+                            "brood serve takes options only, not \"{}\"", extra[0]));
+    }
+    const absl::Status status = Daemon(*words).Run();
+    return status.ok() ? 0 : Complain(status);
+  };
+}
+
+}  // namespace brood

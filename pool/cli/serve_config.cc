@@ -1,0 +1,158 @@
+#include "pool/cli/serve_config.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+// The library's header trips over our warnings, not we.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#include <toml++/toml.h>
+#pragma GCC diagnostic pop
+
+#include "pool/cli/isolation_options.h"
+#include "pool/cli/values.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+// A key of a template's table as words: key = "x" is --key=x, key = true is --key.
+absl::Status AppendWords(std::string_view key, const toml::node& value,
+                         std::vector<std::string>& words) {
+  if (const auto* array = value.as_array()) {
+    for (const toml::node& each : *array) BROOD_RETURN_IF_ERROR(AppendWords(key, each, words));
+    return absl::OkStatus();
+  }
+  if (const auto flag = value.value_exact<bool>()) {
+    if (*flag) words.push_back(fmt::format("--{}", key));
+    return absl::OkStatus();
+  }
+  if (const auto text = value.value_exact<std::string>()) {
+    words.push_back(fmt::format("--{}={}", key, *text));
+  } else if (const auto whole = value.value_exact<std::int64_t>()) {
+    words.push_back(fmt::format("--{}={}", key, *whole));
+  } else if (const auto number = value.value_exact<double>()) {
+    words.push_back(fmt::format("--{}={}", key, *number));
+  } else {
+    return Error(kInvalid, "{} must be a string, a number, true, false, or an array of such", key);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> TableWords(const toml::table& table) {
+  // In the order of the file, which is how people think of them.
+  std::vector<std::pair<toml::source_position, std::string>> order;
+  for (const auto& [key, value] : table) {
+    order.emplace_back(key.source().begin, std::string(key.str()));
+  }
+  std::sort(order.begin(), order.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::string> words;
+  for (const auto& [at, key] : order) {
+    BROOD_RETURN_IF_ERROR(AppendWords(key, *table.get(key), words));
+  }
+  return words;
+}
+
+absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeConfig& config) {
+  const auto text = value.value_exact<std::string>();
+  const auto number = value.value_exact<std::int64_t>();
+  if (key == "socket" && text) {
+    config.socket = *text;
+  } else if (key == "group" && text) {
+    config.group = *text;
+  } else if (key == "max-running" && number) {
+    BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
+                           ParseCount("max-running", fmt::to_string(*number), 1, 1U << 20));
+    config.max_running = static_cast<std::uint32_t>(count);
+  } else if (key == "log-size" && text) {
+    BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
+  } else if (key == "socket" || key == "group" || key == "log-size") {
+    return Error(kInvalid, "{} must be a string", key);
+  } else if (key == "max-running") {
+    return Error(kInvalid, "max-running must be a whole number");
+  } else {
+    return Error(kInvalid,
+                 "there is no setting \"{}\"; there are socket, group, max-running, log-size, and "
+                 "tables [template.NAME]",
+                 key);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
+                                                 const std::vector<std::string>& words) {
+  ServeTemplate out;
+  out.words = words;
+  out.options.name = name;
+  CLI::App app;
+  FenceOptions fences;
+  fences.AddTo(app);
+  app.add_option("--parked", out.options.parked);
+  app.add_option("--zygotes", out.options.zygotes);
+  app.add_option("--max-workers", out.options.max_workers);
+  try {
+    // CLI11 takes them from the back.
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+  } catch (const CLI::ParseError& error) {
+    return Error(kInvalid, "template {}: {}", name, error.what());
+  }
+  absl::StatusOr<Spec> spec = fences.Resolve();
+  if (!spec.ok())
+    return Error(spec.status().code(), "template {}: {}", name, Message(spec.status()));
+  out.options.spec = *std::move(spec);
+  return out;
+}
+
+absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file) {
+  ServeConfig config;
+  toml::table root;
+  try {
+    root = toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    return Error(kInvalid, "{}, line {}: {}", file, error.source().begin.line, error.description());
+  }
+  for (const auto& [key, value] : root) {
+    const std::string name(key.str());
+    absl::Status taken;
+    if (name != "template") {
+      taken = TakeSetting(name, value, config);
+    } else if (value.as_table() == nullptr) {
+      taken = Error(kInvalid, "templates are tables: [template.NAME]");
+    }
+    if (!taken.ok()) {
+      return Error(kInvalid, "{}, line {}: {}", file, key.source().begin.line, Message(taken));
+    }
+  }
+  const toml::table* const templates = root["template"].as_table();
+  if (templates == nullptr) return config;
+  std::vector<std::pair<toml::source_position, ServeTemplate>> found;
+  for (const auto& [key, value] : *templates) {
+    const std::string name(key.str());
+    const toml::table* const table = value.as_table();
+    if (table == nullptr) {
+      return Error(kInvalid, "{}, line {}: a template is a table: [template.{}]", file,
+                   key.source().begin.line, name);
+    }
+    absl::StatusOr<std::vector<std::string>> words = TableWords(*table);
+    absl::StatusOr<ServeTemplate> parsed =
+        words.ok() ? ParseServeTemplate(name, *words) : words.status();
+    if (!parsed.ok()) {
+      return Error(parsed.status().code(), "{}, line {}: {}", file, key.source().begin.line,
+                   Message(parsed.status()));
+    }
+    found.emplace_back(key.source().begin, *std::move(parsed));
+  }
+  std::sort(found.begin(), found.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [at, each] : found) config.templates.push_back(std::move(each));
+  return config;
+}
+
+std::vector<std::string> SplitWords(const std::string& text) { return CLI::detail::split_up(text); }
+
+}  // namespace brood

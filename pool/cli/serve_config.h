@@ -1,0 +1,43 @@
+// What a daemon is told: by its configuration file, and by options, which win.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "pool/pool.h"
+
+namespace brood {
+
+struct ServeTemplate {
+  // As typed: two templates with the same words are the same.
+  std::vector<std::string> words;
+  TemplateOptions options;
+};
+
+struct ServeConfig {
+  std::optional<std::string> socket;
+  std::optional<std::string> group;
+  std::optional<std::uint32_t> max_running;
+  std::optional<std::uint64_t> log_bytes;
+  std::vector<ServeTemplate> templates;  // the first is the default
+};
+
+// A template from words as on the command line, "--rootfs /srv/debian --parked 64". They are those
+// of `brood run` for fences and limits, and --parked, --zygotes and --max-workers.
+// kInvalidArgument with a sentence that names the template.
+absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
+                                                 const std::vector<std::string>& words);
+
+// A TOML file: socket, group, max-running, log-size, and a table [template.NAME] for each template,
+// whose keys are the words above without their dashes; what can be given again is an array. What is
+// not known is an error. `text` is the file's content, `file` its name for sentences.
+absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file);
+
+// Splits "a 'b c' d" as a shell would, quotes only.
+std::vector<std::string> SplitWords(const std::string& text);
+
+}  // namespace brood

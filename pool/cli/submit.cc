@@ -1,0 +1,117 @@
+// brood submit: a command through the daemon.
+#include <cstdio>
+#include <memory>
+
+#include "pool/cli/attach.h"
+#include "pool/cli/commands.h"
+#include "pool/cli/isolation_options.h"
+#include "pool/cli/values.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+struct SubmitWords {
+  std::string socket = DefaultSocketPath();
+  ProcessOptions process;
+  AttachOptions attach;
+  bool detach = false;
+  std::string name;
+  std::string tmpl;
+  std::string patience;
+  std::string memory;
+  std::string pids;
+  std::string cpus;
+};
+
+absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::string>& command) {
+  BROOD_ASSIGN_OR_RETURN(Command resolved, words.process.Resolve(command));
+  Submit submit;
+  submit.template_name = words.tmpl;
+  submit.name = words.name;
+  submit.argv = std::move(resolved.argv);
+  submit.env = std::move(resolved.env);
+  submit.cwd = std::move(resolved.cwd);
+  if (resolved.timeout) submit.timeout_ns = static_cast<std::uint64_t>(resolved.timeout->count());
+  if (!words.patience.empty()) {
+    BROOD_ASSIGN_OR_RETURN(const std::chrono::nanoseconds patience, ParseDuration(words.patience));
+    submit.patience_ns = static_cast<std::uint64_t>(patience.count());
+  }
+  if (!words.memory.empty()) {
+    BROOD_ASSIGN_OR_RETURN(submit.memory_bytes, ParseSize(words.memory));
+  }
+  if (!words.pids.empty()) {
+    BROOD_ASSIGN_OR_RETURN(submit.pids, ParseCount("--pids", words.pids, 1, 4'194'304));
+  }
+  if (!words.cpus.empty()) {
+    BROOD_ASSIGN_OR_RETURN(const double cpus, ParseCpus(words.cpus));
+    submit.milli_cpus = static_cast<std::uint64_t>(cpus * 1000);
+  }
+  return submit;
+}
+
+int Run(const SubmitWords& words, const std::vector<std::string>& command) {
+  absl::StatusOr<Submit> submit = Resolve(words, command);
+  if (!submit.ok()) return Complain(submit.status());
+  if (words.detach && (words.attach.interactive || words.attach.terminal)) {
+    return Complain(Error(absl::StatusCode::kInvalidArgument,
+                          "-d runs in the background, where there is nobody for -i and -t"));
+  }
+  absl::StatusOr<Client> client = Client::Connect(words.socket);
+  if (!client.ok()) return Complain(client.status());
+  if (words.detach) {
+    const absl::StatusOr<StartedAs> started = client->RunDetached(*submit);
+    if (!started.ok()) return Complain(started.status());
+    std::printf("%s\n", started->id.c_str());
+    return 0;
+  }
+  return Report(
+      Attach(*client, words.attach, [&](ClientIo io, TerminalSize size, std::span<const int> fds) {
+        submit->io = io;
+        submit->rows = size.rows;
+        submit->columns = size.columns;
+        return client->Start(*submit, fds);
+      }));
+}
+
+}  // namespace
+
+CommandAction AddSubmitCommand(CLI::App& app) {
+  auto words = std::make_shared<SubmitWords>();
+  CLI::App* submit = app.add_subcommand("submit", "Run a command through the daemon");
+  submit->description(
+      "brood submit [option...] [--] COMMAND [argument...]\n\n"
+      "Run one command in a worker that the daemon keeps parked. It writes straight to this\n"
+      "terminal or pipe; signals are forwarded, a second Ctrl-C kills it.\n\n"
+      "  brood submit -- id\n"
+      "  brood submit -it --template web -- /bin/bash\n"
+      "  brood submit -d --name job -- sh -c 'make > /tmp/log'; brood logs -f job\n\n"
+      "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
+      "126 not executable; 127 not found.");
+  AddSocketOption(*submit, words->socket);
+  submit->add_flag("-i,--interactive", words->attach.interactive,
+                   "Give it this stdin (default /dev/null)");
+  submit->add_flag("-t,--tty", words->attach.terminal, "Give it a terminal of its own");
+  submit->add_flag("-d,--detach", words->detach, "Run in the background, print the id");
+  submit->add_option("--name", words->name, "A name, unique while it runs")->type_name("NAME");
+  submit->add_option("--template", words->tmpl, "Template (default: the daemon's first)")
+      ->type_name("NAME");
+  submit
+      ->add_option("--wait", words->patience,
+                   "Give up when no worker is free within this time (default: wait)")
+      ->type_name("DURATION");
+  const std::string limits = "Limits other than the template's (such a worker is made anew)";
+  submit->add_option("--memory", words->memory, "memory.max of its cgroup, as 64M")
+      ->type_name("SIZE")
+      ->group(limits);
+  submit->add_option("--pids", words->pids, "pids.max of its cgroup")
+      ->type_name("N")
+      ->group(limits);
+  submit->add_option("--cpus", words->cpus, "cpu.max of its cgroup, as 0.5")
+      ->type_name("N")
+      ->group(limits);
+  words->process.AddTo(*submit);
+  return [words](const std::vector<std::string>& command) { return Run(*words, command); };
+}
+
+}  // namespace brood

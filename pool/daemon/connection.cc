@@ -1,0 +1,134 @@
+#include "pool/daemon/connection.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "spawn/status.h"
+
+namespace brood {
+
+absl::Status Connection::Receive(std::vector<Incoming>& out) {
+  std::array<char, 65536> bytes;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxMessageFds * sizeof(int))> control{};
+  iovec vector{bytes.data(), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  if (got < 0) {
+    if (errno == EAGAIN || errno == EINTR) return absl::OkStatus();
+    return ErrnoError(errno, "reading from the socket");
+  }
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+       part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+      in_fds_.emplace_back(fd);
+    }
+  }
+  // The kernel drops what did not fit, and what there was no free number for.
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return Error(
+        absl::StatusCode::kInvalidArgument,
+        "descriptors that came with a message could not be taken: at most {} may come, and "
+        "this process must be able to open that many",
+        kMaxMessageFds);
+  }
+  if (got == 0) {
+    return Error(absl::StatusCode::kOutOfRange, "the other end closed the connection");
+  }
+  in_.append(bytes.data(), static_cast<std::size_t>(got));
+
+  std::size_t taken = 0;
+  absl::Status status;
+  while (in_.size() - taken >= sizeof(MessageHeader)) {
+    MessageHeader header;
+    std::memcpy(&header, in_.data() + taken, sizeof(header));
+    status = CheckHeader(header);
+    if (!status.ok()) break;
+    if (in_.size() - taken - sizeof(header) < header.length) break;
+    if (in_fds_.size() < header.fds) {
+      status = Error(absl::StatusCode::kInvalidArgument,
+                     "a message came with {} descriptors and not with {} as it says",
+                     in_fds_.size(), header.fds);
+      break;
+    }
+    Incoming& whole = out.emplace_back();
+    whole.header = header;
+    whole.body = in_.substr(taken + sizeof(header), header.length);
+    for (std::uint32_t i = 0; i < header.fds; ++i) whole.fds.push_back(std::move(in_fds_[i]));
+    in_fds_.erase(in_fds_.begin(), in_fds_.begin() + header.fds);
+    taken += sizeof(header) + header.length;
+  }
+  in_.erase(0, taken);
+  // Descriptors nobody announced would pile up.
+  if (status.ok() && in_fds_.size() > kMaxMessageFds) {
+    status =
+        Error(absl::StatusCode::kInvalidArgument, "descriptors came that no message asked for");
+  }
+  return status;
+}
+
+absl::Status Connection::SendBody(MessageType type, std::uint64_t tag, const std::string& body,
+                                  std::span<const int> fds) {
+  MessageHeader header;
+  header.type = static_cast<std::uint16_t>(type);
+  header.length = static_cast<std::uint32_t>(body.size());
+  header.fds = static_cast<std::uint32_t>(fds.size());
+  header.tag = tag;
+  const std::size_t before = out_.size();
+  out_.append(reinterpret_cast<const char*>(&header), sizeof(header));
+  out_.append(body);
+  if (fds.empty()) return Flush();
+
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxMessageFds * sizeof(int))> control{};
+  iovec vector{out_.data(), out_.size()};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  cmsghdr* part = CMSG_FIRSTHDR(&message);
+  part->cmsg_level = SOL_SOCKET;
+  part->cmsg_type = SCM_RIGHTS;
+  part->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(part), fds.data(), fds.size_bytes());
+  if (before != 0) {
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 "descriptors can only be sent when nothing is queued");
+  }
+  ssize_t sent = -1;
+  do {
+    sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) return ErrnoError(errno, "writing to the socket");
+  out_.erase(0, static_cast<std::size_t>(sent));
+  return Flush();
+}
+
+absl::Status Connection::Flush() {
+  std::size_t sent = 0;
+  absl::Status status;
+  while (sent < out_.size()) {
+    const ssize_t count = send(socket_.get(), out_.data() + sent, out_.size() - sent, MSG_NOSIGNAL);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) {
+      if (errno != EAGAIN) status = ErrnoError(errno, "writing to the socket");
+      break;
+    }
+    sent += static_cast<std::size_t>(count);
+  }
+  out_.erase(0, sent);
+  return status;
+}
+
+}  // namespace brood

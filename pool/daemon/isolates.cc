@@ -1,0 +1,158 @@
+#include "pool/daemon/isolates.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_join.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+bool IsName(std::string_view name) {
+  const auto letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  return !name.empty() && name.size() <= 64 && letter(name[0]) &&
+         std::all_of(name.begin(), name.end(),
+                     [&](char c) { return letter(c) || c == '_' || c == '.' || c == '-'; });
+}
+
+std::string RandomId() {
+  std::uint64_t random = 0;
+  while (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+  }
+  return fmt::format("{:012x}", random & 0xffffffffffff);
+}
+
+// What is not UTF-8 in a command's words would make the whole answer unreadable.
+std::string Printable(const std::string& word) {
+  return nlohmann::json(word).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::string_view IsolateStateName(IsolateState state) {
+  switch (state) {
+    case IsolateState::kWaiting:
+      return "waiting";
+    case IsolateState::kRunning:
+      return "running";
+    case IsolateState::kEnded:
+      return "ended";
+  }
+  return "?";
+}
+
+nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::milliseconds>(isolate.submitted.time_since_epoch());
+  nlohmann::ordered_json json;
+  json["id"] = isolate.id;
+  json["name"] = isolate.name;
+  json["template"] = isolate.template_name;
+  json["state"] = IsolateStateName(isolate.state);
+  json["submitted"] = static_cast<double>(seconds.count()) / 1000;
+  json["host_pid"] = isolate.host_pid;
+  json["spawn_path"] = SpawnPathName(isolate.path);
+  auto argv = nlohmann::ordered_json::array();
+  for (const std::string& word : isolate.argv) {
+    argv.push_back(nlohmann::ordered_json::parse(Printable(word)));
+  }
+  json["command"] = std::move(argv);
+  if (isolate.state == IsolateState::kEnded) {
+    json["end"] = isolate.outcome ? EndName(isolate.outcome->end) : "refused";
+    json["exit_status"] = isolate.outcome ? ExitStatus(*isolate.outcome) : 125;
+    const std::string& why = isolate.outcome ? isolate.outcome->message : isolate.refusal;
+    if (!why.empty()) json["message"] = why;
+  }
+  if (!whole) return json;
+  json["owner_uid"] = isolate.owner;
+  json["detached"] = isolate.detached;
+  json["cgroup"] = isolate.leaf;
+  json["id_range"] = isolate.id_first;
+  if (isolate.logs) {
+    json["log"] = {{"bytes", isolate.logs->end()}, {"kept", isolate.logs->kept()}};
+  }
+  if (isolate.outcome) json["outcome"] = ToJson(*isolate.outcome);
+  return json;
+}
+
+absl::StatusOr<Isolate*> Isolates::Add(const std::string& name) {
+  if (!name.empty() && !IsName(name)) {
+    return Error(
+        absl::StatusCode::kInvalidArgument,
+        "a name begins with a letter or digit and goes on with those, '_', '.' and '-', 64 "
+        "in all at most: \"{}\" is none",
+        name);
+  }
+  for (const Isolate& isolate : isolates_) {
+    if (name.empty() || isolate.name != name || isolate.state == IsolateState::kEnded) continue;
+    return Error(absl::StatusCode::kAlreadyExists, "the name {} is taken by {}, which still runs",
+                 name, isolate.id);
+  }
+  Isolate isolate;
+  do {
+    isolate.id = RandomId();
+  } while (std::any_of(isolates_.begin(), isolates_.end(),
+                       [&](const Isolate& other) { return other.id == isolate.id; }));
+  isolate.name = name;
+  isolate.submitted = std::chrono::system_clock::now();
+  isolates_.push_back(std::move(isolate));
+  ++living_;
+  return &isolates_.back();
+}
+
+absl::StatusOr<Isolate*> Isolates::Find(std::string_view word) {
+  Isolate* ended = nullptr;
+  std::vector<Isolate*> begin_so;
+  for (Isolate& isolate : isolates_) {
+    if (isolate.id == word) return &isolate;
+    if (!word.empty() && isolate.name == word) {
+      if (isolate.state != IsolateState::kEnded) return &isolate;
+      ended = &isolate;
+    }
+    if (!word.empty() && isolate.id.starts_with(word)) begin_so.push_back(&isolate);
+  }
+  if (ended != nullptr) return ended;
+  if (begin_so.size() == 1) return begin_so[0];
+  if (begin_so.empty()) {
+    return Error(absl::StatusCode::kNotFound,
+                 "there is no isolate \"{}\"; brood ps -a lists those there are", word);
+  }
+  const auto id = [](std::string* out, const Isolate* isolate) { out->append(isolate->id); };
+  const std::size_t shown = std::min<std::size_t>(begin_so.size(), 5);
+  return Error(absl::StatusCode::kInvalidArgument, "{} isolates begin with \"{}\": {}{}",
+               begin_so.size(), word,
+               absl::StrJoin(begin_so.begin(),
+                             begin_so.begin() + static_cast<std::ptrdiff_t>(shown), ", ", id),
+               shown < begin_so.size() ? ", ..." : "; give one more digit");
+}
+
+void Isolates::End(Isolate& isolate) {
+  isolate.state = IsolateState::kEnded;
+  --living_;
+  for (const auto& call : std::exchange(isolate.on_end, {})) call(isolate);
+  std::size_t ended = isolates_.size() - living_;
+  for (auto i = isolates_.begin(); ended > ended_kept_ && i != isolates_.end();) {
+    if (i->state != IsolateState::kEnded) {
+      ++i;
+      continue;
+    }
+    i = isolates_.erase(i);
+    --ended;
+  }
+}
+
+void Isolates::Remove(const Isolate& isolate) {
+  const auto found = std::find_if(isolates_.begin(), isolates_.end(),
+                                  [&](const Isolate& other) { return &other == &isolate; });
+  if (found == isolates_.end()) return;
+  if (found->state != IsolateState::kEnded) --living_;
+  isolates_.erase(found);
+}
+
+}  // namespace brood

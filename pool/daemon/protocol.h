@@ -1,0 +1,281 @@
+// The words between a brood daemon and its clients: every message, and how it is written.
+//
+//   transport  a Unix stream socket. Each message is a 24-byte header and a body.
+//   header     magic "brod", version, type, length of the body, descriptors that come with it, tag;
+//              integers in the machine's own order, since both ends are on it
+//   body       the fields of the message's struct in their order: integers as they are, a string as
+//              its length (32 bits) and its bytes, a list as its length and its strings
+//   fds        SCM_RIGHTS, with the first byte of the header
+//   tag        chosen by the client; every answer to a request carries the request's tag, so that
+//              many may be under way on one connection
+//
+// A client that vanishes ends what it runs in the foreground. A message that breaks the rules above
+// ends the connection: kError first, where the socket takes it, and nothing else is affected.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace brood {
+
+inline constexpr std::uint32_t kProtocolMagic = 0x646f7262;  // "brod"
+inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kMaxBody = 4U << 20;  // argv and env of an exec are at most 2 MiB
+inline constexpr std::uint32_t kMaxMessageFds = 3;
+
+// What a message is. Above 63: from the daemon.
+enum class MessageType : std::uint16_t {
+  kSubmit = 1,   // Submit, with descriptors as its `io` says -> kStarted (detached), kEnded
+  kExec = 2,     // ExecIn, likewise                          -> kEnded
+  kSignal = 3,   // SignalTo                                  -> kDone; nothing for one's own tag
+  kStop = 4,     // StopIsolate                               -> kDone once it has ended
+  kWait = 5,     // IsolateName                               -> kEnded once it has ended
+  kList = 6,     // ListIsolates                              -> kText: a JSON array
+  kInspect = 7,  // IsolateName                               -> kText: a JSON object
+  kLogs = 8,     // ReadLogs                                  -> kLog ..., kDone
+  kStats = 9,    // no fields                                 -> kText: a JSON object
+  kTree = 10,    // ListIsolates                              -> kText: a JSON object
+
+  kStarted = 64,  // Started: the worker runs
+  kEnded = 65,    // Ended
+  kText = 66,     // Text
+  kLog = 67,      // LogPart
+  kDone = 68,     // no fields
+  kError = 69,    // Refusal: the request with this tag came to nothing
+};
+
+struct MessageHeader {
+  std::uint32_t magic = kProtocolMagic;
+  std::uint16_t version = kProtocolVersion;
+  std::uint16_t type = 0;
+  std::uint32_t length = 0;
+  std::uint32_t fds = 0;
+  std::uint64_t tag = 0;
+};
+static_assert(sizeof(MessageHeader) == 24);
+
+// What becomes of a command's stdin, stdout and stderr.
+enum class ClientIo : std::uint8_t {
+  kFds = 0,       // three descriptors come with the message
+  kTerminal = 1,  // one does: a Unix socket over which the worker sends its terminal's master
+  kLogs = 2,      // none: stdin is /dev/null, the rest is kept for kLogs; the worker is detached
+};
+
+// Each message lists its fields once, for writing and reading alike.
+struct Submit {
+  static constexpr MessageType kType = MessageType::kSubmit;
+  std::string template_name;  // empty: the daemon's first
+  std::string name;           // unique among what runs; empty: none
+  std::vector<std::string> argv;
+  std::vector<std::string> env;
+  std::string cwd;
+  ClientIo io = ClientIo::kFds;
+  std::uint16_t rows = 0;  // of the terminal; 0: not known
+  std::uint16_t columns = 0;
+  std::uint64_t timeout_ns = 0;   // of the command; 0: none
+  std::uint64_t patience_ns = 0;  // longest wait for a free worker; 0: as long as it takes
+  // Limits other than the template's; 0: the template's. They cost the parked worker: its cgroup
+  // and memory are prepared for the template's.
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t pids = 0;
+  std::uint64_t milli_cpus = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.template_name), field(m.name), field(m.argv), field(m.env), field(m.cwd), field(m.io),
+        field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns),
+        field(m.memory_bytes), field(m.pids), field(m.milli_cpus);
+  }
+};
+
+// Runs another command behind the fences of one that runs.
+struct ExecIn {
+  static constexpr MessageType kType = MessageType::kExec;
+  std::string isolate;  // id, beginning of an id, or name
+  std::vector<std::string> argv;
+  std::vector<std::string> env;
+  std::string cwd;
+  ClientIo io = ClientIo::kFds;
+  std::uint16_t rows = 0;
+  std::uint16_t columns = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.isolate), field(m.argv), field(m.env), field(m.cwd), field(m.io), field(m.rows),
+        field(m.columns);
+  }
+};
+
+struct SignalTo {
+  static constexpr MessageType kType = MessageType::kSignal;
+  std::string isolate;      // empty: what this connection runs in the foreground under this tag
+  std::int32_t signal = 0;  // 0: kill all in its cgroup
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.isolate), field(m.signal);
+  }
+};
+
+struct StopIsolate {
+  static constexpr MessageType kType = MessageType::kStop;
+  std::string isolate;
+  std::uint64_t grace_ns = 0;  // between SIGTERM and the end of all in its cgroup
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.isolate), field(m.grace_ns);
+  }
+};
+
+struct IsolateName {
+  std::string isolate;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.isolate);
+  }
+};
+
+struct ListIsolates {
+  std::uint8_t all = 0;  // also what has ended; kTree: also parked workers
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.all);
+  }
+};
+
+struct ReadLogs {
+  static constexpr MessageType kType = MessageType::kLogs;
+  std::string isolate;
+  std::uint8_t follow = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.isolate), field(m.follow);
+  }
+};
+
+struct StartedAs {
+  static constexpr MessageType kType = MessageType::kStarted;
+  std::string id;
+  std::int32_t host_pid = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.id), field(m.host_pid);
+  }
+};
+
+struct Ended {
+  static constexpr MessageType kType = MessageType::kEnded;
+  std::int32_t exit_status = 0;  // what a command line reports (spawn/outcome.h)
+  std::string message;           // empty, or why the command never ran
+  std::string outcome;           // JSON
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.exit_status), field(m.message), field(m.outcome);
+  }
+};
+
+struct Text {
+  static constexpr MessageType kType = MessageType::kText;
+  std::string text;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.text);
+  }
+};
+
+struct LogPart {
+  static constexpr MessageType kType = MessageType::kLog;
+  std::uint8_t stream = 1;  // 1: stdout, 2: stderr
+  std::uint64_t lost = 0;   // bytes of both streams before these that are not kept any more
+  std::string bytes;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.stream), field(m.lost), field(m.bytes);
+  }
+};
+
+struct Refusal {
+  static constexpr MessageType kType = MessageType::kError;
+  std::int32_t code = 0;  // absl::StatusCode
+  std::string sentence;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.code), field(m.sentence);
+  }
+};
+
+// Appends a field's bytes.
+class FieldWriter {
+ public:
+  explicit FieldWriter(std::string& out) : out_(out) {}
+  void operator()(const std::string& text);
+  void operator()(const std::vector<std::string>& list);
+  template <typename T>
+  void operator()(const T& number) {
+    out_.append(reinterpret_cast<const char*>(&number), sizeof(number));
+  }
+
+ private:
+  std::string& out_;
+};
+
+// Takes a field's bytes; after the first that is not all there, ok() is false and stays it. Never
+// allocates more than the body's size for what the body claims to hold.
+class FieldReader {
+ public:
+  explicit FieldReader(std::string_view body) : rest_(body) {}
+  void operator()(std::string& text);
+  void operator()(std::vector<std::string>& list);
+  template <typename T>
+  void operator()(T& number) {
+    if (std::string_view bytes; Take(sizeof(number), bytes)) {
+      __builtin_memcpy(&number, bytes.data(), sizeof(number));
+    }
+  }
+  bool ok() const { return ok_; }
+  bool at_end() const { return rest_.empty(); }
+
+ private:
+  bool Take(std::size_t count, std::string_view& bytes);
+  std::string_view rest_;
+  bool ok_ = true;
+};
+
+template <typename M>
+std::string EncodeBody(const M& message) {
+  std::string body;
+  M::Fields(FieldWriter(body), message);
+  return body;
+}
+
+// kInvalidArgument when the body is too short or too long for the message.
+template <typename M>
+absl::StatusOr<M> DecodeBody(std::string_view body) {
+  M message;
+  FieldReader reader(body);
+  M::Fields(reader, message);
+  if (!reader.ok()) return absl::InvalidArgumentError("a message is shorter than its fields");
+  if (!reader.at_end()) return absl::InvalidArgumentError("a message is longer than its fields");
+  return message;
+}
+
+// Checks a header that came in: kInvalidArgument for what is no brood message or too long,
+// kFailedPrecondition for another version of the protocol.
+absl::Status CheckHeader(const MessageHeader& header);
+
+}  // namespace brood

@@ -1,0 +1,424 @@
+#include "pool/daemon/service.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+Ended EndedMessage(const Outcome& outcome) {
+  const auto replace = nlohmann::ordered_json::error_handler_t::replace;
+  return {ExitStatus(outcome), outcome.message, ToJson(outcome).dump(-1, ' ', false, replace)};
+}
+
+// The descriptors of a message as a command's stdio. `held` keeps them open until they are used.
+absl::StatusOr<Stdio> StdioOf(ClientIo io, std::uint16_t rows, std::uint16_t columns,
+                              const std::vector<UniqueFd>& held) {
+  Stdio stdio;
+  const std::size_t needed = io == ClientIo::kFds ? 3 : io == ClientIo::kTerminal ? 1 : 0;
+  if (io > ClientIo::kLogs || held.size() != needed) {
+    return Error(kInvalid, "{} descriptors came where {} are needed", held.size(), needed);
+  }
+  if (io == ClientIo::kFds) {
+    stdio.mode = StdioMode::kFds;
+    for (std::size_t i = 0; i < 3; ++i) stdio.fds[i] = held[i].get();
+  } else if (io == ClientIo::kTerminal) {
+    stdio.mode = StdioMode::kTerminal;
+    stdio.fds[0] = held[0].get();
+    stdio.rows = rows;
+    stdio.columns = columns;
+  }
+  return stdio;
+}
+
+std::optional<std::chrono::nanoseconds> Duration(std::uint64_t ns) {
+  if (ns == 0) return std::nullopt;
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 62;
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kMost)));
+}
+
+}  // namespace
+
+// The pipes that a detached worker writes into.
+struct Service::OutputPipes {
+  UniqueFd null;
+  std::array<UniqueFd, 2> writers;
+  std::array<UniqueFd, 2> readers;
+  std::array<Pool::WatchId, 2> watches{};
+};
+
+void Service::Handle(const PeerPtr& peer, Incoming message) {
+  const std::uint64_t tag = message.header.tag;
+  const absl::Status status = [&] {
+    switch (message.type()) {
+      case MessageType::kSubmit:
+        return OnSubmit(peer, message);
+      case MessageType::kExec:
+        return OnExec(peer, message);
+      case MessageType::kSignal:
+        return OnSignal(peer, message);
+      case MessageType::kStop:
+        return OnStop(peer, message);
+      case MessageType::kWait:
+        return OnWait(peer, message);
+      case MessageType::kList:
+        return OnList(peer, message);
+      case MessageType::kInspect:
+        return OnInspect(peer, message);
+      case MessageType::kLogs:
+        return OnLogs(peer, message);
+      case MessageType::kStats:
+        return OnStats(peer, message);
+      case MessageType::kTree:
+        return OnTree(peer, message);
+      default:
+        return Error(absl::StatusCode::kUnimplemented, "there is no request of type {}",
+                     message.header.type);
+    }
+  }();
+  if (!status.ok()) peer->Refuse(tag, status);
+}
+
+void Service::Vanished(Peer& peer) {
+  for (const auto& [tag, request] : std::exchange(peer.foreground, {})) (void)pool_.Kill(request);
+}
+
+absl::StatusOr<std::shared_ptr<Service::OutputPipes>> Service::OpenLogs(Isolate& isolate) {
+  auto pipes = std::make_shared<OutputPipes>();
+  pipes->null.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (!pipes->null.valid()) return ErrnoError(errno, "opening /dev/null");
+  isolate.logs = std::make_unique<LogRing>(options_.log_bytes);
+  for (std::size_t i = 0; i < 2; ++i) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for the output");
+    pipes->readers[i].reset(ends[0]);
+    pipes->writers[i].reset(ends[1]);
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    BROOD_ASSIGN_OR_RETURN(pipes->watches[i],
+                           pool_.Watch(pipes->readers[i].get(), POLLIN,
+                                       [this, &isolate, weak = std::weak_ptr(pipes), i](short) {
+                                         if (const auto open = weak.lock())
+                                           ReadLogPipe(isolate, *open, i);
+                                       }));
+  }
+  return pipes;
+}
+
+void Service::ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream) {
+  UniqueFd& reader = pipes.readers[stream];
+  if (!reader.valid()) return;
+  // A bounded piece at a time: a worker that writes without end must not keep the others waiting.
+  std::array<char, 65536> buffer;
+  const ssize_t got = read(reader.get(), buffer.data(), buffer.size());
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) {
+    pool_.Unwatch(pipes.watches[stream]);
+    reader.reset();
+    return;
+  }
+  isolate.logs->Append(static_cast<std::uint8_t>(stream + 1),
+                       {buffer.data(), static_cast<std::size_t>(got)});
+  Pump(isolate.id);
+}
+
+absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(Submit submit, DecodeBody<Submit>(message.body));
+  if (idle_) return Error(absl::StatusCode::kUnavailable, "the daemon is shutting down");
+  const std::uint64_t tag = message.header.tag;
+  if (peer->foreground.contains(tag)) {
+    return Error(kInvalid, "tag {} runs something already", tag);
+  }
+  const auto tmpl = std::find_if(templates_.begin(), templates_.end(), [&](const auto& each) {
+    return submit.template_name.empty() || each.first == submit.template_name;
+  });
+  if (tmpl == templates_.end()) {
+    return Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", submit.template_name);
+  }
+  auto held = std::make_shared<std::vector<UniqueFd>>(std::move(message.fds));
+  Request request;
+  request.template_name = tmpl->first;
+  request.when_empty = WhenEmpty::kSlower;
+  Command& command = request.command;
+  command.argv = submit.argv;
+  command.env = std::move(submit.env);
+  command.cwd = std::move(submit.cwd);
+  command.timeout = Duration(submit.timeout_ns);
+  BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(submit.io, submit.rows, submit.columns, *held));
+  if (submit.memory_bytes != 0 || submit.pids != 0 || submit.milli_cpus != 0) {
+    request.spec = *tmpl->second;
+    Limits& limits = request.spec->limits;
+    if (submit.memory_bytes != 0) limits.memory_bytes = submit.memory_bytes;
+    if (submit.pids != 0) limits.pids = submit.pids;
+    if (submit.milli_cpus != 0) limits.cpus = static_cast<double>(submit.milli_cpus) / 1000;
+  }
+
+  BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Add(submit.name));
+  isolate->template_name = tmpl->first;
+  isolate->argv = std::move(submit.argv);
+  isolate->spec = tmpl->second;
+  isolate->owner = peer->uid();
+  isolate->detached = submit.io == ClientIo::kLogs;
+  std::shared_ptr<OutputPipes> pipes;
+  if (isolate->detached) {
+    absl::StatusOr<std::shared_ptr<OutputPipes>> opened = OpenLogs(*isolate);
+    if (!opened.ok()) {
+      isolates_.Remove(*isolate);
+      return opened.status();
+    }
+    pipes = *std::move(opened);
+    command.stdio.mode = StdioMode::kFds;
+    command.stdio.fds = {pipes->null.get(), pipes->writers[0].get(), pipes->writers[1].get()};
+  }
+
+  const std::string id = isolate->id;
+  const std::string nest = pool_.CgroupPath();
+  const std::weak_ptr<Peer> caller = peer;
+  const bool detached = isolate->detached;
+  request.on_started = [this, isolate, nest, caller, tag](const Started& started) {
+    const bool first = isolate->state == IsolateState::kWaiting;
+    isolate->state = IsolateState::kRunning;
+    isolate->host_pid = started.host_pid;
+    isolate->leaf = started.leaf.empty() ? "" : nest + "/" + started.leaf;
+    isolate->id_first = started.id_first;
+    isolate->path = started.path;
+    if (!first || !isolate->detached) return;
+    if (const auto to = caller.lock()) {
+      to->Answer(tag, StartedAs{isolate->id, started.host_pid});
+    }
+  };
+  // Detached or not, an end is told to whoever submitted it, if that is still there.
+  const auto done = [this, isolate, held, pipes, caller, tag,
+                     detached](absl::StatusOr<Outcome> outcome) {
+    if (const auto to = caller.lock()) {
+      to->foreground.erase(tag);
+      if (outcome.ok() && (!detached || isolate->state == IsolateState::kWaiting ||
+                           outcome->end == End::kSetupFailed)) {
+        to->Answer(tag, EndedMessage(*outcome));
+      } else if (!outcome.ok()) {
+        to->Refuse(tag, isolate->refusal.empty()
+                            ? outcome.status()
+                            : absl::Status(absl::StatusCode::kResourceExhausted, isolate->refusal));
+      }
+    }
+    if (pipes) {
+      // All that had the writing ends is gone: what is in the pipes is all there will be.
+      for (UniqueFd& writer : pipes->writers) writer.reset();
+      for (std::size_t i = 0; i < 2; ++i) {
+        while (pipes->readers[i].valid()) {
+          const std::uint64_t before = isolate->logs->end();
+          ReadLogPipe(*isolate, *pipes, i);
+          if (pipes->readers[i].valid() && isolate->logs->end() == before) {
+            pool_.Unwatch(pipes->watches[i]);
+            pipes->readers[i].reset();
+          }
+        }
+      }
+    }
+    OnEnded(*isolate, std::move(outcome));
+  };
+  std::uint64_t number = 0;
+  const absl::Status submitted = pool_.Submit(std::move(request), done, &number);
+  if (!submitted.ok()) {
+    if (pipes) {
+      for (const Pool::WatchId watch : pipes->watches) pool_.Unwatch(watch);
+    }
+    isolates_.Remove(*isolate);
+    return submitted;
+  }
+  isolate->request = number;
+  if (!detached) peer->foreground[tag] = number;
+  if (const auto patience = Duration(submit.patience_ns)) {
+    timers_.Add(*patience, [this, id, patience = *patience] { EndPatience(id, patience); });
+  }
+  return absl::OkStatus();
+}
+
+// Only what still waits is refused.
+void Service::EndPatience(const std::string& id, std::chrono::nanoseconds waited) {
+  const absl::StatusOr<Isolate*> isolate = isolates_.Find(id);
+  if (!isolate.ok() || (*isolate)->state != IsolateState::kWaiting) return;
+  (*isolate)->refusal = fmt::format(
+      "the pool is full: no worker was free within {:.1f} s ({} may run at once); wait longer with "
+      "--wait, end something, or start the daemon with a larger --max-running",
+      std::chrono::duration<double>(waited).count(), options_.max_running);
+  (void)pool_.Kill((*isolate)->request);
+}
+
+void Service::OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome) {
+  nlohmann::ordered_json details = {{"id", isolate.id}, {"template", isolate.template_name}};
+  if (outcome.ok()) {
+    isolate.outcome = *std::move(outcome);
+    details["end"] = EndName(isolate.outcome->end);
+    details["exit_status"] = ExitStatus(*isolate.outcome);
+    details["wall_us"] = isolate.outcome->wall_us;
+  } else {
+    if (isolate.refusal.empty()) isolate.refusal = std::string(Message(outcome.status()));
+    details["refused"] = isolate.refusal;
+  }
+  options_.log("ended", details);
+  const std::string id = isolate.id;
+  isolates_.End(isolate);
+  Pump(id);
+  CheckIdle();
+}
+
+absl::StatusOr<Isolate*> Service::FindRunning(const std::string& word) {
+  BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Find(word));
+  if (isolate->state == IsolateState::kRunning) return isolate;
+  return Error(absl::StatusCode::kFailedPrecondition, "{} is not running: it {}", isolate->id,
+               isolate->state == IsolateState::kEnded ? "has ended" : "waits for a worker");
+}
+
+absl::Status Service::MayTouch(const Peer& peer, const Isolate& isolate,
+                               std::string_view what) const {
+  if (peer.uid() == 0 || peer.uid() == geteuid() || peer.uid() == isolate.owner) {
+    return absl::OkStatus();
+  }
+  return Error(absl::StatusCode::kPermissionDenied,
+               "{} belongs to user {}: only they or root may {}", isolate.id, isolate.owner, what);
+}
+
+// Enters the namespaces of a worker that runs and is born in its cgroup. The paths are followed
+// now, while the worker cannot have been reaped: nobody else can have its number.
+absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(ExecIn exec, DecodeBody<ExecIn>(message.body));
+  if (exec.io == ClientIo::kLogs) return Error(kInvalid, "exec runs in the foreground only");
+  BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, FindRunning(exec.isolate));
+  BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "enter it"));
+  const std::uint64_t tag = message.header.tag;
+  if (peer->foreground.contains(tag)) {
+    return Error(kInvalid, "tag {} runs something already", tag);
+  }
+  auto held = std::make_shared<std::vector<UniqueFd>>(std::move(message.fds));
+  Request request;
+  request.template_name = isolate->template_name;
+  Command& command = request.command;
+  command.argv = std::move(exec.argv);
+  command.env = std::move(exec.env);
+  command.cwd = std::move(exec.cwd);
+  BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(exec.io, exec.rows, exec.columns, *held));
+  Spec& spec = request.spec.emplace(*isolate->spec);
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    if (spec.namespaces[i].mode == NamespaceMode::kHost) continue;
+    const auto kind = static_cast<NamespaceKind>(i);
+    spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/{}/ns/{}", isolate->host_pid,
+                                                            NamespaceProcName(kind))};
+  }
+  spec.time_offsets = {};
+  spec.root = {};
+  spec.binds.clear();
+  spec.tmpfs.clear();
+  spec.limits = {};
+  if (!isolate->leaf.empty()) {
+    request.leaf = isolate->leaf.substr(isolate->leaf.rfind('/') + 1);
+  }
+  ++execs_;
+  std::uint64_t number = 0;
+  const absl::Status submitted = pool_.Submit(
+      std::move(request),
+      [this, held, caller = std::weak_ptr<Peer>(peer),
+       tag](const absl::StatusOr<Outcome>& outcome) {
+        --execs_;
+        if (const auto to = caller.lock()) {
+          to->foreground.erase(tag);
+          if (outcome.ok()) {
+            to->Answer(tag, EndedMessage(*outcome));
+          } else {
+            to->Refuse(tag, outcome.status());
+          }
+        }
+        CheckIdle();
+      },
+      &number);
+  if (!submitted.ok()) {
+    --execs_;
+    return submitted;
+  }
+  peer->foreground[tag] = number;
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const SignalTo to, DecodeBody<SignalTo>(message.body));
+  if (to.signal < 0 || to.signal >= SIGRTMAX + 1) {
+    return Error(kInvalid, "there is no signal {}", to.signal);
+  }
+  const auto send = [&](std::uint64_t request) {
+    return to.signal == 0 ? pool_.Kill(request) : pool_.Signal(request, to.signal);
+  };
+  if (to.isolate.empty()) {
+    const auto own = peer->foreground.find(message.header.tag);
+    // It may have ended while the signal was on its way.
+    if (own != peer->foreground.end()) (void)send(own->second);
+    return absl::OkStatus();
+  }
+  BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, FindRunning(to.isolate));
+  BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "signal it"));
+  BROOD_RETURN_IF_ERROR(send(isolate->request));
+  peer->AnswerDone(message.header.tag);
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnStop(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const StopIsolate stop, DecodeBody<StopIsolate>(message.body));
+  BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, FindRunning(stop.isolate));
+  BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "stop it"));
+  BROOD_RETURN_IF_ERROR(pool_.Signal(isolate->request, SIGTERM));
+  const std::uint64_t request = isolate->request;
+  timers_.Add(std::chrono::nanoseconds(
+                  static_cast<std::int64_t>(std::min(stop.grace_ns, std::uint64_t{1} << 62))),
+              [this, request] { (void)pool_.Kill(request); });
+  isolate->on_end.push_back(
+      [caller = std::weak_ptr<Peer>(peer), tag = message.header.tag](const Isolate&) {
+        if (const auto to = caller.lock()) to->AnswerDone(tag);
+      });
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnWait(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const IsolateName name, DecodeBody<IsolateName>(message.body));
+  BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Find(name.isolate));
+  const auto tell = [caller = std::weak_ptr<Peer>(peer),
+                     tag = message.header.tag](const Isolate& ended) {
+    const auto to = caller.lock();
+    if (!to) return;
+    to->Answer(tag, ended.outcome ? EndedMessage(*ended.outcome) : Ended{125, ended.refusal, {}});
+  };
+  if (isolate->state == IsolateState::kEnded) {
+    tell(*isolate);
+  } else {
+    isolate->on_end.push_back(tell);
+  }
+  return absl::OkStatus();
+}
+
+void Service::Drain(std::function<void()> idle) {
+  idle_ = std::move(idle);
+  CheckIdle();
+}
+
+void Service::CheckIdle() {
+  if (idle_ && isolates_.living() == 0 && execs_ == 0) idle_();
+}
+
+void Service::KillAll() {
+  for (const Isolate& isolate : isolates_.all()) {
+    if (isolate.state != IsolateState::kEnded) (void)pool_.Kill(isolate.request);
+  }
+}
+
+}  // namespace brood

@@ -1,0 +1,97 @@
+// What the daemon does for its clients: one function for each message.
+//
+//   Peer -> Handle -> OnSubmit ... -> Pool -> the worker starts and ends -> Peer
+//
+// All of it runs in the pool's thread, so that a launch waits for no other.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pool/daemon/isolates.h"
+#include "pool/daemon/peer.h"
+#include "pool/daemon/protocol.h"
+#include "pool/daemon/timers.h"
+#include "pool/pool.h"
+
+namespace brood {
+
+class Service {
+ public:
+  struct Options {
+    std::size_t log_bytes = std::size_t{256} << 10;  // kept of each detached isolate's output
+    std::uint32_t max_running = 0;                   // for the sentence that says they are taken
+    // Runs a job that may take its time in another thread.
+    std::function<void(std::function<void()>)> elsewhere;
+    // Tells of what happened, one line each: event and details.
+    std::function<void(std::string_view event, const nlohmann::ordered_json& details)> log;
+  };
+
+  Service(Pool& pool, Options options) : pool_(pool), options_(std::move(options)), timers_(pool) {}
+
+  absl::Status Open() { return timers_.Open(); }
+  void Close() { timers_.Close(); }
+
+  // Templates that submissions may name; the first is the default.
+  using Templates = std::vector<std::pair<std::string, std::shared_ptr<const Spec>>>;
+  void SetTemplates(Templates templates) { templates_ = std::move(templates); }
+
+  // Answers the message, now or later. Whatever is wrong with it is answered, too.
+  void Handle(const std::shared_ptr<Peer>& peer, Incoming message);
+  // Ends what the peer runs in the foreground.
+  void Vanished(Peer& peer);
+
+  // Refuses new commands; `idle` is called once nothing runs any more.
+  void Drain(std::function<void()> idle);
+  // Ends all that runs.
+  void KillAll();
+
+ private:
+  using PeerPtr = std::shared_ptr<Peer>;
+  struct Follower {
+    std::weak_ptr<Peer> peer;
+    std::uint64_t tag = 0;
+    std::string isolate;
+    std::uint64_t position = 0;
+    bool follow = false;
+  };
+
+  absl::Status OnSubmit(const PeerPtr& peer, Incoming& message);
+  absl::Status OnExec(const PeerPtr& peer, Incoming& message);
+  absl::Status OnSignal(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnStop(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnWait(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnList(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnInspect(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnLogs(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnStats(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnTree(const PeerPtr& peer, const Incoming& message);
+
+  struct OutputPipes;
+  absl::StatusOr<std::shared_ptr<OutputPipes>> OpenLogs(Isolate& isolate);
+  void ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream);
+  void Pump(const std::string& isolate);
+  bool PumpOne(Follower& follower);
+  void OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome);
+  void EndPatience(const std::string& id, std::chrono::nanoseconds waited);
+  absl::StatusOr<Isolate*> FindRunning(const std::string& word);
+  absl::Status MayTouch(const Peer& peer, const Isolate& isolate, std::string_view what) const;
+  void CheckIdle();
+
+  Pool& pool_;
+  Options options_;
+  Timers timers_;
+  Templates templates_;
+  Isolates isolates_;
+  std::list<Follower> followers_;
+  std::uint32_t execs_ = 0;     // running
+  std::function<void()> idle_;  // set: draining
+};
+
+}  // namespace brood

@@ -1,0 +1,123 @@
+// The part of the service that tells: ps, inspect, logs, stats, tree.
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "pool/daemon/fences.h"
+#include "pool/daemon/service.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+std::string Dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace
+
+absl::Status Service::OnList(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const ListIsolates list, DecodeBody<ListIsolates>(message.body));
+  auto json = nlohmann::ordered_json::array();
+  for (const Isolate& isolate : isolates_.all()) {
+    if (list.all == 0 && isolate.state == IsolateState::kEnded) continue;
+    json.push_back(ToJson(isolate, /*whole=*/false));
+  }
+  peer->Answer(message.header.tag, Text{Dump(json)});
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnInspect(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const IsolateName name, DecodeBody<IsolateName>(message.body));
+  BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, isolates_.Find(name.isolate));
+  nlohmann::ordered_json json = ToJson(*isolate, /*whole=*/true);
+  if (isolate->state == IsolateState::kRunning) json["fences"] = FencesOf(isolate->host_pid);
+  peer->Answer(message.header.tag, Text{Dump(json)});
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnLogs(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const ReadLogs logs, DecodeBody<ReadLogs>(message.body));
+  BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, isolates_.Find(logs.isolate));
+  BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "read its output"));
+  if (!isolate->logs) {
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 "the output of {} went straight to whoever submitted it; only that of detached "
+                 "isolates (submit -d) is kept",
+                 isolate->id);
+  }
+  followers_.push_back({peer, message.header.tag, isolate->id, 0, logs.follow != 0});
+  peer->on_drained = [this, weak = std::weak_ptr<Peer>(peer)] {
+    std::vector<std::string> read;
+    for (const Follower& follower : followers_) {
+      if (follower.peer.lock() == weak.lock()) read.push_back(follower.isolate);
+    }
+    for (const std::string& id : read) Pump(id);
+  };
+  Pump(isolate->id);
+  return absl::OkStatus();
+}
+
+// Sends to all who read an isolate's output what they have not seen yet.
+void Service::Pump(const std::string& isolate) {
+  followers_.remove_if(
+      [&](Follower& follower) { return follower.isolate == isolate && !PumpOne(follower); });
+}
+
+// False when there is nothing more to come.
+bool Service::PumpOne(Follower& follower) {
+  const auto peer = follower.peer.lock();
+  if (!peer || !peer->open()) return false;
+  const absl::StatusOr<Isolate*> isolate = isolates_.Find(follower.isolate);
+  if (!isolate.ok()) {
+    peer->Refuse(follower.tag, isolate.status());
+    return false;
+  }
+  while (!peer->congested()) {
+    const std::optional<LogRing::Part> part = (*isolate)->logs->Read(follower.position);
+    if (part) {
+      peer->Answer(follower.tag, LogPart{part->stream, part->lost, std::string(part->bytes)});
+      continue;
+    }
+    if (follower.follow && (*isolate)->state != IsolateState::kEnded) return true;
+    peer->AnswerDone(follower.tag);
+    return false;
+  }
+  return true;
+}
+
+absl::Status Service::OnStats(const PeerPtr& peer, const Incoming& message) {
+  const PoolStats stats = pool_.Stats();
+  std::vector<RunningIsolate> running;
+  for (const Isolate& isolate : isolates_.all()) {
+    if (isolate.state != IsolateState::kRunning) continue;
+    running.push_back({isolate.id, isolate.name, isolate.host_pid, isolate.leaf});
+  }
+  options_.elsewhere([this, stats, running = std::move(running), caller = std::weak_ptr<Peer>(peer),
+                      tag = message.header.tag] {
+    const std::string text = Dump(StatsJson(stats, running));
+    pool_.Post([=] {
+      if (const auto to = caller.lock()) to->Answer(tag, Text{text});
+    });
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Service::OnTree(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const ListIsolates list, DecodeBody<ListIsolates>(message.body));
+  std::vector<RunningIsolate> running;
+  for (const Isolate& isolate : isolates_.all()) {
+    if (isolate.state != IsolateState::kRunning) continue;
+    running.push_back({isolate.id, isolate.name, isolate.host_pid, isolate.leaf});
+  }
+  const std::vector<int> zygotes = pool_.ZygotePids();
+  options_.elsewhere([this, running = std::move(running), zygotes, all = list.all != 0,
+                      caller = std::weak_ptr<Peer>(peer), tag = message.header.tag] {
+    const std::string text = Dump(FenceTree(running, zygotes, all));
+    pool_.Post([=] {
+      if (const auto to = caller.lock()) to->Answer(tag, Text{text});
+    });
+  });
+  return absl::OkStatus();
+}
+
+}  // namespace brood
