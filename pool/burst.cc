@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "pool/daemon/client.h"
 #include "pool/percentile.h"
 #include "spawn/floor.h"
 #include "spawn/reap.h"
@@ -88,7 +89,9 @@ class Burst {
       floor_.emplace(std::move(floor));
     }
     std::string cgroup_path;
-    {
+    if (!options_.socket.empty()) {
+      BROOD_RETURN_IF_ERROR(ThroughDaemon());
+    } else {
       BROOD_ASSIGN_OR_RETURN(const std::unique_ptr<Pool> pool, MakePool());
       cgroup_path = pool->CgroupPath();
       BROOD_RETURN_IF_ERROR(Park(*pool));
@@ -119,6 +122,70 @@ class Burst {
   }
 
  private:
+  // Over one connection. Latency is what a client sees: from before its message is sent until the
+  // answer has arrived.
+  absl::Status ThroughDaemon() {
+    BROOD_ASSIGN_OR_RETURN(Client client, Client::Connect(options_.socket));
+    Submit submit;
+    submit.template_name = options_.template_name;
+    submit.argv = options_.command.argv;
+    submit.env = options_.command.env;
+    submit.cwd = options_.command.cwd;
+    submit.io = ClientIo::kNone;
+    std::map<std::uint64_t, std::int64_t> started;  // by tag
+    const auto start_one = [&]() -> absl::Status {
+      const std::int64_t now = NowNs();
+      BROOD_ASSIGN_OR_RETURN(const std::uint64_t tag, client.Start(submit, {}));
+      started[tag] = now;
+      return absl::OkStatus();
+    };
+    const auto finish_one = [&]() -> absl::Status {
+      BROOD_ASSIGN_OR_RETURN(const Incoming message, client.Next());
+      const std::int64_t now = NowNs();
+      BROOD_ASSIGN_OR_RETURN(const Ended ended, DecodeBody<Ended>(message.body));
+      const auto start = started.find(message.header.tag);
+      if (start == started.end()) {
+        return Error(absl::StatusCode::kInternal, "request {} was answered twice",
+                     message.header.tag);
+      }
+      latencies_.push_back(static_cast<double>(now - start->second) / 1000);
+      started.erase(start);
+      const auto outcome = nlohmann::json::parse(ended.outcome, nullptr, false);
+      ++report_.path[outcome.is_object() ? outcome.value("spawn_path", "?") : "?"];
+      if (ended.exit_status != 0) {
+        Fail(ended.message.empty()
+                 ? fmt::format("the command exited with status {}", ended.exit_status)
+                 : ended.message);
+      }
+      return absl::OkStatus();
+    };
+    const bool alternate = options_.floor && concurrency_ == 1;
+    if (options_.floor && !alternate) BROOD_RETURN_IF_ERROR(Floors(options_.count / 2));
+    std::uint32_t asked = 0;
+    std::int64_t began = NowNs();
+    while (asked < concurrency_) {
+      BROOD_RETURN_IF_ERROR(start_one());
+      ++asked;
+    }
+    for (std::uint32_t done = 1; done <= options_.count; ++done) {
+      BROOD_RETURN_IF_ERROR(finish_one());
+      if (alternate) {
+        pool_wall_us_ += static_cast<double>(NowNs() - began) / 1000;
+        BROOD_RETURN_IF_ERROR(Floors(1));
+        began = NowNs();
+      }
+      if (done % 64 == 0 || done == options_.count) Progress("running", done, options_.count);
+      if (asked == options_.count) continue;
+      BROOD_RETURN_IF_ERROR(start_one());
+      ++asked;
+    }
+    if (!alternate) pool_wall_us_ += static_cast<double>(NowNs() - began) / 1000;
+    if (options_.floor && !alternate) {
+      BROOD_RETURN_IF_ERROR(Floors(options_.count - options_.count / 2));
+    }
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<std::unique_ptr<Pool>> MakePool() const {
     TemplateOptions tmpl;
     tmpl.name = "burst";

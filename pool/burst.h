@@ -22,7 +22,10 @@ struct BurstOptions {
   std::uint32_t parked = 0;         // workers kept parked; 0: `count`, at most 1000
   std::uint32_t zygotes = 0;        // as in TemplateOptions
   std::uint32_t launch_window = 0;  // as in PoolOptions
-  bool floor = true;                // measure the floor, too
+  // The socket of a daemon that serves the requests with its template; empty: a pool of our own.
+  std::string socket;
+  std::string template_name;  // with `socket`; empty: the daemon's first
+  bool floor = true;          // measure the floor, too
   // Told now and then how far it is, from this thread: what is being done, done, of how many.
   std::function<void(const char*, std::uint32_t, std::uint32_t)> progress;
 };

@@ -212,6 +212,16 @@ void Reactor::Refill(std::uint32_t index) {
   tmpl.retry_at_ns = 0;
   // A pool that parks nothing ahead still serves those who wait for a parked worker.
   const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  const std::size_t coming = tmpl.shelf->size() + tmpl.ordered;
+  if (coming >= wanted) {
+    tmpl.filling = false;
+    return;
+  }
+  // Making a worker slows the launch that runs beside it, so it waits for a quiet moment while
+  // there are plenty.
+  tmpl.filling = tmpl.filling || !tmpl.waiting.empty() || coming <= wanted / 2 ||
+                 NowNs() >= tmpl.last_launch_ns + kQuietNs;
+  if (!tmpl.filling) return;
   std::unique_ptr<ActiveRequest> nobody;
   while (tmpl.shelf->size() + tmpl.ordered < wanted && Order(index, nobody)) {
   }

@@ -171,6 +171,9 @@ std::optional<std::chrono::nanoseconds> Reactor::NextTimeout() const {
   for (const Waiter& waiter : waiters_) at = std::min(at, waiter.deadline_ns);
   for (const Template& tmpl : templates_) {
     if (tmpl.retry_at_ns != 0) at = std::min(at, tmpl.retry_at_ns);
+    if (!tmpl.filling && tmpl.shelf->size() + tmpl.ordered < tmpl.options.parked) {
+      at = std::min(at, tmpl.last_launch_ns + kQuietNs);
+    }
     const bool held_up = (!tmpl.waiting.empty() && tmpl.shelf->size() > 0) || !tmpl.direct.empty();
     if (held_up && !launching_.empty()) {
       at = std::min(at, NowNs() + std::chrono::nanoseconds(kExecPoll).count());

@@ -78,6 +78,7 @@ bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
   worker.request = std::move(request);
   ++running_;
   launching_.push_back(w);
+  templates_[worker.tmpl].last_launch_ns = NowNs();
   // Woken first: what is left to do here runs beside its exec.
   if (ready.ok()) {
     zygote.Wake(worker.slot, WorkerState::kLaunch);
@@ -96,6 +97,7 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   const std::uint32_t w = *request->launched;
   Worker& worker = workers_[w];
   tmpl.shelf->Arrived();
+  tmpl.last_launch_ns = NowNs();
   worker.facts.requested_ns = request->submitted_ns;
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
@@ -112,6 +114,7 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
 void Reactor::TakeBack(Inbox::Used used) {
   Worker& worker = workers_[used.worker];
   templates_[worker.tmpl].shelf->Arrived();
+  templates_[worker.tmpl].last_launch_ns = NowNs();
   ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
   worker.kept = std::move(used.kept);
   FreeWorker(used.worker);

@@ -32,6 +32,9 @@ struct ZygoteKeeper {
 // Fills in what an option left to the pool; kInvalidArgument when they contradict each other.
 absl::Status CompleteOptions(TemplateOptions& options);
 
+// No launch for so long is a quiet moment, fit for refilling.
+inline constexpr std::int64_t kQuietNs = 20'000'000;
+
 struct Template {
   Template(TemplateOptions opts, Blueprint plan, const CgroupNest* nest, std::uint32_t index)
       : options(std::move(opts)),
@@ -45,9 +48,11 @@ struct Template {
   std::vector<std::uint32_t> keepers;                        // living zygotes
   std::shared_ptr<Shelf> shelf = std::make_shared<Shelf>();  // parked workers
   std::uint32_t ordered = 0;                                 // being made, to be parked
-  std::uint32_t alive = 0;                                   // workers in any phase but kFree
-  std::deque<std::unique_ptr<ActiveRequest>> waiting;        // for a parked worker
-  std::deque<std::unique_ptr<ActiveRequest>> direct;         // for a clone of their own
+  bool filling = true;                                       // until all that are wanted are parked
+  std::int64_t last_launch_ns = 0;
+  std::uint32_t alive = 0;                             // workers in any phase but kFree
+  std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker
+  std::deque<std::unique_ptr<ActiveRequest>> direct;   // for a clone of their own
 
   bool retired = false;  // replaced or removed: serves nobody new, ends when its last worker has
 

@@ -24,6 +24,8 @@ struct BurstWords {
   std::string zygotes;
   std::string window;
   bool no_floor = false;
+  std::string socket;
+  std::string tmpl;
   CLI::Option* json = nullptr;
   std::string json_file;
 };
@@ -56,6 +58,8 @@ absl::StatusOr<BurstOptions> Resolve(const BurstWords& words,
   BROOD_RETURN_IF_ERROR(number("--launch-window", words.window, options.launch_window, 100'000));
   BROOD_ASSIGN_OR_RETURN(options.path, ParsePath(words.path));
   options.floor = !words.no_floor;
+  options.socket = words.socket;
+  options.template_name = words.tmpl;
   return options;
 }
 
@@ -77,7 +81,7 @@ void Print(const BurstReport& report, const BurstOptions& options) {
   const LatencySummary& floor = report.floor_us;
   fmt::print("{} isolated processes, {} at once, wanted path {}\n\n", report.count,
              options.concurrency == 0 ? report.count : options.concurrency,
-             SpawnPathName(options.path));
+             options.socket.empty() ? SpawnPathName(options.path) : "parked, through a daemon");
   fmt::print("                 p50        p90        p99        max       rate\n");
   const auto row = [](const char* name, const LatencySummary& s, double rate) {
     fmt::print("  {:8} {:8.0f}us {:8.0f}us {:8.0f}us {:8.0f}us {:8.0f}/s\n", name, s.p50, s.p90,
@@ -171,8 +175,16 @@ CommandAction AddBurstCommand(CLI::App& app) {
       ->group(group);
   burst
       ->add_option("--launch-window", words->window,
-                   "Workers on their way to exec at once (default: the processors)")
+                   "Workers on their way to exec at once (default: two for each processor)")
       ->type_name("N")
+      ->group(group);
+  burst->add_option("--socket", words->socket, "Through the daemon that listens here")
+      ->type_name("PATH")
+      ->group(group);
+  burst
+      ->add_option("--template", words->tmpl,
+                   "With --socket: the daemon's template, which decides about the isolation")
+      ->type_name("NAME")
       ->group(group);
   burst->add_flag("--no-floor", words->no_floor, "Do not measure the floor")->group(group);
   words->json = burst

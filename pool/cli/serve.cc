@@ -55,7 +55,7 @@ void Log(std::string_view event, const nlohmann::ordered_json& details) {
       std::chrono::system_clock::now().time_since_epoch());
   nlohmann::ordered_json line = {{"time", static_cast<double>(now.count()) / 1000},
                                  {"event", event}};
-  line.update(details);
+  if (details.is_object()) line.update(details);
   const std::string text =
       line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   (void)!write(STDERR_FILENO, text.data(), text.size());
@@ -159,12 +159,25 @@ Limits LimitsToBeHad() {
   return limits;
 }
 
+// Before there are threads, which inherit what is blocked; workers start with nothing blocked.
+absl::StatusOr<UniqueFd> TakeSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC));
+  if (!fd.valid()) return ErrnoError(errno, "taking signals");
+  return fd;
+}
+
 class Daemon {
  public:
-  explicit Daemon(const ServeWords& words) : words_(words) {}
+  Daemon(const ServeWords& words, UniqueFd signals) : words_(words), signals_(std::move(signals)) {}
 
   absl::Status Run() {
-    BROOD_RETURN_IF_ERROR(TakeSignals());
+    idle_.reset(eventfd(0, EFD_CLOEXEC));
+    if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
     BROOD_ASSIGN_OR_RETURN(config_, ReadConfig(words_));
     // What our memory and descriptors hold is nobody's business, least of all a worker's that is
     // entering an isolate. Without privilege it would keep us from writing id maps.
@@ -180,8 +193,8 @@ class Daemon {
     options.log_bytes = config_.log_bytes.value_or(options.log_bytes);
     options.max_running = config_.max_running.value_or(kMaxRunning);
     options.elsewhere = [this](std::function<void()> job) { jobs_.Add(std::move(job)); };
-    options.log = [this](std::string_view event, const nlohmann::ordered_json& details) {
-      if (words_.verbose || details.contains("refused")) Log(event, details);
+    options.log_end = [this](const Isolate& isolate) {
+      if (words_.verbose || !isolate.outcome) Log("isolate", ToJson(isolate, /*whole=*/false));
     };
     Service service(*pool_, std::move(options));
     Server server(*pool_, service, socket);
@@ -208,20 +221,6 @@ class Daemon {
 
  private:
   static constexpr std::uint32_t kMaxRunning = 1024;
-
-  absl::Status TakeSignals() {
-    // Before there are threads, which inherit it; workers start with nothing blocked.
-    sigset_t set;
-    sigemptyset(&set);
-    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
-    if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
-    (void)std::signal(SIGPIPE, SIG_IGN);
-    signals_.reset(signalfd(-1, &set, SFD_CLOEXEC));
-    if (!signals_.valid()) return ErrnoError(errno, "taking signals");
-    idle_.reset(eventfd(0, EFD_CLOEXEC));
-    if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
-    return absl::OkStatus();
-  }
 
   absl::Status StartPool() {
     PoolOptions options;
@@ -313,8 +312,8 @@ class Daemon {
   }
 
   const ServeWords& words_;
-  ServeConfig config_;
   UniqueFd signals_;
+  ServeConfig config_;
   UniqueFd idle_;  // eventfd: nothing runs any more
   std::unique_ptr<Pool> pool_;
   Service* service_ = nullptr;
@@ -363,7 +362,9 @@ CommandAction AddServeCommand(CLI::App& app) {
       return Complain(Error(absl::StatusCode::kInvalidArgument,
                             "brood serve takes options only, not \"{}\"", extra[0]));
     }
-    const absl::Status status = Daemon(*words).Run();
+    absl::StatusOr<UniqueFd> signals = TakeSignals();
+    if (!signals.ok()) return Complain(signals.status());
+    const absl::Status status = Daemon(*words, *std::move(signals)).Run();
     return status.ok() ? 0 : Complain(status);
   };
 }

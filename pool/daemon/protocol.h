@@ -65,6 +65,7 @@ enum class ClientIo : std::uint8_t {
   kFds = 0,       // three descriptors come with the message
   kTerminal = 1,  // one does: a Unix socket over which the worker sends its terminal's master
   kLogs = 2,      // none: stdin is /dev/null, the rest is kept for kLogs; the worker is detached
+  kNone = 3,      // none: all three are /dev/null
 };
 
 // Each message lists its fields once, for writing and reading alike.

@@ -28,7 +28,7 @@ absl::StatusOr<Stdio> StdioOf(ClientIo io, std::uint16_t rows, std::uint16_t col
                               const std::vector<UniqueFd>& held) {
   Stdio stdio;
   const std::size_t needed = io == ClientIo::kFds ? 3 : io == ClientIo::kTerminal ? 1 : 0;
-  if (io > ClientIo::kLogs || held.size() != needed) {
+  if (io > ClientIo::kNone || held.size() != needed) {
     return Error(kInvalid, "{} descriptors came where {} are needed", held.size(), needed);
   }
   if (io == ClientIo::kFds) {
@@ -259,17 +259,12 @@ void Service::EndPatience(const std::string& id, std::chrono::nanoseconds waited
 }
 
 void Service::OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome) {
-  nlohmann::ordered_json details = {{"id", isolate.id}, {"template", isolate.template_name}};
   if (outcome.ok()) {
     isolate.outcome = *std::move(outcome);
-    details["end"] = EndName(isolate.outcome->end);
-    details["exit_status"] = ExitStatus(*isolate.outcome);
-    details["wall_us"] = isolate.outcome->wall_us;
-  } else {
-    if (isolate.refusal.empty()) isolate.refusal = std::string(Message(outcome.status()));
-    details["refused"] = isolate.refusal;
+  } else if (isolate.refusal.empty()) {
+    isolate.refusal = std::string(Message(outcome.status()));
   }
-  options_.log("ended", details);
+  if (options_.log_end) options_.log_end(isolate);
   const std::string id = isolate.id;
   isolates_.End(isolate);
   Pump(id);

@@ -29,8 +29,8 @@ class Service {
     std::uint32_t max_running = 0;                   // for the sentence that says they are taken
     // Runs a job that may take its time in another thread.
     std::function<void(std::function<void()>)> elsewhere;
-    // Tells of what happened, one line each: event and details.
-    std::function<void(std::string_view event, const nlohmann::ordered_json& details)> log;
+    // Told of every isolate that has ended; may be null.
+    std::function<void(const Isolate&)> log_end;
   };
 
   Service(Pool& pool, Options options) : pool_(pool), options_(std::move(options)), timers_(pool) {}
