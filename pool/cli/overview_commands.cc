@@ -75,8 +75,8 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
   const int outside = node["pid"];
   const int inside = node.value("inside_pid", outside);
   std::string role = node["role"];
-  if (role == "isolate") {
-    role = "isolate " + node["id"].get<std::string>().substr(0, 6);
+  if (role == "isolate" || role == "exec") {
+    role += " " + node["id"].get<std::string>().substr(0, 6);
     if (!node["name"].get<std::string>().empty()) role += " " + Plain(node["name"], 20);
   }
   std::string uid = std::to_string(node.value("uid", 0U));

@@ -1,5 +1,6 @@
 // brood run: one isolated process, from nothing to its exit status.
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -7,9 +8,11 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "pool/cli/commands.h"
 #include "pool/cli/isolation_options.h"
+#include "pool/cli/terminal.h"
 #include "pool/launcher_resources.h"
 #include "spawn/cold.h"
 #include "spawn/reap.h"
@@ -20,22 +23,56 @@ namespace {
 
 struct RunOptions {
   IsolationOptions isolation;
+  bool terminal = false;
+  bool interactive = false;
   CLI::Option* json = nullptr;
   std::string json_file;
 };
 
-// Signals meant for the command reach us instead, because it lives in a session of its own.
-absl::StatusOr<UniqueFd> TakeSignals() {
+absl::StatusOr<UniqueFd> TakeSignals(std::initializer_list<int> numbers) {
   sigset_t set;
   sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT}) {
-    sigaddset(&set, number);
-  }
+  for (const int number : numbers) sigaddset(&set, number);
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
   UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd.valid()) return ErrnoError(errno, "taking signals");
   return fd;
 }
+
+// The user's terminal, raw, and the thread that carries bytes between it and the command's.
+class TerminalSession {
+ public:
+  absl::Status Start(Stdio& stdio) {
+    BROOD_ASSIGN_OR_RETURN(winch_, TakeSignals({SIGWINCH}));
+    BROOD_ASSIGN_OR_RETURN(socket_, TerminalSocket::Make());
+    stop_.reset(eventfd(0, EFD_CLOEXEC));
+    if (!stop_.valid()) return ErrnoError(errno, "making an eventfd");
+    const TerminalSize size = SizeOf(STDIN_FILENO);
+    BROOD_ASSIGN_OR_RETURN(raw_, RawTerminal::Enter(STDIN_FILENO));
+    stdio.mode = StdioMode::kTerminal;
+    stdio.fds[0] = socket_.workers.get();
+    stdio.rows = size.rows;
+    stdio.columns = size.columns;
+    thread_ = std::thread(
+        [this] { RelayUntil(socket_, STDIN_FILENO, STDOUT_FILENO, winch_.get(), stop_.get()); });
+    return absl::OkStatus();
+  }
+  // The command has ended: what it wrote last is still to be shown.
+  ~TerminalSession() {
+    if (!thread_.joinable()) return;
+    socket_.workers.reset();
+    const std::uint64_t one = 1;
+    (void)!write(stop_.get(), &one, sizeof(one));
+    thread_.join();
+  }
+
+ private:
+  UniqueFd winch_;
+  UniqueFd stop_;
+  TerminalSocket socket_;
+  std::unique_ptr<RawTerminal> raw_;
+  std::thread thread_;
+};
 
 absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std::string>& words) {
   BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
@@ -45,7 +82,11 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   LauncherResources::Wanted wanted;
   wanted.Add(resolved.spec, 1);
   BROOD_ASSIGN_OR_RETURN(LauncherResources resources, LauncherResources::Acquire(wanted));
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals());
+  // Signals meant for the command reach us instead, because it lives in a session of its own.
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals({SIGINT, SIGTERM, SIGQUIT, SIGHUP,
+                                                              SIGUSR1, SIGUSR2, SIGCONT}));
+  TerminalSession terminal;
+  if (options.terminal) BROOD_RETURN_IF_ERROR(terminal.Start(resolved.command.stdio));
 
   Birthplace place;
   const CgroupNest* nest = resources.nest ? &*resources.nest : nullptr;
@@ -97,6 +138,10 @@ CommandAction AddRunCommand(CLI::App& app) {
       "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
       "126 not executable; 127 not found.");
   options->isolation.AddTo(*run);
+  run->add_flag("-t,--tty", options->terminal, "Give it a terminal of its own")->group("Process");
+  run->add_flag("-i,--interactive", options->interactive,
+                "As with submit; it has this stdin anyway")
+      ->group("Process");
   options->json = run->add_option("--json", options->json_file,
                                   "Write the outcome as JSON to FILE, or to stderr")
                       ->type_name("[FILE]")

@@ -33,6 +33,7 @@
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
 #include "pool/pool.h"
+#include "spawn/cgroup.h"
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
 
@@ -222,7 +223,20 @@ class Daemon {
  private:
   static constexpr std::uint32_t kMaxRunning = 1024;
 
+  // A daemon that was killed leaves its cgroups; its processes died with it.
+  static void ClearLeftovers() {
+    const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
+    if (!host.ok()) return;
+    const absl::StatusOr<int> cleared = CgroupNest::ClearLeftovers(*host);
+    if (!cleared.ok()) {
+      Log("not cleaned", {{"why", std::string(Message(cleared.status()))}});
+    } else if (*cleared > 0) {
+      Log("cleaned", {{"cgroups_of_dead_launchers", *cleared}});
+    }
+  }
+
   absl::Status StartPool() {
+    ClearLeftovers();
     PoolOptions options;
     for (const ServeTemplate& each : config_.templates) options.templates.push_back(each.options);
     options.limits_wanted = LimitsToBeHad();

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "spawn/status.h"
@@ -174,6 +176,39 @@ void TerminalRelay::FollowSize() {
   if (size.rows == 0 || !master_.valid()) return;
   winsize set{size.rows, size.columns, 0, 0};
   ioctl(master_.get(), TIOCSWINSZ, &set);
+}
+
+void RelayUntil(const TerminalSocket& socket, int in, int out, int winch_fd, int stop_fd) {
+  std::optional<TerminalRelay> relay;
+  for (;;) {
+    const bool open = relay && relay->open();
+    if (relay && !open) return;
+    std::array<pollfd, 5> fds{
+        {{relay ? -1 : socket.ours.get(), POLLIN, 0},
+         {open ? relay->master() : -1,
+          static_cast<short>(POLLIN | (open && relay->wants_write() ? POLLOUT : 0)), 0},
+         {open ? relay->in() : -1, POLLIN, 0},
+         {winch_fd, POLLIN, 0},
+         {stop_fd, POLLIN, 0}}};
+    if (poll(fds.data(), fds.size(), -1) < 0) continue;
+    if (fds[0].revents != 0) {
+      absl::StatusOr<UniqueFd> master = socket.TakeMaster();
+      if (!master.ok()) return;
+      relay.emplace(*std::move(master), in, out);
+    }
+    if ((fds[1].revents & POLLOUT) != 0) relay->ToCommand();
+    if ((fds[1].revents & ~POLLOUT) != 0) relay->FromCommand();
+    if (fds[2].revents != 0) relay->FromUser();
+    if (fds[3].revents != 0) {
+      signalfd_siginfo info{};
+      (void)!read(winch_fd, &info, sizeof(info));
+      if (relay) relay->FollowSize();
+    }
+    if (fds[4].revents != 0 && fds[0].revents == 0) {
+      if (relay) relay->Drain();
+      return;
+    }
+  }
 }
 
 void TerminalRelay::Drain() {

@@ -75,4 +75,9 @@ class TerminalRelay {
   std::string pending_;
 };
 
+// Carries bytes for a command that another thread watches: takes the master from `socket`, relays
+// until the command's side is closed, or `stop_fd` is readable and nothing is left to read.
+// `winch_fd` is a signalfd of SIGWINCH.
+void RelayUntil(const TerminalSocket& socket, int in, int out, int winch_fd, int stop_fd);
+
 }  // namespace brood

@@ -88,9 +88,11 @@ std::map<std::int32_t, std::vector<std::int32_t>> Children() {
 
 class TreeMaker {
  public:
-  TreeMaker(const std::vector<RunningIsolate>& running, const std::vector<int>& zygotes, bool all)
+  TreeMaker(const std::vector<RunningIsolate>& running, const std::vector<RunningIsolate>& execs,
+            const std::vector<int>& zygotes, bool all)
       : zygotes_(zygotes.begin(), zygotes.end()), all_(all), children_(Children()) {
-    for (const RunningIsolate& isolate : running) isolates_[isolate.host_pid] = &isolate;
+    for (const RunningIsolate& isolate : running) known_[isolate.host_pid] = {"isolate", &isolate};
+    for (const RunningIsolate& exec : execs) known_[exec.host_pid] = {"exec", &exec};
   }
 
   Json Daemon() {
@@ -100,18 +102,18 @@ class TreeMaker {
     std::uint32_t parked = 0;
     auto below = Json::array();
     for (const std::int32_t pid : children_[self]) {
-      const auto isolate = isolates_.find(pid);
+      const auto known = known_.find(pid);
       const bool zygote = zygotes_.contains(pid);
-      if (isolate == isolates_.end() && !zygote) {
+      if (known == known_.end() && !zygote) {
         ++parked;
         if (!all_) continue;
       }
       Json child = Process(pid);
       if (child.is_null()) continue;
-      child["role"] = zygote ? "zygote" : isolate == isolates_.end() ? "parked" : "isolate";
-      if (isolate != isolates_.end()) {
-        child["id"] = isolate->second->id;
-        child["name"] = isolate->second->name;
+      child["role"] = zygote ? "zygote" : known == known_.end() ? "parked" : known->second.role;
+      if (known != known_.end()) {
+        child["id"] = known->second.isolate->id;
+        child["name"] = known->second.isolate->name;
       }
       below.push_back(std::move(child));
     }
@@ -133,7 +135,11 @@ class TreeMaker {
     return json;
   }
 
-  std::map<std::int32_t, const RunningIsolate*> isolates_;
+  struct Known {
+    const char* role;
+    const RunningIsolate* isolate;
+  };
+  std::map<std::int32_t, Known> known_;  // by pid
   std::set<std::int32_t> zygotes_;
   bool all_;
   std::map<std::int32_t, std::vector<std::int32_t>> children_;
@@ -207,9 +213,9 @@ Json FencesOf(std::int32_t pid) {
   return json;
 }
 
-Json FenceTree(const std::vector<RunningIsolate>& running, const std::vector<int>& zygotes,
-               bool all) {
-  return TreeMaker(running, zygotes, all).Daemon();
+Json FenceTree(const std::vector<RunningIsolate>& running, const std::vector<RunningIsolate>& execs,
+               const std::vector<int>& zygotes, bool all) {
+  return TreeMaker(running, execs, zygotes, all).Daemon();
 }
 
 Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& running) {

@@ -22,9 +22,11 @@ struct RunningIsolate {
 nlohmann::ordered_json FencesOf(std::int32_t pid);
 
 // This process and all below it, each as in FencesOf with `role` (daemon, zygote, parked, isolate,
-// process), `id` and `name` of an isolate, and `children`. Parked workers are only counted, as
-// `parked` of the daemon, unless `all`. Takes a few system calls for each process of the machine.
+// exec, process), `id` and `name` of an isolate and of what was started inside it, and `children`.
+// Parked workers are only counted, as `parked` of the daemon, unless `all`. Takes a few system
+// calls for each process of the machine.
 nlohmann::ordered_json FenceTree(const std::vector<RunningIsolate>& running,
+                                 const std::vector<RunningIsolate>& execs,
                                  const std::vector<int>& zygotes, bool all);
 
 // The pool's counters, and of each isolate what its cgroup has used.

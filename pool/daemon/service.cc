@@ -287,8 +287,9 @@ absl::Status Service::MayTouch(const Peer& peer, const Isolate& isolate,
                "{} belongs to user {}: only they or root may {}", isolate.id, isolate.owner, what);
 }
 
-// Enters the namespaces of a worker that runs and is born in its cgroup. The paths are followed
-// now, while the worker cannot have been reaped: nobody else can have its number.
+// Enters the namespaces of a worker that runs and is born in its cgroup. They are opened here and
+// not when the command's turn comes: now the worker cannot have been reaped, so its number is its
+// own; by then somebody else could have it.
 absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(ExecIn exec, DecodeBody<ExecIn>(message.body));
   if (exec.io == ClientIo::kLogs) return Error(kInvalid, "exec runs in the foreground only");
@@ -306,12 +307,15 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   command.env = std::move(exec.env);
   command.cwd = std::move(exec.cwd);
   BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(exec.io, exec.rows, exec.columns, *held));
+  const auto namespaces = std::make_shared<std::vector<UniqueFd>>();
   Spec& spec = request.spec.emplace(*isolate->spec);
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (spec.namespaces[i].mode == NamespaceMode::kHost) continue;
-    const auto kind = static_cast<NamespaceKind>(i);
-    spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/{}/ns/{}", isolate->host_pid,
-                                                            NamespaceProcName(kind))};
+    const std::string path = fmt::format("/proc/{}/ns/{}", isolate->host_pid,
+                                         NamespaceProcName(static_cast<NamespaceKind>(i)));
+    const UniqueFd& fd = namespaces->emplace_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid()) return ErrnoError(errno, "opening {}", path);
+    spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/self/fd/{}", fd.get())};
   }
   spec.time_offsets = {};
   spec.root = {};
@@ -321,13 +325,16 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   if (!isolate->leaf.empty()) {
     request.leaf = isolate->leaf.substr(isolate->leaf.rfind('/') + 1);
   }
-  ++execs_;
-  std::uint64_t number = 0;
+  // The number is known when Submit returns; what needs it comes later, in this thread.
+  const auto number = std::make_shared<std::uint64_t>(0);
+  request.on_started = [this, number](const Started& started) {
+    execs_[*number].host_pid = started.host_pid;
+  };
   const absl::Status submitted = pool_.Submit(
       std::move(request),
-      [this, held, caller = std::weak_ptr<Peer>(peer),
-       tag](const absl::StatusOr<Outcome>& outcome) {
-        --execs_;
+      [this, held, caller = std::weak_ptr<Peer>(peer), tag, number,
+       namespaces](const absl::StatusOr<Outcome>& outcome) {
+        execs_.erase(*number);
         if (const auto to = caller.lock()) {
           to->foreground.erase(tag);
           if (outcome.ok()) {
@@ -338,12 +345,10 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
         }
         CheckIdle();
       },
-      &number);
-  if (!submitted.ok()) {
-    --execs_;
-    return submitted;
-  }
-  peer->foreground[tag] = number;
+      number.get());
+  if (!submitted.ok()) return submitted;
+  execs_[*number] = {isolate->id, isolate->name, 0, {}};
+  peer->foreground[tag] = *number;
   return absl::OkStatus();
 }
 
@@ -407,7 +412,7 @@ void Service::Drain(std::function<void()> idle) {
 }
 
 void Service::CheckIdle() {
-  if (idle_ && isolates_.living() == 0 && execs_ == 0) idle_();
+  if (idle_ && isolates_.living() == 0 && execs_.empty()) idle_();
 }
 
 void Service::KillAll() {

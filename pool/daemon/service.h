@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pool/daemon/fences.h"
 #include "pool/daemon/isolates.h"
 #include "pool/daemon/peer.h"
 #include "pool/daemon/protocol.h"
@@ -90,8 +92,8 @@ class Service {
   Templates templates_;
   Isolates isolates_;
   std::list<Follower> followers_;
-  std::uint32_t execs_ = 0;     // running
-  std::function<void()> idle_;  // set: draining
+  std::map<std::uint64_t, RunningIsolate> execs_;  // that run, by the pool's number
+  std::function<void()> idle_;                     // set: draining
 };
 
 }  // namespace brood

@@ -109,10 +109,13 @@ absl::Status Service::OnTree(const PeerPtr& peer, const Incoming& message) {
     if (isolate.state != IsolateState::kRunning) continue;
     running.push_back({isolate.id, isolate.name, isolate.host_pid, isolate.leaf});
   }
+  std::vector<RunningIsolate> execs;
+  for (const auto& [number, exec] : execs_) execs.push_back(exec);
   const std::vector<int> zygotes = pool_.ZygotePids();
-  options_.elsewhere([this, running = std::move(running), zygotes, all = list.all != 0,
-                      caller = std::weak_ptr<Peer>(peer), tag = message.header.tag] {
-    const std::string text = Dump(FenceTree(running, zygotes, all));
+  options_.elsewhere([this, running = std::move(running), execs = std::move(execs), zygotes,
+                      all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
+                      tag = message.header.tag] {
+    const std::string text = Dump(FenceTree(running, execs, zygotes, all));
     pool_.Post([=] {
       if (const auto to = caller.lock()) to->Answer(tag, Text{text});
     });

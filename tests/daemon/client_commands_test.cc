@@ -1,0 +1,236 @@
+// The commands beside the daemon, as their users meet them.
+#include <sys/stat.h>
+
+#include "tests/daemon/daemon_fixture.h"
+
+namespace brood {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+
+TEST_F(DaemonTest, SubmitExitsAsTheCommandDid) {
+  StartDaemon();
+  struct Case {
+    Words command;
+    int status;
+    std::string_view error;
+  };
+  const std::vector<Case> cases = {
+      {{"--", "true"}, 0, ""},
+      {Shell("exit 7"), 7, ""},
+      {Shell("kill -SEGV $$; sleep 1"), 0, ""},  // an init without a handler
+      {Shell("sh -c 'kill -SEGV $$'"), 139, ""},
+      {{"--", "no-such-program"}, 127, "no such file inside the root"},
+      {{"--", "/etc/passwd"}, 126, "EACCES"},
+      {{"--timeout", "100ms", "--", "sleep", "60"}, 124, ""},
+      {{"-w", "/no/such", "--", "true"}, 125, "ENOENT"},
+      {{"--template", "none", "--", "true"}, 125, "there is no template \"none\""},
+      {{}, 125, "no command was given"},
+  };
+  for (const Case& each : cases) {
+    const Result result = Run(Words{"submit"} + each.command);
+    EXPECT_EQ(result.status, each.status) << ::testing::PrintToString(each.command) << result.err;
+    EXPECT_THAT(result.err, HasSubstr(std::string(each.error)));
+  }
+}
+
+TEST_F(DaemonTest, OutputGoesStraightToTheClient) {
+  StartDaemon();
+  const Result result = Run(Words{"submit"} + Shell("echo out; echo err >&2; cat"));
+  EXPECT_EQ(result.out, "out\n") << "without -i there is no stdin";
+  EXPECT_EQ(result.err, "err\n");
+  const std::filesystem::path input = directory_ / "input";
+  std::ofstream(input) << "typed\n";
+  Brood with_input(With({"submit", "-i", "--", "cat"}),
+                   [&] { dup2(open(input.c_str(), O_RDONLY), 0); });
+  EXPECT_EQ(with_input.Wait(), 0);
+  EXPECT_EQ(with_input.out(), "typed\n");
+}
+
+TEST_F(DaemonTest, EnvironmentAndDirectoryAreTheClients) {
+  StartDaemon();
+  EXPECT_EQ(Out(Words{"submit", "-e", "WHO=me", "-w", "/usr"} + Shell("echo $WHO; pwd")),
+            "me\n/usr\n");
+}
+
+TEST_F(DaemonTest, SocketIsForItsOwnerAlone) {
+  StartDaemon();
+  struct stat status = {};
+  ASSERT_EQ(lstat(socket_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+TEST_F(DaemonTest, LogsOfADetachedOneAreKept) {
+  StartDaemon();
+  const std::string id = Detached({}, "echo one; echo two >&2; sleep 0.2; echo three");
+  ASSERT_THAT(id, MatchesRegex("[0-9a-f]{12}"));
+  const Result followed = Run({"logs", "-f", id});
+  EXPECT_EQ(followed.status, 0);
+  EXPECT_EQ(followed.out, "one\nthree\n");
+  EXPECT_EQ(followed.err, "two\n");
+  EXPECT_EQ(Run({"wait", id}).status, 0);
+  EXPECT_EQ(Out({"logs", id}), "one\nthree\n") << "after its end, too";
+}
+
+TEST_F(DaemonTest, LogsSayWhatIsLost) {
+  StartDaemon();
+  // A megabyte and a bit, of which 256 KiB are kept.
+  const std::string id = Detached({}, "yes 0123456789abcde | head -c 1100000; echo end");
+  EXPECT_EQ(Run({"wait", id}).status, 0);
+  const Result logs = Run({"logs", id});
+  EXPECT_EQ(logs.out.size(), 256U << 10);
+  EXPECT_THAT(logs.out, ::testing::EndsWith("end\n"));
+  EXPECT_THAT(logs.err, HasSubstr(std::to_string(1100004 - (256 << 10)) + " bytes of output"));
+}
+
+TEST_F(DaemonTest, ForegroundLogsAreNotKept) {
+  StartDaemon();
+  Brood submit(With(Words{"submit", "--name", "front"} + Shell("echo up; sleep 60")));
+  submit.AwaitOutput("up");
+  const Result logs = Run({"logs", "front"});
+  EXPECT_EQ(logs.status, 125);
+  EXPECT_THAT(logs.err, HasSubstr("went straight to whoever submitted it"));
+  submit.Kill(SIGTERM);
+  submit.Kill(SIGTERM);
+  submit.Kill(SIGINT);
+  submit.Kill(SIGINT);
+  EXPECT_EQ(Run({"kill", "front"}).status == 0 || submit.Ended(), true);
+  EXPECT_EQ(submit.Wait(), 137);
+}
+
+TEST_F(DaemonTest, ExecEntersTheSameFences) {
+  StartDaemon();
+  const std::string id = Detached({"--name", "home"}, "sleep 1000");
+  const nlohmann::json before = Inspect(id);
+  const std::string outside = before["fences"]["namespaces"].dump();
+  // What the command sees of itself is what the kernel shows of the isolate's init from outside.
+  const std::string inside =
+      Out(Words{"exec", "home"} + Shell("for n in mnt pid net ipc uts user cgroup time; do "
+                                        "readlink /proc/self/ns/$n; readlink /proc/1/ns/$n; done"));
+  std::istringstream lines(inside);
+  std::string own;
+  std::string init;
+  int count = 0;
+  while (std::getline(lines, own) && std::getline(lines, init)) {
+    EXPECT_EQ(own, init);
+    const std::string inode = own.substr(own.find('[') + 1, own.find(']') - own.find('[') - 1);
+    EXPECT_THAT(outside, HasSubstr(inode));
+    ++count;
+  }
+  EXPECT_EQ(count, 8);
+  EXPECT_EQ(Out({"exec", "home", "--", "id", "-u"}), "0\n");
+  EXPECT_THAT(Out({"exec", "home", "grep", "CapEff\\|Seccomp:\\|NoNewPrivs", "/proc/self/status"}),
+              MatchesRegex("CapEff:\t0+\nNoNewPrivs:\t1\nSeccomp:\t2\n"));
+  // It is born in the isolate's cgroup.
+  Brood sleeper(With(Words{"exec", "home"} + Shell("echo in; exec sleep 999")));
+  sleeper.AwaitOutput("in");
+  const nlohmann::json tree = nlohmann::json::parse(Out({"tree", "--json"}));
+  std::string entered;
+  for (const auto& child : tree["children"]) {
+    if (child["role"] == "exec") entered = child["pid"].dump();
+  }
+  EXPECT_THAT(ReadText(before["cgroup"].get<std::string>() + "/cgroup.procs"),
+              HasSubstr(entered + "\n"));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(sleeper.Wait(), 137) << "it ends with the isolate";
+  const Result late = Run({"exec", id, "true"});
+  EXPECT_EQ(late.status, 125);
+  EXPECT_THAT(late.err, HasSubstr("has ended"));
+}
+
+TEST_F(DaemonTest, StopAsksFirst) {
+  StartDaemon();
+  const std::string polite =
+      Detached({}, "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done");
+  ASSERT_TRUE(ComesTrue([&] { return Out({"logs", polite}) == "up\n"; }));
+  EXPECT_EQ(Run({"stop", polite}).status, 0);
+  EXPECT_EQ(Run({"wait", polite}).status, 3);
+  EXPECT_EQ(Out({"logs", polite}), "up\nbye\n");
+  const std::string deaf = Detached({}, "trap '' TERM; sleep 1000");
+  EXPECT_EQ(Run({"stop", "-t", "100ms", deaf}).status, 0);
+  EXPECT_EQ(Run({"wait", deaf}).status, 137);
+  EXPECT_EQ(Inspect(deaf)["end"], "killed");
+}
+
+TEST_F(DaemonTest, KillSendsWhatItIsTold) {
+  StartDaemon();
+  const std::string id =
+      Detached({}, "trap 'echo usr1' USR1; echo up; while :; do sleep 0.05; done");
+  ASSERT_TRUE(ComesTrue([&] { return Out({"logs", id}) == "up\n"; }));
+  EXPECT_EQ(Run({"kill", "-s", "usr1", id}).status, 0);
+  EXPECT_TRUE(ComesTrue([&] { return Out({"logs", id}) == "up\nusr1\n"; }));
+  const Result unknown = Run({"kill", "-s", "NONE", id});
+  EXPECT_EQ(unknown.status, 125);
+  EXPECT_THAT(unknown.err, HasSubstr("there is no signal NONE"));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(Run({"wait", id}).status, 137);
+}
+
+TEST_F(DaemonTest, NamesAndBeginningsOfIds) {
+  StartDaemon();
+  const std::string id = Detached({"--name", "only"}, "sleep 1000");
+  EXPECT_EQ(Inspect(id.substr(0, 6))["name"], "only");
+  EXPECT_EQ(Inspect("only")["id"], id);
+  const Result taken = Run(Words{"submit", "-d", "--name", "only"} + Shell("true"));
+  EXPECT_EQ(taken.status, 125);
+  EXPECT_THAT(taken.err, HasSubstr("the name only is taken by " + id));
+  const Result bad = Run(Words{"submit", "-d", "--name", "a b"} + Shell("true"));
+  EXPECT_THAT(bad.err, HasSubstr("\"a b\" is none"));
+  const Result unknown = Run({"inspect", "nobody"});
+  EXPECT_EQ(unknown.status, 125);
+  EXPECT_THAT(unknown.err, HasSubstr("there is no isolate \"nobody\""));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(Run({"wait", id}).status, 137);
+  EXPECT_EQ(Run(Words{"submit", "-d", "--name", "only"} + Shell("true")).status, 0)
+      << "free again once it has ended";
+}
+
+TEST_F(DaemonTest, ListsWhatRunsAndWhatHasEnded) {
+  StartDaemon();
+  const std::string id = Detached({"--name", "lister"}, "sleep 1000");
+  EXPECT_EQ(Run(Words{"submit"} + Shell("exit 4")).status, 4);
+  EXPECT_THAT(Out({"ps"}), HasSubstr(id));
+  EXPECT_THAT(Out({"ps"}), Not(HasSubstr("exit 4")));
+  EXPECT_THAT(Out({"ps", "-a"}), HasSubstr("ended (4)"));
+  const auto json = nlohmann::json::parse(Out({"ps", "-a", "--json"}));
+  ASSERT_EQ(json.size(), 2U);
+  EXPECT_EQ(json[0]["state"], "running");
+  EXPECT_EQ(json[1]["exit_status"], 4);
+  EXPECT_EQ(json[1]["command"], nlohmann::json({"/bin/sh", "-c", "exit 4"}));
+  EXPECT_THAT(Out({"top", "-n", "2", "--interval", "50ms"}), HasSubstr("lister"));
+  Run({"kill", id});
+}
+
+TEST_F(DaemonTest, StatsAddUp) {
+  StartDaemon({"--pool", "4"});
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(Run({"submit", "--", "true"}).status, 0);
+  Client client = Connected();
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(client.Start(SubmitOf({"true"}), {}).ok());
+  for (int i = 0; i < 60; ++i) ASSERT_TRUE(client.Next().ok());
+  const nlohmann::json stats = Stats();
+  EXPECT_EQ(stats["served"], 90);
+  EXPECT_EQ(stats["hits"].get<int>() + stats["misses"]["none_parked"].get<int>() +
+                stats["misses"]["own_limits_or_exec"].get<int>(),
+            90);
+  EXPECT_TRUE(ComesTrue([&] { return Stats()["parked"] == 4; })) << "it refills";
+}
+
+TEST_F(DaemonTest, NoDaemonIsToldWithHowToStartOne) {
+  const Result result = Run({"ps"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_THAT(result.err, HasSubstr("no daemon listens on " + socket_));
+  EXPECT_THAT(result.err, HasSubstr("brood serve"));
+}
+
+TEST_F(DaemonTest, LimitsThatCannotBeHadAreToldByController) {
+  StartDaemon();
+  const Result result = Run(Words{"submit", "--memory", "64M"} + Shell("true"));
+  if (result.status == 0) GTEST_SKIP() << "this machine has the memory controller";
+  EXPECT_EQ(result.status, 125);
+  EXPECT_THAT(result.err, HasSubstr("memory"));
+}
+
+}  // namespace
+}  // namespace brood

@@ -1,0 +1,241 @@
+// Clients that vanish, lie, or never listen: they alone are refused.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "tests/daemon/daemon_fixture.h"
+
+namespace brood {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+class HostileTest : public DaemonTest {
+ protected:
+  UniqueFd Connect() const {
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, socket_.c_str(), socket_.size() + 1);
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    return fd;
+  }
+  // All that comes until the daemon closes.
+  static std::string ReadToEnd(const UniqueFd& fd) {
+    std::string all;
+    char buffer[4096];
+    for (ssize_t n = 0; (n = read(fd.get(), buffer, sizeof(buffer))) > 0;) {
+      all.append(buffer, static_cast<std::size_t>(n));
+    }
+    return all;
+  }
+  void ExpectServes() const { EXPECT_EQ(Run({"submit", "--", "true"}).status, 0); }
+  long ResidentKb() const {
+    std::ifstream status(fmt::format("/proc/{}/status", daemon_->pid()));
+    std::string word;
+    long kb = 0;
+    while (status >> word) {
+      if (word == "VmRSS:") status >> kb;
+    }
+    return kb;
+  }
+  std::size_t DaemonFds() const {
+    const auto fds = fs::directory_iterator(fmt::format("/proc/{}/fd", daemon_->pid()));
+    return static_cast<std::size_t>(std::distance(fs::begin(fds), fs::end(fds)));
+  }
+};
+
+std::string Header(MessageHeader header, const std::string& body = {}) {
+  return std::string(reinterpret_cast<const char*>(&header), sizeof(header)) + body;
+}
+
+TEST_F(HostileTest, BadMessagesEndTheirConnectionAlone) {
+  StartDaemon();
+  const std::size_t fds = DaemonFds();
+  MessageHeader huge;
+  huge.length = 0xffffffff;
+  MessageHeader version;
+  version.version = 99;
+  MessageHeader many_fds;
+  many_fds.fds = 1000;
+  MessageHeader no_fds;
+  no_fds.type = static_cast<std::uint16_t>(MessageType::kSubmit);
+  no_fds.fds = 3;
+  struct Case {
+    std::string bytes;
+    std::string answer;
+  };
+  const std::vector<Case> cases = {
+      {std::string(100, 'x'), "no brood message"},
+      {Header(huge), "is too long"},
+      {Header(version), "version 99"},
+      {Header(many_fds), "1000 descriptors"},
+      {Header(no_fds), "0 descriptors and not with 3"},
+  };
+  for (const Case& each : cases) {
+    const UniqueFd fd = Connect();
+    ASSERT_GT(write(fd.get(), each.bytes.data(), each.bytes.size()), 0);
+    EXPECT_THAT(ReadToEnd(fd), HasSubstr(each.answer));
+  }
+  ExpectServes();
+  EXPECT_TRUE(ComesTrue([&] { return DaemonFds() <= fds; })) << DaemonFds() << " was " << fds;
+}
+
+TEST_F(HostileTest, BadFieldsAreRefusedAndTheConnectionGoesOn) {
+  StartDaemon();
+  Client client = Connected();
+  // Every kind of request with a body of noise, and one there is none of.
+  for (std::uint16_t type = 0; type < 16; ++type) {
+    MessageHeader header;
+    header.type = type;
+    header.tag = type;
+    header.length = 7;
+    const std::string bytes = Header(header, std::string(7, '\xff'));
+    ASSERT_EQ(write(client.fd(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+    if (type == static_cast<std::uint16_t>(MessageType::kStats)) {
+      EXPECT_TRUE(client.Next().ok()) << "it has no fields";
+    } else {
+      EXPECT_FALSE(client.Next().ok()) << type;
+    }
+  }
+  const std::vector<Submit> submits = [] {
+    std::vector<Submit> all(5, SubmitOf({"true"}));
+    all[0].argv.clear();
+    all[1].env = {"no equals sign"};
+    all[2].cwd = "relative";
+    all[3].io = ClientIo::kFds;  // and no descriptors
+    all[4].argv = {std::string("a\0b", 3)};
+    return all;
+  }();
+  for (const Submit& submit : submits) {
+    ASSERT_TRUE(client.Start(submit, {}).ok());
+    const auto answer = client.Next();
+    EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument) << answer.status();
+  }
+  ASSERT_TRUE(client.Start(SubmitOf({"true"}), {}).ok());
+  EXPECT_TRUE(client.Next().ok());
+  EXPECT_TRUE(nlohmann::json::parse(*Connected().List(true)).size() == 1U);
+}
+
+TEST_F(HostileTest, TooManyDescriptorsAreClosed) {
+  StartDaemon();
+  const std::size_t fds = DaemonFds();
+  for (int round = 0; round < 20; ++round) {
+    const UniqueFd fd = Connect();
+    std::array<int, 100> many;
+    many.fill(fd.get());
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(many))> control{};
+    char byte = 'x';
+    iovec vector{&byte, 1};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(many));
+    std::memcpy(CMSG_DATA(part), many.data(), sizeof(many));
+    ASSERT_EQ(sendmsg(fd.get(), &message, 0), 1);
+    EXPECT_THAT(ReadToEnd(fd), HasSubstr("could not be taken"));
+  }
+  ExpectServes();
+  EXPECT_TRUE(ComesTrue([&] { return DaemonFds() <= fds; })) << DaemonFds() << " was " << fds;
+}
+
+TEST_F(HostileTest, HalfMessagesCostNobodyElse) {
+  StartDaemon();
+  MessageHeader header;
+  header.type = static_cast<std::uint16_t>(MessageType::kSubmit);
+  header.length = kMaxBody;
+  std::vector<UniqueFd> half;
+  for (int i = 0; i < 40; ++i) {
+    half.push_back(Connect());
+    const std::string start = Header(header, std::string(std::size_t{2} << 20, 'a'));
+    const UniqueFd& fd = half.back();
+    fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    std::size_t sent = 0;
+    for (int tries = 0; sent < start.size() && tries < 200; ++tries) {
+      const ssize_t count = send(fd.get(), start.data() + sent, start.size() - sent, MSG_NOSIGNAL);
+      if (count > 0) sent += static_cast<std::size_t>(count);
+      if (count < 0 && errno != EAGAIN) break;  // refused
+      if (count < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+  ExpectServes();
+  EXPECT_LT(ResidentKb(), 200 << 10) << "no more is held than is allowed";
+}
+
+TEST_F(HostileTest, NeverReadingIsBounded) {
+  StartDaemon();
+  const std::string id = Detached({}, "yes | head -c 200000; sleep 1000");
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["log"]["bytes"] == 200000; }));
+  const UniqueFd fd = Connect();
+  const std::string ask = [&] {
+    MessageHeader header;
+    header.type = static_cast<std::uint16_t>(MessageType::kLogs);
+    const std::string body = EncodeBody(ReadLogs{id, 0});
+    header.length = static_cast<std::uint32_t>(body.size());
+    return Header(header, body);
+  }();
+  fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  // 2,000 times 200 KB would be 400 MB.
+  for (int i = 0; i < 2000; ++i) (void)!send(fd.get(), ask.data(), ask.size(), MSG_NOSIGNAL);
+  ExpectServes();
+  EXPECT_LT(ResidentKb(), 150 << 10);
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+}
+
+TEST_F(HostileTest, VanishedClientEndsItsForegroundAlone) {
+  StartDaemon();
+  const std::string kept = Detached({}, "sleep 1000");
+  Brood front(With(Words{"submit", "--name", "front"} + Shell("sleep 999 & echo up; sleep 1000")));
+  front.AwaitOutput("up");
+  const nlohmann::json before = Inspect("front");
+  const std::string procs = before["cgroup"].get<std::string>() + "/cgroup.procs";
+  front.Kill(SIGKILL);
+  front.Wait();
+  EXPECT_TRUE(ComesTrue([&] { return Inspect("front")["state"] == "ended"; }));
+  EXPECT_EQ(Inspect("front")["end"], "killed");
+  EXPECT_EQ(ReadText(procs), "");
+  EXPECT_EQ(Inspect(kept)["state"], "running") << "a detached one goes on";
+  EXPECT_EQ(Run({"kill", kept}).status, 0);
+}
+
+TEST_F(HostileTest, OutOfDescriptorsIsSaidAndPasses) {
+  StartDaemon({"--pool", "2"}, [] {
+    const rlimit few{700, 700};
+    setrlimit(RLIMIT_NOFILE, &few);
+  });
+  std::vector<UniqueFd> many;
+  for (int i = 0; i < 720; ++i) many.push_back(Connect());
+  const Result refused = Run({"ps"});
+  EXPECT_EQ(refused.status, 125);
+  EXPECT_THAT(refused.err, HasSubstr("no room for another connection"));
+  many.clear();
+  EXPECT_TRUE(ComesTrue([&] { return Run({"ps"}).status == 0; }));
+  ExpectServes();
+}
+
+TEST_F(HostileTest, FullPoolIsSaidWithTheWait) {
+  StartDaemon({"--pool", "2", "--max-running", "2"});
+  const std::string one = Detached({}, "sleep 1000");
+  const std::string two = Detached({}, "sleep 1000");
+  const Result full = Run(Words{"submit", "--wait", "300ms", "--", "true"});
+  EXPECT_EQ(full.status, 125);
+  EXPECT_THAT(full.err, HasSubstr("the pool is full: no worker was free within 0.3 s (2 may run"));
+  Brood patient(With({"submit", "--", "true"}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_FALSE(patient.Ended());
+  EXPECT_EQ(Run({"kill", one}).status, 0);
+  EXPECT_EQ(patient.Wait(), 0) << "it has the place that became free";
+  EXPECT_EQ(Run({"kill", two}).status, 0);
+}
+
+}  // namespace
+}  // namespace brood
