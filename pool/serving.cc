@@ -128,8 +128,8 @@ absl::Status Reactor::Watch(std::uint32_t w, int pidfd) {
   return absl::OkStatus();
 }
 
-bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& request) {
-  Template& tmpl = templates_[index];
+bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[t];
   const auto refuse = [&](absl::Status status) {
     Answer(std::move(request), std::move(status));
     return true;
@@ -142,7 +142,7 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
   }
   const std::uint32_t w = TakeWorkerRecord();
   Worker& worker = workers_[w];
-  worker.tmpl = index;
+  worker.tmpl = t;
   worker.path = SpawnPath::kCold;
   if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
     free_workers_.push_back(w);

@@ -554,7 +554,7 @@ class BlueprintMaker {
     constexpr List kTmpl = PlanBuilder::kTmpl;
     AddTmpfs(kTmpl, staging_, "size=1m,mode=0755");
     const auto part = [&](std::size_t tree, const std::string& target, bool directory) {
-      const std::string place = fmt::format("{}/{}", staging_, tree);
+      std::string place = fmt::format("{}/{}", staging_, tree);
       if (directory) {
         AddDirectory(kTmpl, place, 0755);
       } else {

@@ -76,7 +76,7 @@ class Visit {
         return ErrnoError(static_cast<int>(-joined), "joining the {} namespace {}",
                           NamespaceName(join.kind), blueprint.spec().ns(join.kind).path);
       }
-      homes_.push_back({std::move(home), NamespaceFlag(join.kind)});
+      homes_.emplace_back(std::move(home), NamespaceFlag(join.kind));
     }
     return absl::OkStatus();
   }

@@ -73,7 +73,7 @@ struct ZygoteExec {
   int image = -1;
   Failure failure;  // set when it could not
 };
-// The body of that child. `exec` is a ZygoteExec in memory it shares with the launcher.
-[[noreturn]] void ZygoteExecMain(void* exec);
+// The body of that child. `argument` is a ZygoteExec in memory it shares with the launcher.
+[[noreturn]] void ZygoteExecMain(void* argument);
 
 }  // namespace brood

@@ -20,9 +20,9 @@ class IsolationOptions {
     Spec spec;
     Command command;
   };
-  // `command`: program and arguments. kInvalidArgument with a sentence for the first word that is
+  // `words`: program and arguments. kInvalidArgument with a sentence for the first word that is
   // wrong.
-  absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& command) const;
+  absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& words) const;
 
  private:
   std::string rootfs_;
