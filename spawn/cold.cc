@@ -48,8 +48,6 @@ DumpableKeeper& Dumpable() {
   return keeper;
 }
 
-std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
-
 std::uint64_t IgnoredSignals() {
   std::ifstream status("/proc/self/status");
   std::string word;
