@@ -46,7 +46,7 @@ struct BareChild {
   std::int32_t error = 0;
 };
 
-// `child` is a BareChild.
-[[noreturn]] void BareChildMain(void* child);
+// `argument` is a BareChild.
+[[noreturn]] void BareChildMain(void* argument);
 
 }  // namespace brood::bench

@@ -277,7 +277,7 @@ void AddFlat(const std::string& prefix, const Json& json) {
     return;
   }
   for (const auto& [key, value] : json.items()) {
-    AddFlat(prefix.empty() ? key : prefix + "." + key, value);
+    AddFlat(prefix.empty() ? key : fmt::format("{}.{}", prefix, key), value);
   }
 }
 

@@ -103,7 +103,7 @@ Row PreparedPidRow(std::string name, Prepared prepared, std::function<void(BareC
     latencies.Measure(state, [&]() -> absl::Status {
       const sys::Result there = sys::Setns(prepared->fd(NamespaceKind::kPid), kernel::kCloneNewPid);
       if (there < 0) return ErrnoError(static_cast<int>(-there), "entering a pid namespace");
-      const absl::Status ran = clone->RunOnce(kLikeVfork);
+      absl::Status ran = clone->RunOnce(kLikeVfork);
       const sys::Result back = sys::Setns(own.get(), kernel::kCloneNewPid);
       if (back < 0) return ErrnoError(static_cast<int>(-back), "leaving a pid namespace");
       return ran;

@@ -61,7 +61,8 @@ class SharedNotes {
     notes_.emplace_back(note, name);
   }
   void AppendTo(Table& table) const {
-    for (const auto& [note, names] : notes_) table.notes.push_back(names + ": " + note);
+    for (const auto& [note, names] : notes_)
+      table.notes.push_back(fmt::format("{}: {}", names, note));
   }
 
  private:
@@ -135,6 +136,7 @@ struct BurstSummary {
 BurstSummary SummarizeBursts(const std::vector<BurstReport>& bursts) {
   const auto all = [&](auto&& figure) {
     std::vector<double> values;
+    values.reserve(bursts.size());
     for (const BurstReport& burst : bursts) values.push_back(figure(burst));
     return values;
   };

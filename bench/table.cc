@@ -42,7 +42,8 @@ std::string DrawForTerminal(const Table& table) {
     for (std::size_t column = 0; column < widths.size(); ++column) {
       const std::string cell = Cell(cells, column);
       const std::string padding(widths[column] - Width(cell), ' ');
-      line += column == 0 ? cell + padding : "  " + padding + cell;
+      line +=
+          column == 0 ? fmt::format("{}{}", cell, padding) : fmt::format("  {}{}", padding, cell);
       if (column == 0 && !instead.empty()) {
         line += "  " + instead;
         break;

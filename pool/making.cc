@@ -26,8 +26,8 @@ std::int64_t RetryDelayNs(int failures) {
 
 }  // namespace
 
-absl::Status Reactor::StartZygote(std::uint32_t index) {
-  Template& tmpl = templates_[index];
+absl::Status Reactor::StartZygote(std::uint32_t t) {
+  Template& tmpl = templates_[t];
   Zygote::Options options;
   options.slots = (tmpl.options.max_workers + tmpl.options.zygotes - 1) / tmpl.options.zygotes;
   options.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
@@ -35,7 +35,7 @@ absl::Status Reactor::StartZygote(std::uint32_t index) {
   BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Zygote> zygote, Zygote::Start(tmpl.blueprint, options));
   const auto place = static_cast<std::uint32_t>(keepers_.size());
   auto keeper = std::make_unique<ZygoteKeeper>();
-  keeper->tmpl = index;
+  keeper->tmpl = t;
   for (std::uint32_t slot = options.slots; slot > 0; --slot) {
     keeper->free_slots.push_back(slot - 1);
   }
@@ -58,8 +58,8 @@ std::uint32_t Reactor::TakeWorkerRecord() {
   return index;
 }
 
-void Reactor::FreeWorker(std::uint32_t index) {
-  Worker& worker = workers_[index];
+void Reactor::FreeWorker(std::uint32_t w) {
+  Worker& worker = workers_[w];
   const bool was_init = BlueprintOf(worker).spec().is_new(NamespaceKind::kPid);
   Unequip(worker, was_init);
   --templates_[worker.tmpl].alive;
@@ -74,14 +74,14 @@ void Reactor::FreeWorker(std::uint32_t index) {
     if (fd.valid()) graveyard_.push_back(std::move(fd));
   }
   worker.Reset();
-  free_workers_.push_back(index);
+  free_workers_.push_back(w);
 }
 
 // The record of a worker that was equipped and never born.
-void Reactor::DropWorker(std::uint32_t index) {
-  Unequip(workers_[index], /*empty=*/true);
-  workers_[index].Reset();
-  free_workers_.push_back(index);
+void Reactor::DropWorker(std::uint32_t w) {
+  Unequip(workers_[w], /*empty=*/true);
+  workers_[w].Reset();
+  free_workers_.push_back(w);
 }
 
 absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
@@ -129,8 +129,8 @@ void Reactor::Unequip(Worker& worker, bool empty) {
 
 // Asks a zygote for one worker: to be parked, or (with `request`) to run it at once. False when no
 // zygote has room or the worker cannot be equipped now; `request` is taken otherwise.
-bool Reactor::Order(std::uint32_t index, std::unique_ptr<ActiveRequest>& request) {
-  Template& tmpl = templates_[index];
+bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[t];
   ZygoteKeeper* best = nullptr;
   std::uint32_t best_index = 0;
   for (const std::uint32_t k : tmpl.keepers) {
@@ -146,7 +146,7 @@ bool Reactor::Order(std::uint32_t index, std::unique_ptr<ActiveRequest>& request
 
   const std::uint32_t w = TakeWorkerRecord();
   Worker& worker = workers_[w];
-  worker.tmpl = index;
+  worker.tmpl = t;
   if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
     free_workers_.push_back(w);
@@ -206,8 +206,8 @@ void Reactor::SendOrders(ZygoteKeeper& keeper) {
   }
 }
 
-void Reactor::Refill(std::uint32_t index) {
-  Template& tmpl = templates_[index];
+void Reactor::Refill(std::uint32_t t) {
+  Template& tmpl = templates_[t];
   if (tmpl.retry_at_ns != 0 && NowNs() < tmpl.retry_at_ns) return;
   tmpl.retry_at_ns = 0;
   // A pool that parks nothing ahead still serves those who wait for a parked worker.
@@ -223,25 +223,25 @@ void Reactor::Refill(std::uint32_t index) {
                  NowNs() >= tmpl.last_launch_ns + kQuietNs;
   if (!tmpl.filling) return;
   std::unique_ptr<ActiveRequest> nobody;
-  while (tmpl.shelf->size() + tmpl.ordered < wanted && Order(index, nobody)) {
+  while (tmpl.shelf->size() + tmpl.ordered < wanted && Order(t, nobody)) {
   }
   for (const std::uint32_t k : tmpl.keepers) SendOrders(*keepers_[k]);
 }
 
-void Reactor::OnZygoteNotice(std::uint32_t index) {
-  ZygoteKeeper& keeper = *keepers_[index];
+void Reactor::OnZygoteNotice(std::uint32_t k) {
+  ZygoteKeeper& keeper = *keepers_[k];
   if (!keeper.zygote) return;
   // Emptied before the look: whatever happens during it makes the eventfd readable again.
   std::uint64_t count = 0;
   (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
-  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, index});
-  CollectMade(index, /*look_for_dead=*/false);
+  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, k});
+  CollectMade(k, /*look_for_dead=*/false);
 }
 
 // Looks which of the ordered workers have come to something; with `look_for_dead`, a system call
 // for each, also which have been killed meanwhile.
-void Reactor::CollectMade(std::uint32_t index, bool look_for_dead) {
-  ZygoteKeeper& keeper = *keepers_[index];
+void Reactor::CollectMade(std::uint32_t k, bool look_for_dead) {
+  ZygoteKeeper& keeper = *keepers_[k];
   if (!keeper.zygote) return;
   std::vector<std::uint32_t> made;
   std::vector<std::uint32_t> not_made;
@@ -348,16 +348,16 @@ void Reactor::OnNotMade(std::uint32_t w) {
 
 // Workers outlive their zygote: running ones go on, parked ones can still be launched. Only those
 // that it had not finished making have to be made again.
-void Reactor::OnZygoteDeath(std::uint32_t index) {
-  ZygoteKeeper& keeper = *keepers_[index];
+void Reactor::OnZygoteDeath(std::uint32_t k) {
+  ZygoteKeeper& keeper = *keepers_[k];
   if (!keeper.alive) return;
   keeper.alive = false;
   keeper.unsent.clear();
   keeper.zygote->Stop();
   Template& tmpl = templates_[keeper.tmpl];
-  std::erase(tmpl.keepers, index);
+  std::erase(tmpl.keepers, k);
   ++totals_.zygotes_replaced;
-  CollectMade(index, /*look_for_dead=*/false);
+  CollectMade(k, /*look_for_dead=*/false);
 
   std::vector<std::uint32_t> unfinished;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {

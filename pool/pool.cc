@@ -44,7 +44,7 @@ class Pool::Front {
       reactor.Loop();
       end_ = reactor.result();
     });
-    const absl::Status status = result.get();
+    absl::Status status = result.get();
     if (!status.ok()) thread_.join();
     return status;
   }
@@ -89,7 +89,7 @@ class Pool::Front {
     const std::int64_t deadline = NowNs() + timeout.count();
     const auto task = [promise, name, count, deadline](Reactor& reactor) {
       reactor.AwaitParked(name, count, deadline,
-                          [promise](absl::Status status) { promise->set_value(status); });
+                          [promise](const absl::Status& status) { promise->set_value(status); });
     };
     if (!inbox_.Put(task)) return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
     return result.get();

@@ -154,8 +154,8 @@ absl::Status Reactor::WatchWorker(std::uint32_t w, int pidfd) {
   return absl::OkStatus();
 }
 
-bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& request) {
-  Template& tmpl = templates_[index];
+bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[t];
   const auto refuse = [&](absl::Status status) {
     Answer(std::move(request), std::move(status));
     return true;
@@ -174,7 +174,7 @@ bool Reactor::StartCold(std::uint32_t index, std::unique_ptr<ActiveRequest>& req
   }
   const std::uint32_t w = TakeWorkerRecord();
   Worker& worker = workers_[w];
-  worker.tmpl = index;
+  worker.tmpl = t;
   worker.path = SpawnPath::kCold;
   worker.own_blueprint = std::move(own_blueprint);
   const absl::Status equipped = own ? EquipOwn(worker, request->request) : Equip(worker, tmpl);

@@ -8,6 +8,10 @@ namespace brood {
 
 inline constexpr std::size_t kWorkerStackBytes = 16384;
 
+// `bytes` in whole pages. What is laid out one behind the other in memory shared with a worker (its
+// mailbox and launch, the plan, slots, its stack) starts on a page each.
+constexpr std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
+
 struct BirthRequest {
   ChildContext context;   // copied onto the stack
   char* stack = nullptr;  // kWorkerStackBytes, writable, free until the worker execs or dies

@@ -98,9 +98,9 @@ absl::Status WriteLimit(int parent, const std::string& name, std::string_view fi
 
 std::vector<std::string_view> ControllersFor(const Limits& limits) {
   std::vector<std::string_view> controllers;
-  if (limits.memory_bytes) controllers.push_back("memory");
-  if (limits.pids) controllers.push_back("pids");
-  if (limits.cpus) controllers.push_back("cpu");
+  if (limits.memory_bytes) controllers.emplace_back("memory");
+  if (limits.pids) controllers.emplace_back("pids");
+  if (limits.cpus) controllers.emplace_back("cpu");
   return controllers;
 }
 

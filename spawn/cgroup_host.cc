@@ -66,8 +66,8 @@ struct MountLine {
 // proc_pid_mountinfo(5): ID PARENT MAJ:MIN ROOT POINT OPTIONS TAG... - TYPE SOURCE SUPER-OPTIONS
 std::optional<MountLine> ParseMountLine(std::string_view line) {
   const std::vector<std::string_view> fields = Split(line, ' ');
-  const auto dash =
-      std::find(fields.begin() + std::min<std::size_t>(6, fields.size()), fields.end(), "-");
+  const auto dash = std::find(fields.begin() + std::min<std::ptrdiff_t>(6, std::ssize(fields)),
+                              fields.end(), "-");
   if (std::distance(dash, fields.end()) < 4) return std::nullopt;
   return MountLine{fields[3], fields[4], dash[1], Split(fields[5], ','), Split(dash[3], ',')};
 }
@@ -123,7 +123,7 @@ std::string ChooseBase(const std::string& mount, const std::string& own) {
     // Our own cgroup first: what was delegated to us is ours, whoever we are.
     if (IsMarkedDelegated(own) && IsWritable(own)) return own;
     const std::size_t slash = own.rfind('/');
-    const std::string parent = own.substr(0, slash);
+    std::string parent = own.substr(0, slash);
     const bool moved_by_us = std::string_view(own).substr(slash + 1) == kLauncherLeaf;
     if ((moved_by_us || IsMarkedDelegated(parent)) && IsWritable(parent)) return parent;
   }

@@ -56,7 +56,7 @@ void KillMembersOfTree(int parent, const std::string& name) {
     if (!directory.ok()) continue;
     const auto children = ChildNames(directory->get());
     if (!children.ok()) continue;
-    for (const std::string& child : *children) pending.push_back(path + "/" + child);
+    for (const std::string& child : *children) pending.push_back(fmt::format("{}/{}", path, child));
   }
 }
 

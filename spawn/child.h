@@ -35,8 +35,8 @@ struct ChildContext {
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
             Mailbox* box, Failure& failure);
 
-// A worker's whole life up to exec. `context` is a ChildContext. Never returns.
-[[noreturn]] void WorkerMain(void* context);
+// A worker's whole life up to exec. `argument` is a ChildContext. Never returns.
+[[noreturn]] void WorkerMain(void* argument);
 
 // True when the plan's test switch says that this operation shall fail.
 inline bool Injected(const Plan& plan, Step step, std::uint16_t index, bool in_template = false) {

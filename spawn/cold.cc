@@ -48,8 +48,6 @@ DumpableKeeper& Dumpable() {
   return keeper;
 }
 
-std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
-
 std::uint64_t IgnoredSignals() {
   std::ifstream status("/proc/self/status");
   std::string word;
@@ -76,7 +74,7 @@ class Visit {
         return ErrnoError(static_cast<int>(-joined), "joining the {} namespace {}",
                           NamespaceName(join.kind), blueprint.spec().ns(join.kind).path);
       }
-      homes_.push_back({std::move(home), NamespaceFlag(join.kind)});
+      homes_.emplace_back(std::move(home), NamespaceFlag(join.kind));
     }
     return absl::OkStatus();
   }

@@ -12,7 +12,7 @@ struct FloorChild {
   int error;  // errno of a failed exec
 };
 
-// `child` is a FloorChild in memory shared with the parent.
-[[noreturn]] void FloorChildMain(void* child);
+// `argument` is a FloorChild in memory shared with the parent.
+[[noreturn]] void FloorChildMain(void* argument);
 
 }  // namespace brood

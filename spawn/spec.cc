@@ -172,8 +172,8 @@ absl::Status Validate(const Command& command) {
   }
   // execve(2): one string may have 128 KiB (MAX_ARG_STRLEN), all of them a quarter of the stack
   // limit; refused here so that the sentence can say which.
-  constexpr std::size_t kMaxString = 128 * 1024;
-  constexpr std::size_t kMaxTotal = 1536 * 1024;
+  constexpr std::size_t kMaxString = std::size_t{128} * 1024;
+  constexpr std::size_t kMaxTotal = std::size_t{1536} * 1024;
   std::size_t total = 0;
   const auto check = [&](std::string_view what, const std::vector<std::string>& strings) {
     for (std::size_t i = 0; i < strings.size(); ++i) {

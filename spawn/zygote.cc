@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "spawn/birth.h"
 #include "spawn/cold.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
@@ -23,8 +24,6 @@ extern "C" const char brood_zygote_image_end[];
 
 namespace brood {
 namespace {
-
-std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
 
 // The zygote's executable in memory that nobody can change any more, so that no worker can reach
 // or rewrite what later zygotes run.

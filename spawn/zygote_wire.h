@@ -4,8 +4,7 @@
 //            env of its launch), and kBigMessages areas for launches that need more. One page, so
 //            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
-//   a
-//            worker to be born from its mailbox. End-of-file means that the launcher is gone: the
+//            a worker to be born from its mailbox. End-of-file means that the launcher is gone: the
 //            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
 //   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
 //   lanes    SEQPACKET sockets. launcher -> worker: one byte with three descriptors (SCM_RIGHTS)
@@ -73,7 +72,7 @@ struct ZygoteExec {
   int image = -1;
   Failure failure;  // set when it could not
 };
-// The body of that child. `exec` is a ZygoteExec in memory it shares with the launcher.
-[[noreturn]] void ZygoteExecMain(void* exec);
+// The body of that child. `argument` is a ZygoteExec in memory it shares with the launcher.
+[[noreturn]] void ZygoteExecMain(void* argument);
 
 }  // namespace brood

@@ -460,13 +460,15 @@ TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {
 }
 
 TEST_F(RunTest, ManyAtOnce) {
+  constexpr int kCount = 12;
   std::vector<std::unique_ptr<Brood>> all;
-  for (int i = 0; i < 12; ++i) {
+  all.reserve(kCount);
+  for (int i = 0; i < kCount; ++i) {
     all.push_back(std::make_unique<Brood>(
         Words{"run"} + Shell(fmt::format("cat /proc/self/uid_map; exit {}", i))));
   }
   std::vector<std::string> maps;
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < kCount; ++i) {
     EXPECT_EQ(all[static_cast<std::size_t>(i)]->Wait(), i)
         << all[static_cast<std::size_t>(i)]->err();
     maps.push_back(all[static_cast<std::size_t>(i)]->out());

@@ -213,10 +213,14 @@ TEST_F(HostileTest, OutOfDescriptorsIsSaidAndPasses) {
     setrlimit(RLIMIT_NOFILE, &few);
   });
   std::vector<UniqueFd> many;
+  std::string refusals;
   for (int i = 0; i < 720; ++i) many.push_back(Connect());
-  const Result refused = Run({"ps"});
-  EXPECT_EQ(refused.status, 125);
-  EXPECT_THAT(refused.err, HasSubstr("no room for another connection"));
+  for (const UniqueFd& fd : many) {
+    char buffer[512];
+    const ssize_t got = recv(fd.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (got > 0) refusals.append(buffer, static_cast<std::size_t>(got));
+  }
+  EXPECT_THAT(refusals, HasSubstr("no room for another connection"));
   many.clear();
   EXPECT_TRUE(ComesTrue([&] { return Run({"ps"}).status == 0; }));
   ExpectServes();

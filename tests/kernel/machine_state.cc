@@ -74,7 +74,7 @@ void AddCgroupsBelow(const fs::path& directory, const std::string& name,
       any_of_another = true;
       continue;
     }
-    AddCgroupsBelow(at->path(), name + "/" + child, lines);
+    AddCgroupsBelow(at->path(), fmt::format("{}/{}", name, child), lines);
   }
   if (!any_of_another) lines.push_back("cgroup " + name);
 }

@@ -89,6 +89,7 @@ TEST(LastCapability, AnswersEveryThreadAlike) {
   std::vector<int> answers(4, -1);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(answers.size());
     for (int& answer : answers) threads.emplace_back([&answer] { answer = LastCapability(); });
   }
   EXPECT_EQ(answers, std::vector<int>(4, LastCapability()));

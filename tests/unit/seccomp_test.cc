@@ -799,10 +799,10 @@ TEST(ProfileFile, SaysWhatIsWrongAndWhere) {
 
 TEST(ProfileFile, TooManyConditionsAreTooMuchForTheKernel) {
   std::string text = R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [)";
-  for (int i = 0; i < 3000; ++i) {
+  for (std::uint64_t i = 0; i < 3000; ++i) {
     text += fmt::format(R"({}{{"names": ["read"], "action": "SCMP_ACT_ALLOW",
                         "args": [{{"index": 1, "value": {}, "op": "SCMP_CMP_EQ"}}]}})",
-                        i == 0 ? "" : ",", (std::uint64_t{1} << 32) * i + i * 3);
+                        i == 0 ? "" : ",", (i << 32) + i * 3);
   }
   const auto program = ProfileFile(text + "]}").Compile();
   ASSERT_FALSE(program.ok());

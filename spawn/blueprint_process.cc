@@ -1,0 +1,188 @@
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "spawn/blueprint_maker.h"
+#include "spawn/capabilities.h"
+#include "spawn/id_ranges.h"
+#include "spawn/seccomp.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+}  // namespace
+
+absl::Status BlueprintMaker::CheckIds() const {
+  if (range_ && (spec_.uid >= kIdsPerRange || spec_.gid >= kIdsPerRange)) {
+    return Error(kInvalid, "ids inside go from 0 to {}: {}:{} does not fit", kIdsPerRange - 1,
+                 spec_.uid, spec_.gid);
+  }
+  if (!new_user_ && !machine_.id_ranges &&
+      (spec_.uid != machine_.uid || spec_.gid != machine_.gid) &&
+      spec_.ns(NamespaceKind::kUser).mode == NamespaceMode::kHost) {
+    return Error(absl::StatusCode::kPermissionDenied,
+                 "without a user namespace an ordinary user can only stay {}:{}", machine_.uid,
+                 machine_.gid);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BlueprintMaker::AddJoins() {
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    const auto kind = static_cast<NamespaceKind>(i);
+    const NamespaceChoice& choice = spec_.namespaces[i];
+    if (choice.mode != NamespaceMode::kJoin) continue;
+    UniqueFd fd(open(choice.path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.valid()) {
+      return ErrnoError(errno, "opening the {} namespace {} to join", NamespaceName(kind),
+                        choice.path);
+    }
+    constexpr unsigned long kNsGetNstype = 0xb703;  // NS_GET_NSTYPE, 4.11
+    const int type = static_cast<int>(syscall(SYS_ioctl, fd.get(), kNsGetNstype, 0));
+    if (type != static_cast<int>(NamespaceFlag(kind))) {
+      return Error(kInvalid, "{} is not a {} namespace", choice.path, NamespaceName(kind));
+    }
+    const auto index = static_cast<std::uint16_t>(out_.namespace_fds_.size());
+    out_.namespace_fds_.push_back(std::move(fd));
+    const bool alone = kind == NamespaceKind::kMount || kind == NamespaceKind::kTime;
+    if (kind == NamespaceKind::kUser) {
+      join_user_index_ = index;
+    } else if (kind_ == PlanKind::kTemplate) {
+      builder_.Add(PlanBuilder::kTmpl, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
+                   NamespaceFlag(kind), 0, index);
+    } else if (!alone) {
+      // Whoever clones joins it first: a pid namespace counts for children only, and a worker in
+      // a user namespace of its own may not enter what belongs to the host.
+      out_.launcher_joins_.push_back({kind, out_.namespace_fds_.back().get()});
+    } else if (new_user_) {
+      return Error(kInvalid,
+                   "a worker in a user namespace of its own cannot join the {} namespace {}: "
+                   "keep the user namespace (--no-user)",
+                   NamespaceName(kind), choice.path);
+    } else {
+      builder_.Add(PlanBuilder::kWorker, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
+                   NamespaceFlag(kind), 0, index);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
+void BlueprintMaker::AddEarly() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  UnshareCgroupAndTime();
+  if (spec_.is_new(NamespaceKind::kUts) && !spec_.hostname.empty()) {
+    builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
+                 spec_.hostname.size());
+  }
+  if (spec_.is_new(NamespaceKind::kNet)) {
+    builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
+  }
+  builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
+  // The default filter forbids every call that could reach a keyring.
+  if (spec_.seccomp.mode != SeccompMode::kDefault) {
+    builder_.Add(kWorker, OpCode::kNewKeyring, Step::kNewKeyring);
+  }
+  if (new_user_) AddBounding();
+  header_.early_ops = static_cast<std::uint32_t>(builder_.size(kWorker));
+}
+
+// CLONE_NEWCGROUP at clone would take the parent's cgroup for its root, and CLONE_NEWTIME is
+// refused with CLONE_VM: both are unshared by the worker.
+void BlueprintMaker::UnshareCgroupAndTime() {
+  std::uint64_t flags = 0;
+  if (spec_.is_new(NamespaceKind::kCgroup)) flags |= kernel::kCloneNewCgroup;
+  if (spec_.is_new(NamespaceKind::kTime)) {
+    if (!spec_.time_offsets.any()) {
+      flags |= kernel::kCloneNewTime;
+    } else if (kind_ == PlanKind::kTemplate && machine_.mount_admin) {
+      // The offsets file of a process that shares the zygote's memory belongs to the host's
+      // root, so the zygote writes it, and its workers inherit the time namespace.
+      AddTimeOffsets(PlanBuilder::kTmpl);
+    } else {
+      own_time_offsets_ = true;
+    }
+  }
+  if (flags != 0) {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kUnshare, Step::kUnshare, {"cgroup, time"}, flags);
+  }
+}
+
+void BlueprintMaker::AddTimeOffsets(List list) {
+  builder_.Add(list, OpCode::kUnshare, Step::kUnshare, {"time"}, kernel::kCloneNewTime);
+  const auto line = [](std::string_view clock, std::chrono::nanoseconds offset) {
+    constexpr std::int64_t kSecond = 1'000'000'000;
+    std::int64_t seconds = offset.count() / kSecond;
+    std::int64_t nanoseconds = offset.count() % kSecond;
+    if (nanoseconds < 0) {
+      nanoseconds += kSecond;
+      --seconds;
+    }
+    return fmt::format("{} {} {}\n", clock, seconds, nanoseconds);
+  };
+  builder_.Add(list, OpCode::kTimeOffsets, Step::kTimeOffsets,
+               {line("monotonic", spec_.time_offsets.monotonic) +
+                line("boottime", spec_.time_offsets.boottime)});
+}
+
+void BlueprintMaker::AddRlimits() {
+  for (const Rlimit& limit : spec_.rlimits) {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kRlimit, Step::kRlimit, {}, limit.soft, limit.hard,
+                 static_cast<std::uint16_t>(limit.resource));
+  }
+}
+
+void BlueprintMaker::AddIds(List list, std::uint32_t uid, std::uint32_t gid,
+                            bool keep_capabilities) {
+  const bool clear_groups = range_ || (!new_user_ && machine_.id_ranges);
+  builder_.Add(list, OpCode::kSetIds, Step::kSetIds, {fmt::format("{}:{}", uid, gid)}, uid, gid,
+               static_cast<std::uint16_t>((clear_groups ? 1 : 0) | (keep_capabilities ? 2 : 0)));
+}
+
+void BlueprintMaker::AddBounding() {
+  builder_.Add(PlanBuilder::kWorker, OpCode::kBounding, Step::kCapabilities, {"the bounding set"},
+               kept_capabilities_, static_cast<std::uint64_t>(LastCapability()));
+}
+
+absl::Status BlueprintMaker::AddPrivileges() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  if (join_user_index_ >= 0) {
+    builder_.Add(kWorker, OpCode::kSetns, Step::kJoinNamespace,
+                 {spec_.ns(NamespaceKind::kUser).path}, kernel::kCloneNewUser, 0,
+                 static_cast<std::uint16_t>(join_user_index_));
+  }
+  const std::uint64_t keep = kept_capabilities_;
+  const bool has_capabilities = new_user_ || machine_.id_ranges || join_user_index_ >= 0;
+  if (has_capabilities) {
+    // Joining a user namespace fills the bounding set again.
+    if (!new_user_) AddBounding();
+    if (!range_ || spec_.uid != 0 || spec_.gid != 0) {
+      AddIds(kWorker, spec_.uid, spec_.gid, keep != 0);
+    }
+    builder_.Add(kWorker, OpCode::kCapabilities, Step::kCapabilities, {}, keep);
+  } else if (keep != 0) {
+    return Error(absl::StatusCode::kPermissionDenied,
+                 "without a user namespace an ordinary user has no capabilities to keep");
+  }
+  builder_.Add(kWorker, OpCode::kParentDeath, Step::kParentDeath);
+  builder_.Add(kWorker, OpCode::kNoNewPrivs, Step::kNoNewPrivs);
+
+  BROOD_ASSIGN_OR_RETURN(SeccompProgram program, CompileSeccomp(spec_.seccomp, keep));
+  filter_ = std::move(program.instructions);
+  header_.late_seccomp = !filter_.empty() && !program.allows_launch ? 1 : 0;
+  if (!filter_.empty() && header_.late_seccomp == 0) {
+    builder_.Add(kWorker, OpCode::kSeccomp, Step::kSeccomp);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace brood
