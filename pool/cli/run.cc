@@ -29,7 +29,7 @@ struct RunOptions {
   std::string json_file;
 };
 
-absl::StatusOr<UniqueFd> TakeSignals(std::initializer_list<int> numbers) {
+absl::StatusOr<UniqueFd> TakeSignals(const std::vector<int>& numbers) {
   sigset_t set;
   sigemptyset(&set);
   for (const int number : numbers) sigaddset(&set, number);
@@ -82,9 +82,11 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   LauncherResources::Wanted wanted;
   wanted.Add(resolved.spec, 1);
   BROOD_ASSIGN_OR_RETURN(LauncherResources resources, LauncherResources::Acquire(wanted));
-  // Signals meant for the command reach us instead, because it lives in a session of its own.
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals({SIGINT, SIGTERM, SIGQUIT, SIGHUP,
-                                                              SIGUSR1, SIGUSR2, SIGCONT}));
+  // Signals meant for the command reach us instead, because it lives in a session of its own. With
+  // a terminal of its own, the terminal tells it of a change of size.
+  std::vector<int> forwarded = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT};
+  if (!options.terminal) forwarded.push_back(SIGWINCH);
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals(forwarded));
   TerminalSession terminal;
   if (options.terminal) BROOD_RETURN_IF_ERROR(terminal.Start(resolved.command.stdio));
 
