@@ -41,6 +41,7 @@ absl::Status Reactor::PrepareLimits() {
   // that has ended three, until its namespaces are taken down; a parked one costs none. A quarter
   // is left to the program around us.
   const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
+  usable_fds_ = usable;
   max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 8, 16));
   if (options_.max_running != 0) max_running_ = std::min(max_running_, options_.max_running);
   graveyard_room_ = static_cast<std::size_t>(std::min<std::uint64_t>(usable / 4, 4096));
@@ -138,19 +139,26 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
   tmpl->waiting.push_back(std::move(request));
 }
 
+// Whether one more worker may run. What has ended counts until its namespaces are closed, which
+// takes the kernel longer than running what is short.
+bool Reactor::HasRoom() const {
+  constexpr std::uint64_t kFdsOfARunningWorker = 6;
+  return running_ < max_running_ &&
+         (running_ + 1) * kFdsOfARunningWorker + graveyard_.size() + ring_->closing() <=
+             usable_fds_;
+}
+
 void Reactor::Dispatch() {
   for (std::uint32_t i = 0; i < templates_.size(); ++i) {
     Template& tmpl = templates_[i];
-    while (!tmpl.direct.empty() && running_ < max_running_ &&
-           launching_.size() < options_.launch_window) {
+    while (!tmpl.direct.empty() && HasRoom() && launching_.size() < options_.launch_window) {
       std::unique_ptr<ActiveRequest>& front = tmpl.direct.front();
       const bool taken =
           front->request.path == SpawnPath::kCold ? StartCold(i, front) : Order(i, front);
       if (!taken) break;
       tmpl.direct.pop_front();
     }
-    while (!tmpl.waiting.empty() && running_ < max_running_ &&
-           launching_.size() < options_.launch_window) {
+    while (!tmpl.waiting.empty() && HasRoom() && launching_.size() < options_.launch_window) {
       const std::optional<Shelf::Entry> parked = tmpl.shelf->Take();
       if (!parked) break;
       if (BuryIfDead(parked->worker)) continue;
@@ -160,7 +168,7 @@ void Reactor::Dispatch() {
       }
       tmpl.waiting.pop_front();
     }
-    tmpl.shelf->Report(tmpl.waiting.size() + tmpl.direct.size(), launching_.size());
+    tmpl.shelf->Report(HasRoom() && tmpl.waiting.empty() && tmpl.direct.empty(), launching_.size());
     Refill(i);
   }
 }

@@ -80,6 +80,7 @@ class Reactor {
   absl::Status PrepareLimits();
   void TakeInbox();
   void Admit(std::unique_ptr<ActiveRequest> request);
+  bool HasRoom() const;
   void Dispatch();
   void Handle(const Completion& completion);
   void Tick();
@@ -159,6 +160,7 @@ class Reactor {
   std::uint64_t served_at_tick_ = 0;
   std::uint32_t running_ = 0;
   std::uint32_t max_running_ = 0;
+  std::uint64_t usable_fds_ = 0;
   std::int64_t next_tick_ns_ = 0;
   std::optional<std::int64_t> kill_at_ns_;  // set by BeginShutdown
   bool killed_all_ = false;

@@ -61,6 +61,8 @@ class Ring {
   // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the
   // ring takes nothing more it is closed at once.
   void CloseElsewhere(int fd);
+  // Descriptors it has not closed yet, among a few operations of other kinds.
+  std::uint64_t closing() const { return unnamed_; }
   // Waits until all of them are closed. A ring that is destroyed before drops the rest unclosed.
   absl::Status FinishCloses();
 

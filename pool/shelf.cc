@@ -4,7 +4,7 @@ namespace brood {
 
 std::optional<Shelf::Entry> Shelf::TakeForCaller(std::uint32_t window) {
   const std::lock_guard lock(mutex_);
-  if (closed_ || entries_.empty() || queued_ > 0 || launching_ + underway_ >= window) {
+  if (closed_ || entries_.empty() || !may_launch_ || launching_ + underway_ >= window) {
     return std::nullopt;
   }
   const Entry entry = entries_.back();
@@ -36,9 +36,9 @@ void Shelf::Sweep(const std::function<bool(std::uint32_t)>& gone) {
   std::erase_if(entries_, [&](const Entry& entry) { return gone(entry.worker); });
 }
 
-void Shelf::Report(std::size_t queued, std::size_t launching) {
+void Shelf::Report(bool may_launch, std::size_t launching) {
   const std::lock_guard lock(mutex_);
-  queued_ = queued;
+  may_launch_ = may_launch;
   launching_ = launching;
 }
 

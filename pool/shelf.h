@@ -49,9 +49,9 @@ class Shelf {
   std::size_t size() const;
   // Removes the workers for which `gone` is true.
   void Sweep(const std::function<bool(std::uint32_t worker)>& gone);
-  // What the other threads have to respect: how many stand in the queue, and how many launches are
-  // on their way.
-  void Report(std::size_t queued, std::size_t launching);
+  // What the other threads have to respect: whether they may launch at all (nobody stands in the
+  // queue, and there is room for one more), and how many launches are on their way.
+  void Report(bool may_launch, std::size_t launching);
   void Arrived();
   // No caller gets a worker any more.
   void Close();
@@ -62,7 +62,7 @@ class Shelf {
  private:
   mutable std::mutex mutex_;
   std::vector<Entry> entries_;  // last in, first out: its memory is warm
-  std::size_t queued_ = 0;
+  bool may_launch_ = true;
   std::size_t launching_ = 0;
   std::uint32_t underway_ = 0;
   bool closed_ = false;
