@@ -144,16 +144,16 @@ int RunBurstCommand(const BurstWords& words, const std::vector<std::string>& com
 CommandAction AddBurstCommand(CLI::App& app) {
   auto words = std::make_shared<BurstWords>();
   CLI::App* burst = app.add_subcommand("burst", "Run a command many times through the pool");
-  burst->description(
-      "brood burst [option...] [--] COMMAND [argument...]\n\n"
-      "Run one command many times, each time in a worker of its own, and compare with as many "
-      "bare\n"
-      "processes (the floor: clone(CLONE_VM|CLONE_VFORK) and execve, no isolation).\n\n"
-      "  brood burst -- /bin/true                 a thousand at once, from parked workers\n"
-      "  brood burst -n 500 -c 1 -- /bin/true     one after the other: latency\n"
-      "  brood burst -n 5000 -c 64 -- /bin/true   refilling as it drains: sustained rate\n"
-      "  brood burst --path cold -c 1 -- /bin/true\n\n"
-      "Exit status: 0; 1 when a run failed or something was left behind; 125 brood failed.");
+  Describe(*burst,
+           "brood burst [option...] [--] COMMAND [argument...]\n\n"
+           "Run one command many times, each time in a worker of its own, and compare with as many "
+           "bare\n"
+           "processes (the floor: clone(CLONE_VM|CLONE_VFORK) and execve, no isolation).\n\n"
+           "  brood burst -- /bin/true                 a thousand at once, from parked workers\n"
+           "  brood burst -n 500 -c 1 -- /bin/true     one after the other: latency\n"
+           "  brood burst -n 5000 -c 64 -- /bin/true   refilling as it drains: sustained rate\n"
+           "  brood burst --path cold -c 1 -- /bin/true\n\n"
+           "Exit status: 0; 1 when a run failed or something was left behind; 125 brood failed.");
   words->isolation.AddTo(*burst);
   const std::string group = "Burst";
   burst->add_option("-n,--count", words->count, "How many (default 1000)")

@@ -34,6 +34,12 @@ CommandAction AddKillCommand(CLI::App& app);
 CommandAction AddStopCommand(CLI::App& app);
 CommandAction AddWaitCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
+// Hidden; the last, since it describes those before it.
+CommandAction AddManualCommand(CLI::App& app);
+
+// A command's help: how it is typed, "brood NAME [option...] ID", an empty line, and what it does.
+// Its summary, which add_subcommand was given, stays what a list of commands shows.
+void Describe(CLI::App& command, std::string_view text);
 
 // --socket, which every command has that speaks to the daemon.
 void AddSocketOption(CLI::App& command, std::string& socket);

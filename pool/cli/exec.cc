@@ -45,7 +45,8 @@ int Run(const ExecWords& words, std::vector<std::string> command) {
 CommandAction AddExecCommand(CLI::App& app) {
   auto words = std::make_shared<ExecWords>();
   CLI::App* exec = app.add_subcommand("exec", "Run a command inside a running isolate");
-  exec->description(
+  Describe(
+      *exec,
       "brood exec [option...] ID [--] COMMAND [argument...]\n\n"
       "Enter the namespaces of an isolate, be born in its cgroup, and run a command there, with "
       "the\n"

@@ -70,7 +70,7 @@ CommandAction AddIsolateCommand(
     std::function<int(const IsolateWords&, Client&, const std::string&)> act) {
   auto words = std::make_shared<IsolateWords>();
   CLI::App* command = app.add_subcommand(name, summary);
-  command->description(description);
+  Describe(*command, description);
   command->allow_extras();
   AddSocketOption(*command, words->socket);
   add(*command, *words);

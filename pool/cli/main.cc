@@ -6,7 +6,9 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -43,7 +45,23 @@ void AddSocketOption(CLI::App& command, std::string& socket) {
       ->type_name("PATH");
 }
 
+void Describe(CLI::App& command, std::string_view text) {
+  command.description(fmt::format("{}\n\n{}", command.get_description(), text));
+}
+
 namespace {
+
+// Lists commands by their summaries: the first line of what Describe has put together.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_subcommand(const CLI::App* command) const override {
+    const std::string text = command->get_description();
+    std::stringstream out;
+    CLI::detail::format_help(out, command->get_display_name(true), text.substr(0, text.find('\n')),
+                             column_width_);
+    return out.str();
+  }
+};
 
 // A program started with stdin, stdout or stderr closed would see its next descriptors take their
 // numbers, and write into them.
@@ -58,13 +76,14 @@ int Main(int argc, char** argv) {
   // Ignored, the kernel would reap our children itself and forget how they ended.
   (void)std::signal(SIGCHLD, SIG_DFL);
   CLI::App app("brood: isolated Linux processes, fast, and what they cost", "brood");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.allow_extras();
   app.set_help_all_flag("--help-all", "Help of all commands");
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
-  for (const auto add :
-       {AddRunCommand, AddBurstCommand, AddServeCommand, AddSubmitCommand, AddExecCommand,
-        AddPsCommand, AddTreeCommand, AddTopCommand, AddStatsCommand, AddInspectCommand,
-        AddLogsCommand, AddKillCommand, AddStopCommand, AddWaitCommand, AddVersionCommand}) {
+  for (const auto add : {AddRunCommand, AddBurstCommand, AddServeCommand, AddSubmitCommand,
+                         AddExecCommand, AddPsCommand, AddTreeCommand, AddTopCommand,
+                         AddStatsCommand, AddInspectCommand, AddLogsCommand, AddKillCommand,
+                         AddStopCommand, AddWaitCommand, AddVersionCommand, AddManualCommand}) {
     CommandAction action = add(app);
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));

@@ -228,7 +228,8 @@ CommandAction AddPsCommand(CLI::App& app) {
 CommandAction AddTreeCommand(CLI::App& app) {
   auto words = std::make_shared<OverviewWords>();
   CLI::App* tree = app.add_subcommand("tree", "The daemon, its workers, and the fences round them");
-  tree->description(
+  Describe(
+      *tree,
       "brood tree\n\n"
       "Every process below the daemon: its number outside and inside, its user outside and "
       "inside,\n"

@@ -130,7 +130,8 @@ int Run(const RunOptions& options, const std::vector<std::string>& words) {
 CommandAction AddRunCommand(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run = app.add_subcommand("run", "Run one isolated command, cold");
-  run->description(
+  Describe(
+      *run,
       "brood run [option...] [--] COMMAND [argument...]\n\n"
       "Run one command behind all fences: eight namespaces, its own cgroup, a read-only root, no\n"
       "capabilities, a system call filter, no network but loopback.\n\n"

@@ -339,16 +339,16 @@ class Daemon {
 CommandAction AddServeCommand(CLI::App& app) {
   auto words = std::make_shared<ServeWords>();
   CLI::App* serve = app.add_subcommand("serve", "Keep a pool warm for everybody (the daemon)");
-  serve->description(
-      "brood serve [option...]\n\n"
-      "Keep workers parked, and run commands for the clients of a Unix socket: brood submit, "
-      "exec,\n"
-      "ps, tree, top, inspect, logs, kill, stop, wait and stats.\n\n"
-      "  brood serve --pool 64\n"
-      "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
-      "  brood serve --config /etc/brood/brood.toml\n\n"
-      "SIGTERM: refuse new commands, end when the last has ended; again: end all at once.\n"
-      "SIGHUP: read the configuration again; what runs goes on.");
+  Describe(*serve,
+           "brood serve [option...]\n\n"
+           "Keep workers parked, and run commands for the clients of a Unix socket: brood submit, "
+           "exec,\n"
+           "ps, tree, top, inspect, logs, kill, stop, wait and stats.\n\n"
+           "  brood serve --pool 64\n"
+           "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
+           "  brood serve --config /etc/brood/brood.toml\n\n"
+           "SIGTERM: refuse new commands, end when the last has ended; again: end all at once.\n"
+           "SIGHUP: read the configuration again; what runs goes on.");
   serve->add_option("--config", words->config_file, "Configuration, a TOML file")
       ->type_name("FILE");
   serve

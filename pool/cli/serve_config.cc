@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 
 // The library's header trips over our warnings, not we.
 #pragma GCC diagnostic push
@@ -17,6 +18,13 @@ namespace brood {
 namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+constexpr std::array<ServeSetting, 4> kSettings{{
+    {"socket", "PATH", "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock)"},
+    {"group", "NAME", "Let this group use the daemon, too"},
+    {"max-running", "N", "Commands that may run at once (default 1024); more wait"},
+    {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
+}};
 
 // A key of a template's table as words: key = "x" is --key=x, key = true is --key.
 absl::Status AppendWords(std::string_view key, const toml::node& value,
@@ -84,17 +92,34 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
 
 }  // namespace
 
+std::span<const ServeSetting> ServeSettings() { return kSettings; }
+
+void AddTemplateOptions(CLI::App& app, TemplateOptions& options) {
+  const std::string workers = "Workers";
+  app.add_option("--parked", options.parked, "Workers kept ready (default 16)")
+      ->type_name("N")
+      ->group(workers);
+  app.add_option("--zygotes", options.zygotes,
+                 "Zygotes that clone workers (default: one for every two processors, at most 4)")
+      ->type_name("N")
+      ->group(workers);
+  app.add_option(
+         "--max-workers", options.max_workers,
+         "Parked, being made and running together (default 4096, more if parked asks for it)")
+      ->type_name("N")
+      ->group(workers);
+}
+
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words) {
   ServeTemplate out;
   out.words = words;
   out.options.name = name;
   CLI::App app;
+  app.set_help_flag();
   FenceOptions fences;
   fences.AddTo(app);
-  app.add_option("--parked", out.options.parked);
-  app.add_option("--zygotes", out.options.zygotes);
-  app.add_option("--max-workers", out.options.max_workers);
+  AddTemplateOptions(app, out.options);
   try {
     // CLI11 takes them from the back.
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));

@@ -1,8 +1,10 @@
 // What a daemon is told: by its configuration file, and by options, which win.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +27,17 @@ struct ServeConfig {
   std::optional<std::uint64_t> log_bytes;
   std::vector<ServeTemplate> templates;  // the first is the default
 };
+
+// A setting of the configuration file, outside of templates.
+struct ServeSetting {
+  std::string_view key;
+  std::string_view value;  // "PATH" and such, as for options
+  std::string_view description;
+};
+std::span<const ServeSetting> ServeSettings();
+
+// The options a template has beside those for fences: --parked, --zygotes and --max-workers.
+void AddTemplateOptions(CLI::App& app, TemplateOptions& options);
 
 // A template from words as on the command line, "--rootfs /srv/debian --parked 64". They are those
 // of `brood run` for fences and limits, and --parked, --zygotes and --max-workers.

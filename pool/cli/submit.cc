@@ -79,7 +79,8 @@ int Run(const SubmitWords& words, const std::vector<std::string>& command) {
 CommandAction AddSubmitCommand(CLI::App& app) {
   auto words = std::make_shared<SubmitWords>();
   CLI::App* submit = app.add_subcommand("submit", "Run a command through the daemon");
-  submit->description(
+  Describe(
+      *submit,
       "brood submit [option...] [--] COMMAND [argument...]\n\n"
       "Run one command in a worker that the daemon keeps parked. It writes straight to this\n"
       "terminal or pipe; signals are forwarded, a second Ctrl-C kills it.\n\n"

@@ -1,0 +1,245 @@
+// The manual pages: groff_man(7).
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+#include "pool/cli/isolation_options.h"
+#include "pool/cli/manual.h"
+#include "pool/cli/serve_config.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// Text that groff prints as it is; of several lines, too.
+std::string Escape(std::string_view text) {
+  std::string out;
+  bool begins = true;
+  for (const char c : text) {
+    if (begins && (c == '.' || c == '\'')) out += "\\&";
+    begins = c == '\n';
+    if (c == '\\') {
+      out += "\\e";
+    } else if (c == '-') {
+      out += "\\-";
+    } else if (c == '\'') {
+      out += "\\(aq";
+    } else if (c == '~') {
+      out += "\\(ti";
+    } else if (c == '^') {
+      out += "\\(ha";
+    } else if (c == '`') {
+      out += "\\(ga";
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string Header(std::string_view name, int section) {
+  std::string title(name);
+  for (char& c : title) {
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  }
+  return fmt::format(".TH {} {} \"\" \"brood {}\" \"{}\"\n", Escape(title), section, BROOD_VERSION,
+                     section == 1 ? "User Commands" : "File Formats");
+}
+
+// "brood kill [-s SIGNAL] ID...": literal words bold, words to be replaced in italics.
+std::string Synopsis(std::string_view usage) {
+  std::string out;
+  std::istringstream words{std::string(usage)};
+  bool program = true;  // "brood NAME", both literal
+  for (std::string word; words >> word; program = program && word == "brood") {
+    const std::size_t from = word.find_first_not_of("[");
+    const std::size_t to = word.find_last_not_of("].");
+    const std::string core = word.substr(from, to - from + 1);
+    const bool literal = program || core[0] == '-';
+    out += fmt::format("{}{}\\f{}{}\\fP{}", out.empty() ? "" : " ", Escape(word.substr(0, from)),
+                       literal ? 'B' : 'I', Escape(core), Escape(word.substr(to + 1)));
+  }
+  return out + "\n";
+}
+
+// Paragraphs; those that are indented are examples. One that begins with "Exit status:" goes to
+// `exit_status` instead.
+std::string Paragraphs(std::string_view text, std::string* exit_status) {
+  std::string out;
+  constexpr std::string_view kExit = "Exit status: ";
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find("\n\n"), text.size());
+    const std::string_view paragraph = text.substr(0, end);
+    text.remove_prefix(std::min(end + 2, text.size()));
+    if (paragraph.starts_with("  ")) {
+      out += fmt::format(".PP\n.in +4n\n.EX\n");
+      std::istringstream lines{std::string(paragraph)};
+      for (std::string line; std::getline(lines, line);) {
+        out += Escape(line.substr(std::min<std::size_t>(2, line.size()))) + "\n";
+      }
+      out += ".EE\n.in\n";
+    } else if (exit_status != nullptr && paragraph.starts_with(kExit)) {
+      *exit_status = Escape(paragraph.substr(kExit.size())) + "\n";
+    } else {
+      out += ".PP\n" + Escape(paragraph) + "\n";
+    }
+  }
+  return out;
+}
+
+std::string Item(const std::vector<std::string>& names, std::string_view between,
+                 std::string_view value, std::string_view description) {
+  std::string out = ".TP\n";
+  for (const std::string& name : names) {
+    out += fmt::format("{}\\fB{}\\fP", out.ends_with('\n') ? "" : ", ", Escape(name));
+  }
+  if (!value.empty()) out += fmt::format("{}\\fI{}\\fP", Escape(between), Escape(value));
+  return fmt::format("{}\n{}.\n", out, Escape(description));
+}
+
+// Groups in the order of their first options.
+std::string Options(const std::vector<ManualOption>& options, bool as_keys) {
+  std::vector<std::string> groups;
+  for (const ManualOption& option : options) {
+    if (std::find(groups.begin(), groups.end(), option.group) == groups.end()) {
+      groups.push_back(option.group);
+    }
+  }
+  std::string out;
+  for (const std::string& group : groups) {
+    if (group != "Options") out += fmt::format(".SS {}\n", Escape(group));
+    for (const ManualOption& option : options) {
+      if (option.group != group) continue;
+      if (as_keys) {
+        out += Item({option.names.back().substr(2)}, " = ",
+                    option.value.empty() ? "true" : option.value, option.description);
+      } else {
+        out += Item(option.names, " ", option.value, option.description);
+      }
+    }
+  }
+  return out;
+}
+
+bool HasOption(const ManualCommand& command, std::string_view name) {
+  for (const ManualOption& option : command.options) {
+    if (option.names.back() == name) return true;
+  }
+  return false;
+}
+
+std::string CommandPage(const ManualCommand& command) {
+  const std::string page = "brood-" + command.name;
+  std::string exit_status;
+  const std::string text = Paragraphs(command.text, &exit_status);
+  std::string out = Header(page, 1);
+  out += fmt::format(".SH NAME\n{} \\- {}\n", Escape(page), Escape(command.summary));
+  out += ".SH SYNOPSIS\n" + Synopsis(command.usage);
+  out += ".SH DESCRIPTION\n" + (text.empty() ? Paragraphs(command.summary + ".", nullptr) : text);
+  out += ".SH OPTIONS\n" + Options(command.options, false);
+  if (!exit_status.empty()) out += ".SH EXIT STATUS\n" + exit_status;
+  if (HasOption(command, "--socket")) {
+    out +=
+        ".SH ENVIRONMENT\n.TP\n\\fBBROOD_SOCKET\\fP\nThe daemon\\(aqs socket, when "
+        "\\fB\\-\\-socket\\fP is not given.\n";
+  }
+  out += ".SH SEE ALSO\n.BR brood (1)";
+  if (HasOption(command, "--config")) out += ",\n.BR brood.toml (5)";
+  return out + "\n";
+}
+
+std::string ProgramPage(const ManualProgram& program) {
+  std::string out = Header("brood", 1);
+  out += fmt::format(".SH NAME\nbrood \\- {}\n", Escape(program.summary));
+  out += ".SH SYNOPSIS\n\\fBbrood\\fP \\fIcommand\\fP [\\fIoption\\fP...]\n";
+  out += ".SH COMMANDS\nEach has a page of its own, as\n.BR brood\\-run (1).\n";
+  for (const ManualCommand& command : program.commands) {
+    out += Item({command.name}, "", "", command.summary);
+  }
+  out += ".SH OPTIONS\n" + Options(program.options, false);
+  out +=
+      ".SH EXIT STATUS\n0 when all went well, 125 when brood itself failed; the commands that "
+      "run\nanother one end as that does, which their pages tell.\n";
+  out += ".SH FILES\n";
+  out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
+  out += Item({"/run/brood/id-ranges"}, "", "",
+              "Which user ids on the host are in use: locked bytes, shared by all of brood");
+  out += Item({"/etc/brood/brood.toml"}, "", "", "Configuration of the system's daemon");
+  out += ".SH SEE ALSO\n";
+  for (const ManualCommand& command : program.commands) {
+    out += fmt::format(".BR brood\\-{} (1),\n", Escape(command.name));
+  }
+  return out + ".BR brood.toml (5)\n";
+}
+
+std::string ConfigurationPage() {
+  CLI::App app;
+  app.set_help_flag();
+  TemplateOptions workers;
+  FenceOptions fences;
+  AddTemplateOptions(app, workers);
+  fences.AddTo(app);
+
+  std::string out = Header("brood.toml", 5);
+  out += ".SH NAME\nbrood.toml \\- configuration of the brood daemon\n";
+  out += ".SH SYNOPSIS\n\\fB/etc/brood/brood.toml\\fP\n";
+  out += ".SH DESCRIPTION\n" +
+         Paragraphs(
+             "A TOML file, which brood serve --config reads when it starts and again on SIGHUP. "
+             "Options of brood serve win over it. What is not known in it is an error; after "
+             "SIGHUP, an error leaves all as it was.",
+             nullptr);
+  out += ".SH SETTINGS\n";
+  for (const ServeSetting& setting : ServeSettings()) {
+    out += Item({std::string(setting.key)}, " = ", setting.value, setting.description);
+  }
+  out +=
+      Paragraphs("All are strings, but N is a whole number. SIGHUP changes none of them.", nullptr);
+  out += ".SH TEMPLATES\n" +
+         Paragraphs(
+             "A table [template.NAME] describes fences, and how many workers are kept ready behind "
+             "them. The first one in the file is the default. Its keys are the options of brood "
+             "run for fences and limits without their dashes, and some for the workers. A value "
+             "is a string, a number, true for an option without a value (false is as if it were "
+             "not there), or, for what may be given again, an array of such. Without a template "
+             "there is one, \"default\", with the fences of a plain brood run.",
+             nullptr);
+  out += Options(OptionsOf(app), true);
+  out += ".SH EXAMPLE\n" + Paragraphs(
+                               "  group = \"brood\"\n"
+                               "  max-running = 256\n"
+                               "  \n"
+                               "  [template.default]\n"
+                               "  parked = 16\n"
+                               "  \n"
+                               "  [template.web]\n"
+                               "  rootfs = \"/srv/debian\"\n"
+                               "  root-mode = \"overlay\"\n"
+                               "  volume = [\"/srv/data:/data:ro\", \"/srv/cache:/cache\"]\n"
+                               "  memory = \"256M\"\n"
+                               "  parked = 32",
+                               nullptr);
+  return out + ".SH SEE ALSO\n.BR brood\\-serve (1),\n.BR brood\\-run (1)\n";
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::trunc);
+  out << text;
+  out.flush();
+  if (!out) return ErrnoError(errno, "writing the manual page {}", path);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WriteManualPages(const ManualProgram& program, const std::string& directory) {
+  BROOD_RETURN_IF_ERROR(WriteFile(directory + "/brood.1", ProgramPage(program)));
+  BROOD_RETURN_IF_ERROR(WriteFile(directory + "/brood.toml.5", ConfigurationPage()));
+  for (const ManualCommand& command : program.commands) {
+    BROOD_RETURN_IF_ERROR(
+        WriteFile(fmt::format("{}/brood-{}.1", directory, command.name), CommandPage(command)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace brood

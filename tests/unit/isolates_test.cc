@@ -1,0 +1,145 @@
+// The daemon's book of isolates: names, beginnings of ids, and what is forgotten.
+#include "pool/daemon/isolates.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+TEST(IsolatesTest, IdsAreTwelveHexadecimalDigitsAndDiffer) {
+  Isolates isolates;
+  std::set<std::string> ids;
+  for (int i = 0; i < 100; ++i) {
+    const auto isolate = isolates.Add("");
+    ASSERT_TRUE(isolate.ok()) << isolate.status();
+    EXPECT_THAT((*isolate)->id, MatchesRegex("[0-9a-f]+"));
+    EXPECT_EQ((*isolate)->id.size(), 12U);
+    ids.insert((*isolate)->id);
+  }
+  EXPECT_EQ(ids.size(), 100U);
+  EXPECT_EQ(isolates.living(), 100U);
+}
+
+TEST(IsolatesTest, TakesNamesAndRefusesOtherWords) {
+  Isolates isolates;
+  for (const std::string& name :
+       {std::string("a"), std::string("9"), std::string("Web-1_x.y"), std::string(64, 'n')}) {
+    EXPECT_TRUE(isolates.Add(name).ok()) << name;
+  }
+  for (const std::string& name :
+       {std::string(" "), std::string("-a"), std::string(".a"), std::string("_a"),
+        std::string("a b"), std::string("a/b"), std::string("a\n"), std::string("a\0", 2),
+        std::string("\xc3\xa4"), std::string(65, 'n')}) {
+    EXPECT_EQ(isolates.Add(name).status().code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  EXPECT_EQ(isolates.living(), 4U);
+}
+
+TEST(IsolatesTest, ANameIsFreeAgainOnceItsOwnerHasEnded) {
+  Isolates isolates;
+  Isolate* const first = isolates.Add("web").value();
+  const auto second = isolates.Add("web");
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(Message(second.status())), HasSubstr(first->id));
+  isolates.End(*first);
+  Isolate* const third = isolates.Add("web").value();
+  EXPECT_EQ(isolates.Find("web").value(), third);
+  EXPECT_EQ(isolates.Find(first->id).value(), first);
+  isolates.End(*third);
+  EXPECT_EQ(isolates.Find("web").value(), third) << "the latest of those that have ended";
+}
+
+TEST(IsolatesTest, FindsByTheBeginningOfAnId) {
+  Isolates isolates;
+  Isolate* const a = isolates.Add("").value();
+  Isolate* const b = isolates.Add("").value();
+  a->id = "aaaa00000000";
+  b->id = "aaab00000000";
+  struct Case {
+    std::string_view word;
+    const Isolate* found;
+    absl::StatusCode code;
+  };
+  const std::vector<Case> cases = {
+      {"aaaa", a, absl::StatusCode::kOk},
+      {"aaab00000000", b, absl::StatusCode::kOk},
+      {"aaa", nullptr, absl::StatusCode::kInvalidArgument},
+      {"", nullptr, absl::StatusCode::kNotFound},
+      {"b", nullptr, absl::StatusCode::kNotFound},
+      {"aaaa000000000", nullptr, absl::StatusCode::kNotFound},
+  };
+  for (const Case& each : cases) {
+    const auto found = isolates.Find(each.word);
+    EXPECT_EQ(found.status().code(), each.code) << each.word;
+    EXPECT_EQ(found.ok() ? *found : nullptr, each.found) << each.word;
+  }
+  const std::string sentence(Message(isolates.Find("aaa").status()));
+  EXPECT_THAT(sentence, HasSubstr(a->id));
+  EXPECT_THAT(sentence, HasSubstr(b->id));
+}
+
+TEST(IsolatesTest, ManyCandidatesAreNotAllListed) {
+  Isolates isolates;
+  for (int i = 0; i < 7; ++i) isolates.Add("").value()->id = fmt::format("aaa{}00000000", i);
+  const std::string sentence(Message(isolates.Find("aaa").status()));
+  EXPECT_THAT(sentence, HasSubstr("7 isolates"));
+  EXPECT_THAT(sentence, HasSubstr("aaa400000000, ..."));
+}
+
+TEST(IsolatesTest, ANameGoesBeforeTheBeginningOfAnId) {
+  Isolates isolates;
+  Isolate* const by_id = isolates.Add("").value();
+  by_id->id = "abc000000000";
+  Isolate* const by_name = isolates.Add("abc").value();
+  by_name->id = "000000000000";
+  EXPECT_EQ(isolates.Find("abc").value(), by_name);
+}
+
+TEST(IsolatesTest, TheOldestThatHaveEndedAreForgotten) {
+  Isolates isolates(3);
+  Isolate* const living = isolates.Add("living").value();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) {
+    Isolate* const isolate = isolates.Add("").value();
+    ids.push_back(isolate->id);
+    isolates.End(*isolate);
+  }
+  EXPECT_EQ(isolates.all().size(), 4U);
+  EXPECT_EQ(isolates.living(), 1U);
+  EXPECT_EQ(isolates.Find("living").value(), living);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(isolates.Find(ids[i]).ok(), i >= 2) << i;
+}
+
+TEST(IsolatesTest, TheEndIsTold) {
+  Isolates isolates(0);  // kept until told
+  Isolate* const isolate = isolates.Add("").value();
+  int calls = 0;
+  isolate->on_end.emplace_back([&](const Isolate& ended) {
+    ++calls;
+    EXPECT_EQ(ended.state, IsolateState::kEnded);
+  });
+  isolates.End(*isolate);
+  EXPECT_EQ(calls, 1);
+  EXPECT_TRUE(isolates.all().empty());
+}
+
+TEST(IsolatesTest, OneThatCameToNothingIsTakenAway) {
+  Isolates isolates;
+  isolates.Remove(*isolates.Add("web").value());
+  EXPECT_TRUE(isolates.all().empty());
+  EXPECT_EQ(isolates.living(), 0U);
+  EXPECT_TRUE(isolates.Add("web").ok());
+}
+
+}  // namespace
+}  // namespace brood
