@@ -265,8 +265,8 @@ class Daemon {
     });
   }
 
-  // Templates whose words have changed are replaced, and those that are gone taken away; anything
-  // wrong leaves all as it was.
+  // Templates whose words have changed are replaced, and those that are gone taken away. A file
+  // that cannot be understood changes nothing; a template that cannot be made ends the change there.
   absl::Status Reload() {
     BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadConfig(words_));
     const auto find = [](const ServeConfig& in, const std::string& name) {
@@ -283,6 +283,10 @@ class Daemon {
       if (find(next, each.options.name) == next.templates.end()) {
         removed.push_back(each.options.name);
       }
+    }
+    if (next.socket != config_.socket || next.group != config_.group ||
+        next.max_running != config_.max_running || next.log_bytes != config_.log_bytes) {
+      Log("needs a restart", {{"settings", "socket, group, max-running, log-size"}});
     }
     config_.templates = std::move(next.templates);
     PublishTemplates();

@@ -80,6 +80,10 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
 
 absl::Status Connection::SendBody(MessageType type, std::uint64_t tag, const std::string& body,
                                   std::span<const int> fds) {
+  if (fds.size() > kMaxMessageFds) {
+    return Error(absl::StatusCode::kInvalidArgument, "{} descriptors are too many for one message",
+                 fds.size());
+  }
   MessageHeader header;
   header.type = static_cast<std::uint16_t>(type);
   header.length = static_cast<std::uint32_t>(body.size());
