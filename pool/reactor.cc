@@ -101,9 +101,10 @@ void Reactor::Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outc
 
 void Reactor::TakeInbox() {
   Inbox::Contents contents = inbox_.Take();
-  for (Inbox::Task& task : contents.tasks) task(*this);
+  // Tasks last: one may be about a request that came before it.
   for (Inbox::Used& used : contents.used) TakeBack(std::move(used));
   for (auto& request : contents.requests) Admit(std::move(request));
+  for (Inbox::Task& task : contents.tasks) task(*this);
 }
 
 void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {

@@ -362,8 +362,11 @@ absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
   };
   if (to.isolate.empty()) {
     const auto own = peer->foreground.find(message.header.tag);
-    // It may have ended while the signal was on its way.
-    if (own != peer->foreground.end()) (void)send(own->second);
+    // It may have ended while the signal was on its way; or it waits still, with nobody there to
+    // handle what mostly means the end.
+    if (own != peer->foreground.end() && !send(own->second).ok() && to.signal != SIGCONT) {
+      (void)pool_.Kill(own->second);
+    }
     return absl::OkStatus();
   }
   BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, FindRunning(to.isolate));

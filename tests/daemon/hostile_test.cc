@@ -207,6 +207,28 @@ TEST_F(HostileTest, VanishedClientEndsItsForegroundAlone) {
   EXPECT_EQ(Run({"kill", kept}).status, 0);
 }
 
+TEST_F(HostileTest, VanishedAtOnceLeavesNobodyRunning) {
+  StartDaemon({"--pool", "8"});
+  for (int i = 0; i < 60; ++i) {
+    Client client = Connected();
+    ASSERT_TRUE(client.Start(SubmitOf({"sleep", "1000"}), {}).ok());
+  }
+  EXPECT_TRUE(ComesTrue([&] {
+    return nlohmann::json::parse(Out({"ps", "--json"})).empty() && Stats()["running"] == 0;
+  }));
+}
+
+TEST_F(HostileTest, SignalWhileItWaitsEndsTheWait) {
+  StartDaemon({"--pool", "1", "--max-running", "1"});
+  const std::string id = Detached({}, "sleep 1000");
+  Brood waiting(With({"submit", "--name", "queued", "--", "true"}));
+  ASSERT_TRUE(ComesTrue([&] { return Run({"inspect", "queued"}).status == 0; }));
+  waiting.Kill(SIGINT);
+  EXPECT_EQ(waiting.Wait(), 125);
+  EXPECT_THAT(waiting.err(), HasSubstr("ended before its turn came"));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+}
+
 TEST_F(HostileTest, OutOfDescriptorsIsSaidAndPasses) {
   StartDaemon({"--pool", "2"}, [] {
     const rlimit few{700, 700};
