@@ -180,7 +180,7 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
     }
     worker.facts.requested_ns = request->submitted_ns;
     worker.request = std::move(request);
-    launching_.push_back(w);
+    Launching(w);
     ++running_;
   } else {
     ++tmpl.ordered;
@@ -279,6 +279,8 @@ void Reactor::OnMade(std::uint32_t w) {
     const absl::Status watched = WatchWorker(w, -1);
     if (watched.ok()) {
       TellStarted(worker);
+      // Asked for before there was anybody to kill.
+      if (worker.facts.killed || killed_all_) KillWorker(worker);
     } else {
       Abandon(w, watched);
     }
@@ -374,7 +376,17 @@ void Reactor::OnZygoteDeath(std::uint32_t k) {
       std::erase(launching_, w);
       --running_;
       for (UniqueFd& output : worker.outputs) output.reset();
-      tmpl.direct.push_front(std::move(worker.request));
+      if (worker.facts.killed) {
+        Answer(std::move(worker.request),
+               Error(absl::StatusCode::kCancelled, "the request was ended before its turn came"));
+      } else if (tmpl.retired) {
+        Answer(std::move(worker.request),
+               Error(absl::StatusCode::kUnavailable,
+                     "the zygote of template {} died, and the template has been replaced",
+                     tmpl.options.name));
+      } else {
+        tmpl.direct.push_front(std::move(worker.request));
+      }
     } else {
       --tmpl.ordered;
     }

@@ -60,6 +60,8 @@ struct Started {
   std::string leaf;            // its cgroup below Pool::CgroupPath; empty: none of its own
   std::uint32_t id_first = 0;  // the host id of its id 0; 0: it has no range of ids
   SpawnPath path = SpawnPath::kParked;
+  const Spec* spec = nullptr;  // what it was made of; for the time of the call, and of the pool's
+                               // life when it is a template's (any path but cold)
 };
 
 struct Request {

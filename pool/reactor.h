@@ -127,6 +127,7 @@ class Reactor {
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status WatchWorker(std::uint32_t worker, int pidfd);
   void Abandon(std::uint32_t worker, const absl::Status& why);
+  void Launching(std::uint32_t worker);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);

@@ -37,7 +37,8 @@ void Reactor::TellStarted(const Worker& worker) {
   const Mailbox& box =
       worker.cold ? worker.cold->mailbox() : keepers_[worker.keeper]->zygote->mailbox(worker.slot);
   const std::string& leaf = request.leaf.empty() ? worker.leaf : request.leaf;
-  request.on_started({worker.request->id, box.pid, leaf, worker.id_first, worker.path});
+  request.on_started({worker.request->id, box.pid, leaf, worker.id_first, worker.path,
+                      &BlueprintOf(worker).spec()});
 }
 
 Token Reactor::TokenOf(Source source, std::uint32_t w) const {
@@ -77,7 +78,7 @@ bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
-  launching_.push_back(w);
+  Launching(w);
   templates_[worker.tmpl].last_launch_ns = NowNs();
   // Woken first: what is left to do here runs beside its exec.
   if (ready.ok()) {
@@ -102,7 +103,7 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
-  launching_.push_back(w);
+  Launching(w);
   if (const absl::Status watched = WatchWorker(w, -1); !watched.ok()) {
     Abandon(w, watched);
   } else {
@@ -201,7 +202,7 @@ bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
-  launching_.push_back(w);
+  Launching(w);
   if (!worker.cold->started()) {
     worker.exit = Exit{};
     worker.exit->reaped_ns = NowNs();
@@ -221,13 +222,25 @@ bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request
   return true;
 }
 
-// The kernel clears a worker's `alive` when it execs or dies: from then on it is not launching.
+void Reactor::Launching(std::uint32_t w) {
+  workers_[w].launching_since_ns = NowNs();
+  launching_.push_back(w);
+}
+
+// The kernel clears a worker's `alive` when it execs or dies: from then on it is not launching, and
+// the memory of its launch is free for others. One that takes unusually long (an exec can wait for
+// a file) must not keep the others waiting.
 void Reactor::ForgetLaunched() {
+  constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
+  const std::int64_t now = launching_.empty() ? 0 : NowNs();
   std::erase_if(launching_, [&](std::uint32_t w) {
     const Worker& worker = workers_[w];
     const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+    if (now - worker.launching_since_ns > kLongLaunchNs) return true;
     if (BlueprintOf(worker).plan().share_memory == 0) return box.exec_ns != 0;
-    return box.pid > 0 && __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0;
+    if (box.pid <= 0 || __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) != 0) return false;
+    if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+    return true;
   });
 }
 

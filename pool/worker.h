@@ -52,6 +52,7 @@ struct Worker {
   KeptNamespaces kept;
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;
+  std::int64_t launching_since_ns = 0;
   std::optional<Exit> exit;
   std::string lost;  // why nobody knows how it ended
   WorkerFacts facts;

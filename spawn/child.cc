@@ -306,7 +306,8 @@ sys::Result SendFd(int socket, int fd) {
   Control control;
   control.fd = fd;
   const Message message = {nullptr, 0, &vector, 1, &control, sizeof(control), 0};
-  return sys::Sendmsg(socket, &message, /*MSG_NOSIGNAL*/ 0x4000);
+  // Nobody may hold up a launch by not reading: a socket of its own always has room for this.
+  return sys::Sendmsg(socket, &message, /*MSG_NOSIGNAL | MSG_DONTWAIT*/ 0x4040);
 }
 
 // Opened by the worker, in its own devpts and with its own ids: whoever started it needs no way

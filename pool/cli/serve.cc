@@ -266,31 +266,42 @@ class Daemon {
   }
 
   // Templates whose words have changed are replaced, and those that are gone taken away. A file
-  // that cannot be understood changes nothing; a template that cannot be made ends the change there.
+  // that cannot be understood changes nothing; a template that cannot be made ends the change
+  // there.
   absl::Status Reload() {
     BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadConfig(words_));
-    const auto find = [](const ServeConfig& in, const std::string& name) {
-      return std::find_if(in.templates.begin(), in.templates.end(),
-                          [&](const auto& each) { return each.options.name == name; });
-    };
-    for (const ServeTemplate& each : next.templates) {
-      const auto old = find(config_, each.options.name);
-      if (old != config_.templates.end() && old->words == each.words) continue;
-      BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
-    }
-    std::vector<std::string> removed;
-    for (const ServeTemplate& each : config_.templates) {
-      if (find(next, each.options.name) == next.templates.end()) {
-        removed.push_back(each.options.name);
-      }
-    }
     if (next.socket != config_.socket || next.group != config_.group ||
         next.max_running != config_.max_running || next.log_bytes != config_.log_bytes) {
       Log("needs a restart", {{"settings", "socket, group, max-running, log-size"}});
     }
-    config_.templates = std::move(next.templates);
-    PublishTemplates();
-    for (const std::string& name : removed) BROOD_RETURN_IF_ERROR(pool_->RemoveTemplate(name));
+    const absl::Status changed = ChangeTemplates(next.templates);
+    PublishTemplates();  // what has been changed, also when something was wrong
+    return changed;
+  }
+
+  absl::Status ChangeTemplates(const std::vector<ServeTemplate>& next) {
+    std::vector<ServeTemplate>& current = config_.templates;
+    const auto find = [](auto& in, const std::string& name) {
+      return std::find_if(in.begin(), in.end(),
+                          [&](const auto& each) { return each.options.name == name; });
+    };
+    for (const ServeTemplate& each : next) {
+      const auto old = find(current, each.options.name);
+      if (old != current.end() && old->words == each.words) continue;
+      BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
+      if (old != current.end()) {
+        *old = each;
+      } else {
+        current.push_back(each);
+      }
+    }
+    const std::vector<ServeTemplate> before = current;
+    for (const ServeTemplate& each : before) {
+      if (find(next, each.options.name) != next.end()) continue;
+      BROOD_RETURN_IF_ERROR(pool_->RemoveTemplate(each.options.name));
+      current.erase(find(current, each.options.name));
+    }
+    current = next;  // in the order of the file: the first is the default
     return absl::OkStatus();
   }
 

@@ -56,7 +56,11 @@ std::optional<std::uint32_t> IdInside(std::int32_t pid, std::uint32_t host_id) {
 }
 
 std::string CommandLine(std::int32_t pid, const std::string& name) {
-  std::string words = ReadAll(fmt::format("/proc/{}/cmdline", pid));
+  // No more than a line's worth: the process decides how long it is.
+  std::string words(1024, '\0');
+  std::ifstream file(fmt::format("/proc/{}/cmdline", pid));
+  file.read(words.data(), static_cast<std::streamsize>(words.size()));
+  words.resize(static_cast<std::size_t>(file.gcount()));
   while (!words.empty() && words.back() == '\0') words.pop_back();
   std::replace(words.begin(), words.end(), '\0', ' ');
   return words.empty() ? "[" + name + "]" : words;

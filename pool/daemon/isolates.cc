@@ -21,6 +21,12 @@ bool IsName(std::string_view name) {
                      [&](char c) { return letter(c) || c == '_' || c == '.' || c == '-'; });
 }
 
+bool LooksLikeId(std::string_view name) {
+  return name.size() == 12 && std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
+}
+
 std::string RandomId() {
   std::uint64_t random = 0;
   while (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
@@ -58,9 +64,16 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
   json["submitted"] = static_cast<double>(seconds.count()) / 1000;
   json["host_pid"] = isolate.host_pid;
   json["spawn_path"] = SpawnPathName(isolate.path);
+  // Cut short: a command may be megabytes long, and a list has many.
   auto argv = nlohmann::ordered_json::array();
+  std::size_t room = whole ? 65536 : 1024;
   for (const std::string& word : isolate.argv) {
-    argv.push_back(nlohmann::ordered_json::parse(Printable(word)));
+    const std::string part = word.substr(0, room);
+    argv.push_back(nlohmann::ordered_json::parse(Printable(part)));
+    room -= std::min(room, part.size() + 1);
+    if (room > 0 && part.size() == word.size()) continue;
+    argv.push_back("...");
+    break;
   }
   json["command"] = std::move(argv);
   if (isolate.state == IsolateState::kEnded) {
@@ -88,6 +101,10 @@ absl::StatusOr<Isolate*> Isolates::Add(const std::string& name) {
         "a name begins with a letter or digit and goes on with those, '_', '.' and '-', 64 "
         "in all at most: \"{}\" is none",
         name);
+  }
+  if (LooksLikeId(name)) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 "the name \"{}\" looks like an id; choose another", name);
   }
   for (const Isolate& isolate : isolates_) {
     if (name.empty() || isolate.name != name || isolate.state == IsolateState::kEnded) continue;
@@ -132,18 +149,24 @@ absl::StatusOr<Isolate*> Isolates::Find(std::string_view word) {
                shown < begin_so.size() ? ", ..." : "; give one more digit");
 }
 
+Isolate* Isolates::ById(std::string_view id) {
+  for (Isolate& isolate : isolates_) {
+    if (isolate.id == id) return &isolate;
+  }
+  return nullptr;
+}
+
 void Isolates::End(Isolate& isolate) {
   isolate.state = IsolateState::kEnded;
+  isolate.ended_as = ++ends_;
   --living_;
   for (const auto& call : std::exchange(isolate.on_end, {})) call(isolate);
-  std::size_t ended = isolates_.size() - living_;
-  for (auto i = isolates_.begin(); ended > ended_kept_ && i != isolates_.end();) {
-    if (i->state != IsolateState::kEnded) {
-      ++i;
-      continue;
-    }
-    i = isolates_.erase(i);
-    --ended;
+  // What ended first goes first, however long it had run.
+  while (isolates_.size() - living_ > ended_kept_) {
+    isolates_.erase(std::min_element(
+        isolates_.begin(), isolates_.end(), [](const Isolate& a, const Isolate& b) {
+          return a.ended_as != 0 && (b.ended_as == 0 || a.ended_as < b.ended_as);
+        }));
   }
 }
 

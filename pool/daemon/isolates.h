@@ -45,6 +45,8 @@ struct Isolate {
   std::string refusal;             // why there was none
   std::unique_ptr<LogRing> logs;   // of a detached one
 
+  std::uint64_t ended_as = 0;  // counts ends; 0 while it lives
+
   // Called once when it has ended.
   std::vector<std::function<void(const Isolate&)>> on_end;
 };
@@ -58,11 +60,13 @@ class Isolates {
   explicit Isolates(std::size_t ended_kept = 256) : ended_kept_(ended_kept) {}
 
   // A new one. kAlreadyExists when something that waits or runs has the name; kInvalidArgument when
-  // it is no name ([a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 64).
+  // it is no name ([a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 64, nothing that looks like an id).
   absl::StatusOr<Isolate*> Add(const std::string& name);
   // By id, name (of what has not ended first), or beginning of an id. kNotFound, or
   // kInvalidArgument with the candidates when several begin so.
   absl::StatusOr<Isolate*> Find(std::string_view word);
+  // By the whole id alone; null when there is none (any more).
+  Isolate* ById(std::string_view id);
   // Marks it ended, calls what waits for that, and forgets the oldest beyond the number kept.
   void End(Isolate& isolate);
   // Takes away one that came to nothing.
@@ -74,6 +78,7 @@ class Isolates {
  private:
   std::size_t ended_kept_;
   std::size_t living_ = 0;
+  std::uint64_t ends_ = 0;
   std::list<Isolate> isolates_;  // oldest first
 };
 

@@ -23,6 +23,14 @@ absl::Status Peer::Open(std::function<void()> receive, std::function<void()> gon
   return absl::OkStatus();
 }
 
+absl::Status Peer::BeginJob() {
+  if (std::exchange(job_, true)) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "this connection has asked for a tree or stats already and has no answer yet");
+  }
+  return absl::OkStatus();
+}
+
 void Peer::Refuse(std::uint64_t tag, const absl::Status& why) {
   Answer(tag, Refusal{static_cast<std::int32_t>(why.code()), std::string(Message(why))});
 }
@@ -62,7 +70,8 @@ void Peer::OnWritable() {
 }
 
 void Peer::CloseWhenSent() {
-  closing_ = true;
+  // Nothing it says counts any more.
+  if (!std::exchange(closing_, true) && open_) pool_.Unwatch(read_watch_);
   if (connection_.queued_bytes() == 0) Close();
 }
 

@@ -40,6 +40,14 @@ class Peer : public std::enable_shared_from_this<Peer> {
   bool congested() const { return connection_.queued_bytes() > (256U << 10); }
   std::function<void()> on_drained;
 
+  // A job in another thread on its behalf: one at a time, or they would pile up.
+  absl::Status BeginJob();
+  template <typename M>
+  void EndJob(std::uint64_t tag, const M& message) {
+    job_ = false;
+    Answer(tag, message);
+  }
+
   // What it runs in the foreground: the pool's request of each tag.
   std::map<std::uint64_t, std::uint64_t> foreground;
 
@@ -61,6 +69,7 @@ class Peer : public std::enable_shared_from_this<Peer> {
   uid_t uid_;
   bool open_ = false;
   bool closing_ = false;
+  bool job_ = false;
   bool writing_ = false;  // write_watch_ is set
   Pool::WatchId read_watch_ = 0;
   Pool::WatchId write_watch_ = 0;

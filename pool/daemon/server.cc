@@ -113,6 +113,7 @@ bool Server::MayConnect(int socket, uid_t uid, gid_t gid) const {
 
 void Server::Accept() {
   for (;;) {
+    if (!spare_.valid()) spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
     UniqueFd socket(accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     bool full = peers_.size() >= kMaxPeers;
     if (!socket.valid()) {
@@ -120,7 +121,12 @@ void Server::Accept() {
       // Left alone, the connection would make the socket readable for ever.
       spare_.reset();
       socket.reset(accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-      if (!socket.valid()) return;
+      if (!socket.valid()) {
+        spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+        // Somebody else took the number: a brake, or the waiting connection would spin us.
+        if (!spare_.valid()) poll(nullptr, 0, 1);
+        return;
+      }
       full = true;
     }
     ucred credentials{};
@@ -147,7 +153,6 @@ void Server::Accept() {
                                              });
       if (opened.ok()) peers_.emplace(raw, std::move(peer));
     }
-    if (!spare_.valid()) spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
   }
 }
 
@@ -159,12 +164,19 @@ void Server::Receive(Peer& peer) {
   }
   std::size_t partial = 0;
   for (const auto& [raw, other] : peers_) partial += other->connection().partial_bytes();
-  if (status.ok() && partial > kMaxPartial) {
+  // Whoever holds more than an equal share has to go, not whoever comes next.
+  if (status.ok() && partial > kMaxPartial &&
+      peer.connection().partial_bytes() > kMaxPartial / kMaxPeers) {
     status = Error(absl::StatusCode::kResourceExhausted,
                    "too many long messages are on their way to the daemon; try again");
   }
   if (status.ok()) return;
-  if (status.code() != absl::StatusCode::kOutOfRange) peer.Refuse(0, status);
+  if (status.code() == absl::StatusCode::kOutOfRange) {
+    peer.Close();
+    return;
+  }
+  service_.Vanished(peer);
+  peer.Refuse(0, status);
   peer.CloseWhenSent();
 }
 

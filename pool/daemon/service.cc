@@ -95,6 +95,27 @@ void Service::Vanished(Peer& peer) {
   for (const auto& [tag, request] : std::exchange(peer.foreground, {})) (void)pool_.Kill(request);
 }
 
+// A request that waited may have gone to the template's successor: what it was served with counts.
+std::shared_ptr<const Spec> Service::SpecOf(const Started& started) {
+  if (started.path == SpawnPath::kCold) return std::make_shared<const Spec>(*started.spec);
+  if (served_spec_ != started.spec) {
+    served_copy_ = std::make_shared<const Spec>(*started.spec);
+    served_spec_ = started.spec;
+  }
+  return served_copy_;
+}
+
+// Commands that wait hold their descriptors, too: without a bound one client could take all.
+absl::Status Service::HoldFds(std::size_t count) {
+  if (held_fds_ + count > options_.max_held_fds) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "too many commands wait or run: the daemon holds {} descriptors for them",
+                 held_fds_);
+  }
+  held_fds_ += count;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::shared_ptr<Service::OutputPipes>> Service::OpenLogs(Isolate& isolate) {
   auto pipes = std::make_shared<OutputPipes>();
   pipes->null.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -166,7 +187,14 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     if (submit.milli_cpus != 0) limits.cpus = static_cast<double>(submit.milli_cpus) / 1000;
   }
 
-  BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Add(submit.name));
+  const std::size_t fds = submit.io == ClientIo::kLogs ? 5 : held->size();
+  BROOD_RETURN_IF_ERROR(HoldFds(fds));
+  absl::StatusOr<Isolate*> added = isolates_.Add(submit.name);
+  if (!added.ok()) {
+    held_fds_ -= fds;
+    return added.status();
+  }
+  Isolate* const isolate = *added;
   isolate->template_name = tmpl->first;
   isolate->argv = std::move(submit.argv);
   isolate->spec = tmpl->second;
@@ -176,6 +204,7 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   if (isolate->detached) {
     absl::StatusOr<std::shared_ptr<OutputPipes>> opened = OpenLogs(*isolate);
     if (!opened.ok()) {
+      held_fds_ -= fds;
       isolates_.Remove(*isolate);
       return opened.status();
     }
@@ -195,14 +224,16 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     isolate->leaf = started.leaf.empty() ? "" : nest + "/" + started.leaf;
     isolate->id_first = started.id_first;
     isolate->path = started.path;
+    isolate->spec = SpecOf(started);
     if (!first || !isolate->detached) return;
     if (const auto to = caller.lock()) {
       to->Answer(tag, StartedAs{isolate->id, started.host_pid});
     }
   };
   // Detached or not, an end is told to whoever submitted it, if that is still there.
-  const auto done = [this, isolate, held, pipes, caller, tag,
-                     detached](absl::StatusOr<Outcome> outcome) {
+  const auto done = [this, isolate, held, pipes, caller, tag, detached,
+                     fds](absl::StatusOr<Outcome> outcome) {
+    held_fds_ -= fds;
     if (const auto to = caller.lock()) {
       to->foreground.erase(tag);
       if (outcome.ok() && (!detached || isolate->state == IsolateState::kWaiting ||
@@ -218,13 +249,15 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
       // All that had the writing ends is gone: what is in the pipes is all there will be.
       for (UniqueFd& writer : pipes->writers) writer.reset();
       for (std::size_t i = 0; i < 2; ++i) {
-        while (pipes->readers[i].valid()) {
+        // A bounded number of reads: a writing end can have been passed on to somebody who goes on.
+        for (int reads = 0; pipes->readers[i].valid() && reads < 32; ++reads) {
           const std::uint64_t before = isolate->logs->end();
           ReadLogPipe(*isolate, *pipes, i);
-          if (pipes->readers[i].valid() && isolate->logs->end() == before) {
-            pool_.Unwatch(pipes->watches[i]);
-            pipes->readers[i].reset();
-          }
+          if (isolate->logs->end() == before) break;
+        }
+        if (pipes->readers[i].valid()) {
+          pool_.Unwatch(pipes->watches[i]);
+          pipes->readers[i].reset();
         }
       }
     }
@@ -236,6 +269,7 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     if (pipes) {
       for (const Pool::WatchId watch : pipes->watches) pool_.Unwatch(watch);
     }
+    held_fds_ -= fds;
     isolates_.Remove(*isolate);
     return submitted;
   }
@@ -249,13 +283,13 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
 
 // Only what still waits is refused.
 void Service::EndPatience(const std::string& id, std::chrono::nanoseconds waited) {
-  const absl::StatusOr<Isolate*> isolate = isolates_.Find(id);
-  if (!isolate.ok() || (*isolate)->state != IsolateState::kWaiting) return;
-  (*isolate)->refusal = fmt::format(
+  Isolate* const isolate = isolates_.ById(id);
+  if (isolate == nullptr || isolate->state != IsolateState::kWaiting) return;
+  isolate->refusal = fmt::format(
       "the pool is full: no worker was free within {:.1f} s ({} may run at once); wait longer with "
       "--wait, end something, or start the daemon with a larger --max-running",
       std::chrono::duration<double>(waited).count(), options_.max_running);
-  (void)pool_.Kill((*isolate)->request);
+  (void)pool_.Kill(isolate->request);
 }
 
 void Service::OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome) {
@@ -419,9 +453,13 @@ void Service::CheckIdle() {
 }
 
 void Service::KillAll() {
+  // What waits is answered at once, which changes the list.
+  std::vector<std::uint64_t> requests;
   for (const Isolate& isolate : isolates_.all()) {
-    if (isolate.state != IsolateState::kEnded) (void)pool_.Kill(isolate.request);
+    if (isolate.state != IsolateState::kEnded) requests.push_back(isolate.request);
   }
+  for (const auto& [number, exec] : execs_) requests.push_back(number);
+  for (const std::uint64_t request : requests) (void)pool_.Kill(request);
 }
 
 }  // namespace brood

@@ -28,6 +28,7 @@ class Service {
  public:
   struct Options {
     std::size_t log_bytes = std::size_t{256} << 10;  // kept of each detached isolate's output
+    std::size_t max_held_fds = 4096;                 // of clients' commands that wait or run
     std::uint32_t max_running = 0;                   // for the sentence that says they are taken
     // Runs a job that may take its time in another thread.
     std::function<void(std::function<void()>)> elsewhere;
@@ -80,6 +81,8 @@ class Service {
   void ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream);
   void Pump(const std::string& isolate);
   bool PumpOne(Follower& follower);
+  std::shared_ptr<const Spec> SpecOf(const Started& started);
+  absl::Status HoldFds(std::size_t count);
   void OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome);
   void EndPatience(const std::string& id, std::chrono::nanoseconds waited);
   absl::StatusOr<Isolate*> FindRunning(const std::string& word);
@@ -93,7 +96,10 @@ class Service {
   Isolates isolates_;
   std::list<Follower> followers_;
   std::map<std::uint64_t, RunningIsolate> execs_;  // that run, by the pool's number
-  std::function<void()> idle_;                     // set: draining
+  std::size_t held_fds_ = 0;
+  const Spec* served_spec_ = nullptr;  // the template's spec that `served_copy_` is a copy of
+  std::shared_ptr<const Spec> served_copy_;
+  std::function<void()> idle_;  // set: draining
 };
 
 }  // namespace brood

@@ -67,18 +67,19 @@ void Service::Pump(const std::string& isolate) {
 bool Service::PumpOne(Follower& follower) {
   const auto peer = follower.peer.lock();
   if (!peer || !peer->open()) return false;
-  const absl::StatusOr<Isolate*> isolate = isolates_.Find(follower.isolate);
-  if (!isolate.ok()) {
-    peer->Refuse(follower.tag, isolate.status());
+  const Isolate* const isolate = isolates_.ById(follower.isolate);
+  if (isolate == nullptr) {
+    peer->Refuse(follower.tag, Error(absl::StatusCode::kNotFound, "{} has been forgotten meanwhile",
+                                     follower.isolate));
     return false;
   }
   while (!peer->congested()) {
-    const std::optional<LogRing::Part> part = (*isolate)->logs->Read(follower.position);
+    const std::optional<LogRing::Part> part = isolate->logs->Read(follower.position);
     if (part) {
       peer->Answer(follower.tag, LogPart{part->stream, part->lost, std::string(part->bytes)});
       continue;
     }
-    if (follower.follow && (*isolate)->state != IsolateState::kEnded) return true;
+    if (follower.follow && isolate->state != IsolateState::kEnded) return true;
     peer->AnswerDone(follower.tag);
     return false;
   }
@@ -92,11 +93,13 @@ absl::Status Service::OnStats(const PeerPtr& peer, const Incoming& message) {
     if (isolate.state != IsolateState::kRunning) continue;
     running.push_back({isolate.id, isolate.name, isolate.host_pid, isolate.leaf});
   }
-  options_.elsewhere([this, stats, running = std::move(running), caller = std::weak_ptr<Peer>(peer),
-                      tag = message.header.tag] {
+  BROOD_RETURN_IF_ERROR(peer->BeginJob());
+  options_.elsewhere([&pool = pool_, stats, running = std::move(running),
+                      caller = std::weak_ptr<Peer>(peer), tag = message.header.tag] {
+    if (caller.expired()) return;
     const std::string text = Dump(StatsJson(stats, running));
-    pool_.Post([=] {
-      if (const auto to = caller.lock()) to->Answer(tag, Text{text});
+    pool.Post([=] {
+      if (const auto to = caller.lock()) to->EndJob(tag, Text{text});
     });
   });
   return absl::OkStatus();
@@ -112,12 +115,14 @@ absl::Status Service::OnTree(const PeerPtr& peer, const Incoming& message) {
   std::vector<RunningIsolate> execs;
   for (const auto& [number, exec] : execs_) execs.push_back(exec);
   const std::vector<int> zygotes = pool_.ZygotePids();
-  options_.elsewhere([this, running = std::move(running), execs = std::move(execs), zygotes,
-                      all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
+  BROOD_RETURN_IF_ERROR(peer->BeginJob());
+  options_.elsewhere([&pool = pool_, running = std::move(running), execs = std::move(execs),
+                      zygotes, all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
                       tag = message.header.tag] {
+    if (caller.expired()) return;
     const std::string text = Dump(FenceTree(running, execs, zygotes, all));
-    pool_.Post([=] {
-      if (const auto to = caller.lock()) to->Answer(tag, Text{text});
+    pool.Post([=] {
+      if (const auto to = caller.lock()) to->EndJob(tag, Text{text});
     });
   });
   return absl::OkStatus();
