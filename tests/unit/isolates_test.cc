@@ -120,6 +120,25 @@ TEST(IsolatesTest, TheOldestThatHaveEndedAreForgotten) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(isolates.Find(ids[i]).ok(), i >= 2) << i;
 }
 
+TEST(IsolatesTest, WhatEndedFirstIsForgottenFirstHoweverLongItRan) {
+  Isolates isolates(/*ended_kept=*/2);
+  Isolate* const longest = isolates.Add("long").value();
+  for (int i = 0; i < 5; ++i) isolates.End(*isolates.Add("").value());
+  const std::string id = longest->id;
+  isolates.End(*longest);
+  ASSERT_NE(isolates.ById(id), nullptr) << "it has only just ended";
+  isolates.End(*isolates.Add("").value());
+  isolates.End(*isolates.Add("").value());
+  EXPECT_EQ(isolates.ById(id), nullptr);
+}
+
+TEST(IsolatesTest, ANameThatLooksLikeAnIdIsRefused) {
+  Isolates isolates;
+  EXPECT_FALSE(isolates.Add("0123456789ab").ok());
+  EXPECT_TRUE(isolates.Add("0123456789abc").ok());
+  EXPECT_TRUE(isolates.Add("0123456789aB").ok());
+}
+
 TEST(IsolatesTest, TheEndIsTold) {
   Isolates isolates(0);  // kept until told
   Isolate* const isolate = isolates.Add("").value();
