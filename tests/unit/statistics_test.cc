@@ -1,5 +1,5 @@
 // Percentiles and spreads on data whose answers are known.
-#include "bench/statistics.h"
+#include "bench/harness/statistics.h"
 
 #include <gtest/gtest.h>
 

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "bench/bare_child.h"
+#include "bench/measures/bare_child.h"
 
 namespace brood::bench {
 
@@ -31,10 +31,15 @@ class BareClone {
 
   // One child, from clone3 with `flags` to reaped. An error when it was not made, or did not do all
   // it was told, or did not exit with 0.
-  absl::Status RunOnce(std::uint64_t flags);
+  absl::Status RunOnce(std::uint64_t flags, int cgroup = -1);
 
-  // A child that is not waited for; its pid. It must not share memory.
-  absl::StatusOr<pid_t> Start(std::uint64_t flags);
+  // A child that is not waited for; its pid. With `flags` that share memory, the caller must wait
+  // for it before it starts another: they would stand on one stack. `cgroup` is a directory to be
+  // born in.
+  absl::StatusOr<pid_t> Start(std::uint64_t flags, int cgroup = -1);
+
+  // Reaps a started child, and looks how it ended.
+  absl::Status Await(pid_t pid) const;
 
  private:
   struct Memory {

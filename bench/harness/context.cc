@@ -1,6 +1,5 @@
-#include "bench/context.h"
+#include "bench/harness/context.h"
 
-#include <benchmark/benchmark.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -271,16 +270,6 @@ std::string UtcTime(const char* format) {
   return text.data();
 }
 
-void AddFlat(const std::string& prefix, const Json& json) {
-  if (!json.is_object()) {
-    benchmark::AddCustomContext(prefix, json.is_string() ? json.get<std::string>() : json.dump());
-    return;
-  }
-  for (const auto& [key, value] : json.items()) {
-    AddFlat(prefix.empty() ? key : fmt::format("{}.{}", prefix, key), value);
-  }
-}
-
 }  // namespace
 
 std::string Today() { return UtcTime("%Y-%m-%d"); }
@@ -339,7 +328,5 @@ std::vector<std::string> Warnings(const nlohmann::ordered_json& context) {
   }
   return warnings;
 }
-
-void AddToGoogleBenchmark(const nlohmann::ordered_json& context) { AddFlat("", context); }
 
 }  // namespace brood::bench

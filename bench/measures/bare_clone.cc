@@ -1,4 +1,4 @@
-#include "bench/bare_clone.h"
+#include "bench/measures/bare_clone.h"
 
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -29,6 +29,18 @@ std::string_view Doing(BareStep step) {
       return "mounting /proc";
     case BareStep::kTmpfs:
       return "mounting a tmpfs on /tmp";
+    case BareStep::kPivot:
+      return "changing its root (pivot_root)";
+    case BareStep::kRlimit:
+      return "setting a limit (prlimit)";
+    case BareStep::kCapability:
+      return "dropping a capability";
+    case BareStep::kNoNewPrivs:
+      return "setting no_new_privs";
+    case BareStep::kFilter:
+      return "installing a system call filter";
+    case BareStep::kHold:
+      return "waiting for an end of file";
     case BareStep::kExec:
       return "executing the payload";
   }
@@ -59,7 +71,7 @@ absl::StatusOr<BareClone> BareClone::Create() {
   return clone;
 }
 
-absl::StatusOr<pid_t> BareClone::Start(std::uint64_t flags) {
+absl::StatusOr<pid_t> BareClone::Start(std::uint64_t flags, int cgroup) {
   memory_->child.failed = BareStep::kNone;
   memory_->child.error = 0;
   kernel::CloneArgs args;
@@ -68,13 +80,21 @@ absl::StatusOr<pid_t> BareClone::Start(std::uint64_t flags) {
   args.exit_signal = 0;
   args.stack = reinterpret_cast<std::uint64_t>(memory_->stack);
   args.stack_size = sizeof(memory_->stack);
+  if (cgroup >= 0) {
+    args.flags |= kernel::kCloneIntoCgroup;
+    args.cgroup = static_cast<std::uint64_t>(cgroup);
+  }
   const sys::Result pid = sys::Clone3(args, BareChildMain, &memory_->child);
   if (pid < 0) return ErrnoError(static_cast<int>(-pid), "clone3 with flags {:#x}", flags);
   return static_cast<pid_t>(pid);
 }
 
-absl::Status BareClone::RunOnce(std::uint64_t flags) {
-  BROOD_ASSIGN_OR_RETURN(const pid_t pid, Start(flags));
+absl::Status BareClone::RunOnce(std::uint64_t flags, int cgroup) {
+  BROOD_ASSIGN_OR_RETURN(const pid_t pid, Start(flags, cgroup));
+  return Await(pid);
+}
+
+absl::Status BareClone::Await(pid_t pid) const {
   int wait_status = 0;
   while (waitpid(pid, &wait_status, __WALL) < 0) {
     if (errno != EINTR) return ErrnoError(errno, "waiting for a bare child");

@@ -1,4 +1,4 @@
-#include "bench/bare_child.h"
+#include "bench/measures/bare_child.h"
 
 #include <linux/fcntl.h>
 #include <linux/if.h>
@@ -40,6 +40,39 @@ sys::Result Loopback() {
   for (;;) sys::Ppoll(nullptr, 0, nullptr);
 }
 
+sys::Result PivotTo(const char* path) {
+  sys::Result result = sys::Chdir(path);
+  if (result >= 0) result = sys::PivotRoot(".", ".");
+  // The old root is mounted over the new one now, and "." is it.
+  if (result >= 0) result = sys::Umount2(".", /*MNT_DETACH*/ 2);
+  return result;
+}
+
+sys::Result SetRlimits(std::uint32_t count) {
+  const std::uint64_t limit[2] = {1024, 4096};
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const sys::Result result = sys::Prlimit(/*RLIMIT_NOFILE*/ 7, limit);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+sys::Result DropCapabilities() {
+  for (unsigned long capability = 0;; ++capability) {
+    if (sys::Prctl(PR_CAPBSET_READ, capability) < 0) break;  // beyond the last one
+    const sys::Result result = sys::Prctl(PR_CAPBSET_DROP, capability);
+    if (result < 0) return result;
+  }
+  const kernel::CapHeader header;
+  const kernel::CapData none[2] = {};
+  return sys::Capset(header, none);
+}
+
+sys::Result Hold(int fd) {
+  char byte = 0;
+  return sys::Read(fd, &byte, 1);
+}
+
 }  // namespace
 
 void BareChildMain(void* argument) {
@@ -61,6 +94,17 @@ void BareChildMain(void* argument) {
     step(BareStep::kProc, sys::Mount("proc", "/proc", "proc", kernel::kMsNosuid, nullptr));
     step(BareStep::kTmpfs, sys::Mount("tmpfs", "/tmp", "tmpfs", kernel::kMsNosuid, nullptr));
   }
+  if (child.pivot_to != nullptr) step(BareStep::kPivot, PivotTo(child.pivot_to));
+  if (child.rlimits != 0) step(BareStep::kRlimit, SetRlimits(child.rlimits));
+  if (child.no_new_privs) {
+    step(BareStep::kNoNewPrivs, sys::Prctl(PR_SET_NO_NEW_PRIVS, 1));
+  }
+  // Before the capabilities go: without no_new_privs it needs one.
+  if (child.filter != nullptr) {
+    step(BareStep::kFilter, sys::Seccomp(/*SECCOMP_SET_MODE_FILTER*/ 1, 0, child.filter));
+  }
+  if (child.drop_capabilities) step(BareStep::kCapability, DropCapabilities());
+  if (child.hold_fd >= 0) step(BareStep::kHold, Hold(child.hold_fd));
   if (child.path != nullptr) {
     step(BareStep::kExec, sys::Execve(child.path, child.argv, child.envp));
   }

@@ -1,4 +1,4 @@
-#include "bench/table.h"
+#include "bench/harness/table.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "bench/namespaces.h"
+#include "bench/measures/namespaces.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -9,7 +9,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "bench/bare_clone.h"
+#include "bench/measures/bare_clone.h"
+#include "bench/measures/measures.h"
 #include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
@@ -23,14 +24,6 @@ static_assert(kNamespaceCount == std::extent_v<decltype(BareChild::enter)>);
 constexpr std::array<NamespaceKind, kNamespaceCount> kKinds = {
     NamespaceKind::kMount, NamespaceKind::kPid,  NamespaceKind::kNet,    NamespaceKind::kIpc,
     NamespaceKind::kUts,   NamespaceKind::kUser, NamespaceKind::kCgroup, NamespaceKind::kTime};
-
-// Why rows with a namespace of this kind cannot run; empty when they can.
-std::string Obstacle(NamespaceKind kind) {
-  const std::string path = fmt::format("/proc/self/ns/{}", NamespaceProcName(kind));
-  if (access(path.c_str(), F_OK) != 0) return "this kernel has no such namespace";
-  if (kind != NamespaceKind::kUser && !ThisMachine().mount_admin) return "needs CAP_SYS_ADMIN";
-  return "";
-}
 
 // Why rows with all kinds at once cannot.
 std::string ObstacleToAll() {
@@ -79,11 +72,11 @@ Row BareRow(std::string name, std::uint64_t clone_flags, std::function<void(Bare
   Row row;
   row.name = std::move(name);
   row.leaves_debt = (clone_flags & kernel::kCloneNewNet) != 0;
-  row.run = [clone_flags, tell = std::move(tell)](benchmark::State& state, Latencies& latencies) {
+  row.run = [clone_flags, tell = std::move(tell)](benchmark::State& state, Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();
     if (!clone.ok()) return Fail(state, clone.status());
     if (tell) tell(clone->child());
-    latencies.Measure(state, [&] { return clone->RunOnce(clone_flags); });
+    samples.Measure(state, [&] { return clone->RunOnce(clone_flags); });
   };
   return row;
 }
@@ -94,13 +87,13 @@ Row PreparedPidRow(std::string name, Prepared prepared, std::function<void(BareC
   Row row;
   row.name = std::move(name);
   row.run = [prepared = std::move(prepared), tell = std::move(tell)](benchmark::State& state,
-                                                                     Latencies& latencies) {
+                                                                     Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();
     if (!clone.ok()) return Fail(state, clone.status());
     const UniqueFd own(open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC));
     if (!own.valid()) return Fail(state, ErrnoError(errno, "opening /proc/self/ns/pid"));
     if (tell) tell(clone->child());
-    latencies.Measure(state, [&]() -> absl::Status {
+    samples.Measure(state, [&]() -> absl::Status {
       const sys::Result there = sys::Setns(prepared->fd(NamespaceKind::kPid), kernel::kCloneNewPid);
       if (there < 0) return ErrnoError(static_cast<int>(-there), "entering a pid namespace");
       absl::Status ran = clone->RunOnce(kLikeVfork);
@@ -138,23 +131,6 @@ Row PreparedRow(NamespaceKind kind, const Prepared& prepared) {
     default:
       return BareRow(PreparedName(kind), kLikeVfork, enter);
   }
-}
-
-Row UnavailableRow(std::string name, std::string why) {
-  Row row;
-  row.name = std::move(name);
-  row.unavailable = std::move(why);
-  return row;
-}
-
-// Nothing stands in its way, and yet it could not be prepared.
-Row FailingRow(std::string name, absl::Status status) {
-  Row row;
-  row.name = std::move(name);
-  row.run = [status = std::move(status)](benchmark::State& state, Latencies&) {
-    Fail(state, status);
-  };
-  return row;
 }
 
 void AddFreshRows(std::vector<Row>& rows) {
@@ -228,7 +204,33 @@ void AddPreparedRows(std::vector<Row>& rows) {
   });
 }
 
+// A network namespace is the dearest: does another one beside it cost what it costs alone?
+void AddPairRows(std::vector<Row>& rows) {
+  for (const NamespaceKind kind : kKinds) {
+    if (kind == NamespaceKind::kNet) continue;
+    const std::string name =
+        fmt::format("{}+{}", FreshName(NamespaceKind::kNet), NamespaceName(kind));
+    const std::uint64_t flag = NamespaceFlag(kind);
+    const bool by_unshare = kind == NamespaceKind::kTime || kind == NamespaceKind::kCgroup;
+    Row row = BareRow(name, kLikeVfork | kernel::kCloneNewNet | (by_unshare ? 0 : flag),
+                      [by_unshare, flag](BareChild& child) {
+                        if (by_unshare) child.unshare_flags = flag;
+                      });
+    row.floor = kNamespaceFloor;
+    row.unavailable = Obstacle(NamespaceKind::kNet);
+    if (row.unavailable.empty()) row.unavailable = Obstacle(kind);
+    rows.push_back(std::move(row));
+  }
+}
+
 }  // namespace
+
+std::string Obstacle(NamespaceKind kind) {
+  const std::string path = fmt::format("/proc/self/ns/{}", NamespaceProcName(kind));
+  if (access(path.c_str(), F_OK) != 0) return "this kernel has no such namespace";
+  if (kind != NamespaceKind::kUser && !ThisMachine().mount_admin) return "needs CAP_SYS_ADMIN";
+  return "";
+}
 
 std::string FreshName(NamespaceKind kind) {
   return "namespace/fresh/" + std::string(NamespaceName(kind));
@@ -238,12 +240,20 @@ std::string PreparedName(NamespaceKind kind) {
   return "namespace/prepared/" + std::string(NamespaceName(kind));
 }
 
-std::vector<Row> NamespaceRows() {
+std::vector<Row> NamespaceRows(const Setup& setup) {
   std::vector<Row> rows;
   rows.push_back(BareRow(kNamespaceFloor, kLikeVfork, nullptr));
   rows.push_back(BareRow(kForkedNamespaceFloor, 0, nullptr));
   AddFreshRows(rows);
   AddPreparedRows(rows);
+  for (Row& row : rows) {
+    row.brief = true;
+    if (row.name == kNamespaceFloor) continue;
+    row.floor =
+        row.name == PreparedName(NamespaceKind::kTime) ? kForkedNamespaceFloor : kNamespaceFloor;
+  }
+  AddPairRows(rows);
+  Append(rows, NamespaceSweepRows(setup));
   return rows;
 }
 

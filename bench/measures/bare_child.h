@@ -19,6 +19,12 @@ enum class BareStep : std::uint32_t {
   kPropagation,  // making the mount tree private
   kProc,
   kTmpfs,
+  kPivot,
+  kRlimit,
+  kCapability,
+  kNoNewPrivs,
+  kFilter,
+  kHold,
   kExec,
 };
 
@@ -35,8 +41,14 @@ struct BareChild {
   std::uint64_t unshare_flags = 0;
   const char* uid_map = nullptr;  // a line of it
   std::size_t uid_map_bytes = 0;
-  bool loopback = false;       // bring lo up
-  bool mounts = false;         // private propagation, a new /proc, a tmpfs on /tmp
+  bool loopback = false;           // bring lo up
+  bool mounts = false;             // private propagation, a new /proc, a tmpfs on /tmp
+  const char* pivot_to = nullptr;  // a mount point to make the root of all, the old root let go
+  std::uint32_t rlimits = 0;       // so many limits, to values that they mostly have already
+  bool drop_capabilities = false;  // all of them, from the bounding set, too
+  bool no_new_privs = false;
+  const kernel::SeccompFilter* filter = nullptr;
+  int hold_fd = -1;            // then wait for its end of file
   const char* path = nullptr;  // to execute; null: exit with 0
   const char* const* argv = nullptr;
   const char* const* envp = nullptr;

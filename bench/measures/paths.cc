@@ -1,116 +1,34 @@
-#include "bench/strategies.h"
+#include "bench/measures/paths.h"
 
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <memory>
 #include <utility>
 
-#include "bench/bare_clone.h"
-#include "bench/namespaces.h"
+#include "bench/measures/bare_clone.h"
+#include "bench/measures/exec_arguments.h"
+#include "bench/measures/floors.h"
+#include "bench/measures/measures.h"
+#include "bench/measures/namespaces.h"
+#include "pool/burst.h"
 #include "pool/pool.h"
-#include "spawn/floor.h"
-#include "spawn/reap.h"
+#include "spawn/outcome.h"
 #include "spawn/status.h"
 
 namespace brood::bench {
 namespace {
 
-// argv and envp as exec takes them. The command must outlive it.
-class ExecArguments {
- public:
-  explicit ExecArguments(const Command& command) {
-    for (const std::string& word : command.argv) argv_.push_back(const_cast<char*>(word.c_str()));
-    for (const std::string& word : command.env) envp_.push_back(const_cast<char*>(word.c_str()));
-    argv_.push_back(nullptr);
-    envp_.push_back(nullptr);
-  }
-  const char* path() const { return argv_[0]; }
-  char* const* argv() const { return argv_.data(); }
-  char* const* envp() const { return envp_.data(); }
-
- private:
-  std::vector<char*> argv_;
-  std::vector<char*> envp_;
-};
-
-absl::Status ReapChild(std::string_view what, pid_t pid) {
-  int wait_status = 0;
-  while (waitpid(pid, &wait_status, 0) < 0) {
-    if (errno != EINTR) return ErrnoError(errno, "waiting for {}", what);
-  }
-  return CheckExit(what, wait_status);
-}
-
-// A child that cannot exec exits with 127, which CheckExit tells.
-absl::Status ForkOnce(const ExecArguments& run) {
-  const pid_t pid = fork();
-  if (pid < 0) return ErrnoError(errno, "fork");
-  if (pid == 0) {
-    execve(run.path(), run.argv(), run.envp());
-    _exit(127);
-  }
-  return ReapChild("the payload after fork", pid);
-}
-
-absl::Status VforkOnce(const ExecArguments& run) {
-  const pid_t pid = vfork();
-  if (pid < 0) return ErrnoError(errno, "vfork");
-  if (pid == 0) {
-    execve(run.path(), run.argv(), run.envp());
-    _exit(127);
-  }
-  return ReapChild("the payload after vfork", pid);
-}
-
-absl::Status PosixSpawnOnce(const ExecArguments& run) {
-  pid_t pid = 0;
-  const int error = posix_spawn(&pid, run.path(), nullptr, nullptr, run.argv(), run.envp());
-  if (error != 0) return ErrnoError(error, "posix_spawn of {}", run.path());
-  return ReapChild("the payload after posix_spawn", pid);
-}
-
-Row LibcRow(std::string name, const Command& command,
-            absl::Status (*once)(const ExecArguments& run)) {
-  Row row;
-  row.name = std::move(name);
-  row.run = [&command, once](benchmark::State& state, Latencies& latencies) {
-    const ExecArguments run(command);
-    latencies.Measure(state, [&] { return once(run); });
-  };
-  return row;
-}
-
-absl::Status FloorOnce(FloorSpawner& floor) {
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd pidfd, floor.Spawn());
-  BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd.get()));
-  if (exit.code == CLD_EXITED && exit.status == 0) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "the floor's payload {} {}",
-               exit.code == CLD_EXITED ? "exited with status" : "was ended by signal", exit.status);
-}
-
-Row FloorRow(const Command& command) {
-  Row row;
-  row.name = kSpawnFloor;
-  row.run = [&command](benchmark::State& state, Latencies& latencies) {
-    absl::StatusOr<FloorSpawner> floor = FloorSpawner::Create(command);
-    if (!floor.ok()) return Fail(state, floor.status());
-    latencies.Measure(state, [&] { return FloorOnce(*floor); });
-  };
-  return row;
-}
+constexpr char kFloor[] = "spawn/clone3-vfork";
 
 // All eight namespaces and not one thing in them: no mounts, no id maps, no lo, no cgroup, no
 // filter.
 Row NamespacesRow(const Command& command) {
   Row row;
-  row.name = kSpawnNamespaces;
+  row.name = "spawn/clone3-namespaces";
   row.leaves_debt = true;
-  row.run = [&command](benchmark::State& state, Latencies& latencies) {
+  row.run = [&command](benchmark::State& state, Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();
     if (!clone.ok()) return Fail(state, clone.status());
     const ExecArguments run(command);
@@ -118,7 +36,7 @@ Row NamespacesRow(const Command& command) {
     clone->child().path = run.path();
     clone->child().argv = run.argv();
     clone->child().envp = run.envp();
-    latencies.Measure(state, [&] { return clone->RunOnce(kLikeVfork | kAllByClone); });
+    samples.Measure(state, [&] { return clone->RunOnce(kLikeVfork | kAllByClone); });
   };
   return row;
 }
@@ -143,7 +61,7 @@ absl::StatusOr<Outcome> PoolOnce(Pool& pool, const Command& command, SpawnPath p
                outcome.end == End::kExited ? outcome.exit_code : outcome.signal);
 }
 
-// Has all workers of a repetition parked before it starts, and none made while it runs: that work
+// Has all workers of a measurement parked before it starts, and none made while it runs: that work
 // would be measured, since it takes processors from what is.
 absl::Status ParkAll(Pool& pool, std::uint32_t count) {
   BROOD_RETURN_IF_ERROR(pool.AwaitParked("", count, std::chrono::seconds(30)));
@@ -152,17 +70,28 @@ absl::Status ParkAll(Pool& pool, std::uint32_t count) {
   return absl::OkStatus();
 }
 
+// Each phase of the spawn, one after the other, in the order that they come in.
+void AddSteps(const Outcome& outcome, Samples& samples) {
+  double before_us = 0;
+  int number = 0;
+  for (const Moment& moment : outcome.timeline) {
+    samples.Add(fmt::format("step_{:02}_{}_us", number++, moment.name), moment.at_us - before_us);
+    before_us = moment.at_us;
+  }
+  if (outcome.park_us > 0) samples.Add("park_us", outcome.park_us);
+}
+
 Row PoolRow(std::string name, const Command& command, SpawnPath path) {
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
-  row.run = [&command, path](benchmark::State& state, Latencies& latencies) {
-    const auto count = static_cast<std::uint32_t>(state.max_iterations + Latencies::kWarmUps);
+  row.run = [&command, path](benchmark::State& state, Samples& samples) {
+    const auto count = static_cast<std::uint32_t>(state.max_iterations + samples.warm_ups());
     PoolOptions options;
     TemplateOptions& tmpl = options.templates.emplace_back();
     tmpl.name = "bench";
     tmpl.parked = path == SpawnPath::kParked ? count : 0;
-    // A pool for each repetition: its threads and zygotes are gone when other rows run.
+    // A pool for each measurement: its threads and zygotes are gone when other rows run.
     absl::StatusOr<std::unique_ptr<Pool>> pool = Pool::Create(std::move(options));
     if (!pool.ok()) return Fail(state, pool.status());
     if (path == SpawnPath::kParked) {
@@ -171,16 +100,63 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path) {
       }
     }
     std::string label;
-    latencies.Measure(state, [&]() -> absl::Status {
+    samples.Measure(state, [&]() -> absl::Status {
       BROOD_ASSIGN_OR_RETURN(const Outcome outcome, PoolOnce(**pool, command, path));
       if (label.empty() && !outcome.fallbacks.empty()) label = FallbackText(outcome.fallbacks);
+      AddSteps(outcome, samples);
       return absl::OkStatus();
     });
     state.SetLabel(label);
     if (const absl::Status ended = (*pool)->Shutdown(); !ended.ok()) {
-      latencies.Take();
+      samples.Release();
       Fail(state, ended);
     }
+  };
+  return row;
+}
+
+// `count` isolated processes asked for at once, out of as many parked workers. Its latency is that
+// of one process at the rate they were served with.
+Row BurstRow(const Command& command, std::uint32_t count) {
+  Row row;
+  row.name = "spawn/burst";
+  row.parameters = {{"count", count}};
+  row.iterations = 1;
+  row.warm_ups = 0;
+  row.every = 3;
+  row.leaves_debt = true;
+  row.note = "bursts of processes asked for at once, and before and after as many bare ones";
+  row.run = [&command, count](benchmark::State& state, Samples& samples) {
+    samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
+      BurstOptions options;
+      options.command = command;
+      options.count = count;
+      options.concurrency = count;
+      options.parked = count;
+      BROOD_ASSIGN_OR_RETURN(const BurstReport report, RunBurst(options));
+      const BurstReport::LeftBehind& left = report.left_behind;
+      // Rates of a burst with failures would be told of fewer, or of faster, processes.
+      if (report.failed != 0) {
+        return Error(absl::StatusCode::kFailedPrecondition, "{} of {} failed; the first: {}",
+                     report.failed, count, report.first_failure);
+      }
+      if (left.any()) {
+        return Error(absl::StatusCode::kFailedPrecondition,
+                     "{} processes, {} cgroups, {} mounts and {} descriptors were left behind",
+                     left.processes, left.cgroups, left.mounts, left.fds);
+      }
+      samples.Add("rate_ratio", report.RateRatio());
+      samples.Add("per_s", report.rate_per_s);
+      samples.Add("floor_per_s", report.floor_rate_per_s);
+      samples.Add("p50_us", report.latency_us.p50);
+      samples.Add("p99_us", report.latency_us.p99);
+      samples.Add("floor_p50_us", report.floor_us.p50);
+      samples.Add("floor_p99_us", report.floor_us.p99);
+      samples.Add("park_us", report.park_us_p50);
+      samples.Add("worker_bytes", report.park_bytes);
+      state.SetLabel(FallbackText(report.fallbacks));
+      return 1e6 / report.rate_per_s;
+    });
   };
   return row;
 }
@@ -221,27 +197,23 @@ absl::Status CheckPayload(const std::string& payload) {
   return absl::OkStatus();
 }
 
-std::vector<Row> SpawnRows(const Command& command) {
+std::vector<Row> PathRows(const Setup& setup) {
+  const Command& command = setup.payload;
   std::vector<Row> rows;
-  rows.push_back(FloorRow(command));
-  rows.push_back(LibcRow(kSpawnFork, command, ForkOnce));
-  rows.push_back(LibcRow(kSpawnVfork, command, VforkOnce));
-  rows.push_back(LibcRow(kSpawnPosix, command, PosixSpawnOnce));
+  rows.push_back(ExecRow(kFloor, Start::kClone3Vfork, command));
+  rows.push_back(ExecRow("spawn/fork", Start::kFork, command));
+  rows.push_back(ExecRow("spawn/vfork", Start::kVfork, command));
+  rows.push_back(ExecRow("spawn/posix_spawn", Start::kPosixSpawn, command));
   rows.push_back(NamespacesRow(command));
-  rows.push_back(PoolRow(kSpawnCold, command, SpawnPath::kCold));
-  rows.push_back(PoolRow(kSpawnZygote, command, SpawnPath::kZygote));
-  rows.push_back(PoolRow(kSpawnParked, command, SpawnPath::kParked));
+  rows.push_back(PoolRow("spawn/brood-cold", command, SpawnPath::kCold));
+  rows.push_back(PoolRow("spawn/brood-zygote", command, SpawnPath::kZygote));
+  rows.push_back(PoolRow("spawn/brood-parked", command, SpawnPath::kParked));
+  for (Row& row : rows) {
+    if (row.name != kFloor) row.floor = kFloor;
+  }
+  rows.push_back(BurstRow(command, 1000));
+  for (Row& row : rows) row.brief = true;
   return rows;
-}
-
-BurstOptions IsolatedBurst(const Command& command, std::uint32_t count) {
-  BurstOptions options;
-  options.command = command;
-  options.count = count;
-  options.concurrency = count;
-  options.parked = count;
-  options.path = SpawnPath::kParked;
-  return options;
 }
 
 }  // namespace brood::bench

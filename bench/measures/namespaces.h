@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "bench/row.h"
+#include "bench/harness/row.h"
+#include "bench/measures/measures.h"
 #include "spawn/kernel.h"
 #include "spawn/spec.h"
 
@@ -20,6 +21,8 @@ inline constexpr char kPreparedAllButTime[] = "namespace/prepared/all-but-time";
 inline constexpr char kFreshLoopback[] = "namespace/fresh/net+loopback";
 inline constexpr char kFreshMounts[] = "namespace/fresh/mount+proc+tmp";
 inline constexpr char kFreshIdMap[] = "namespace/fresh/user+map";
+// Their children are cloned with CLONE_VM and CLONE_VFORK, make or enter what the row names, exit,
+// and are reaped.
 std::string FreshName(NamespaceKind kind);
 std::string PreparedName(NamespaceKind kind);
 
@@ -29,8 +32,11 @@ inline constexpr std::uint64_t kAllByClone = kernel::kCloneNewNs | kernel::kClon
                                              kernel::kCloneNewUts | kernel::kCloneNewUser;
 inline constexpr std::uint64_t kAllByUnshare = kernel::kCloneNewCgroup | kernel::kCloneNewTime;
 
-// Every row: clone3(CLONE_VM|CLONE_VFORK), the child makes or enters what the row names and exits,
-// the parent reaps it. Makes the prepared namespaces and keeps them as long as the rows live.
-std::vector<Row> NamespaceRows();
+// Why rows with a namespace of this kind cannot run; empty when they can.
+std::string Obstacle(NamespaceKind kind);
+
+// How the costs grow: with several at once, with the mounts that are copied, and what making and
+// undoing one cost apart.
+std::vector<Row> NamespaceSweepRows(const Setup& setup);
 
 }  // namespace brood::bench

@@ -26,7 +26,4 @@ std::string Commit();
 std::string Today();
 std::string Now();
 
-// Gives all of it to Google Benchmark, flat: "cgroup.layout" and so on.
-void AddToGoogleBenchmark(const nlohmann::ordered_json& context);
-
 }  // namespace brood::bench

@@ -1,0 +1,17 @@
+// Ways of starting a process with no isolation, each to its end.
+#pragma once
+
+#include <string>
+
+#include "bench/harness/row.h"
+#include "spawn/spec.h"
+
+namespace brood::bench {
+
+enum class Start { kFork, kVfork, kPosixSpawn, kClone3, kClone3Vfork };
+
+// One process after the other: made in this way, executes `command`, and is reaped. kClone3 copies
+// the memory as fork does, and tells the parent of the end by no signal.
+Row ExecRow(std::string name, Start how, const Command& command);
+
+}  // namespace brood::bench
