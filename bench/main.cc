@@ -1,18 +1,16 @@
 // brood-bench: measures what isolation costs on this machine, and writes down what it found.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <regex>
 #include <set>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "bench/harness/context.h"
+#include "bench/harness/janitor.h"
 #include "bench/harness/record.h"
 #include "bench/harness/rounds.h"
 #include "bench/harness/summary.h"
@@ -60,13 +58,6 @@ std::filesystem::path NewDirectory() {
     directory.replace_filename(fmt::format("{}-{}", name, i));
   }
   return directory;
-}
-
-absl::StatusOr<std::filesystem::path> MakeScratch() {
-  // Not in /tmp, which a worker has of its own.
-  std::string path = "/var/tmp/brood-bench-XXXXXX";
-  if (mkdtemp(path.data()) == nullptr) return ErrnoError(errno, "making a directory {}", path);
-  return path;
 }
 
 // Those whose names match, with the floors they are compared with.
@@ -164,16 +155,12 @@ int Main(int argc, char** argv) {
 
   const absl::StatusOr<std::filesystem::path> own = OwnDirectory();
   if (!own.ok()) return Complain(own.status());
-  const absl::StatusOr<std::filesystem::path> scratch = MakeScratch();
-  if (!scratch.ok()) return Complain(scratch.status());
-  const auto clean = absl::MakeCleanup([&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(*scratch, ignored);
-  });
+  const absl::StatusOr<Janitor> janitor = Janitor::Hire();
+  if (!janitor.ok()) return Complain(janitor.status());
   if (options.payload.empty()) options.payload = *own / "brood-true";
   if (const absl::Status seen = CheckPayload(options.payload); !seen.ok()) return Complain(seen);
   const Setup setup{PayloadCommand(options.payload), PayloadCommand(*own / "brood-true-dynamic"),
-                    *own / "brood", *scratch};
+                    *own / "brood", janitor->scratch()};
   const absl::StatusOr<int> measured = Measure(options, setup);
   return measured.ok() ? *measured : Complain(measured.status());
 }
