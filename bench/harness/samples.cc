@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <thread>
 
 #include "pool/percentile.h"
 #include "spawn/reap.h"
@@ -44,6 +45,14 @@ absl::Status MeasureEach(int warm_ups, int iterations, const std::function<absl:
 
 void Samples::Measure(benchmark::State& state, const std::function<absl::Status()>& once) {
   Loop(state, [&] { return Timed(once); });
+}
+
+void Samples::MeasureAfter(benchmark::State& state, std::chrono::milliseconds pause,
+                           const std::function<absl::Status()>& once) {
+  Loop(state, [&] {
+    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    return Timed(once);
+  });
 }
 
 void Samples::MeasurePart(benchmark::State& state,

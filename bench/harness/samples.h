@@ -6,6 +6,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <string>
@@ -40,6 +41,10 @@ class Samples {
   // Runs `once`, warm_ups() times unmeasured and then state.max_iterations times measured. `once`
   // has to check what it ran: the first error makes the whole measurement one.
   void Measure(benchmark::State& state, const std::function<absl::Status()>& once);
+
+  // The same, with a pause before each.
+  void MeasureAfter(benchmark::State& state, std::chrono::milliseconds pause,
+                    const std::function<absl::Status()>& once);
 
   // The same, where only a part of `once` counts: it returns the microseconds of that part.
   void MeasurePart(benchmark::State& state, const std::function<absl::StatusOr<double>()>& once);

@@ -68,8 +68,8 @@ sys::Result DropCapabilities() {
   return sys::Capset(header, none);
 }
 
-// Whoever shares its parent's descriptors holds the writing end, too: if that one is killed, there is
-// no end of file.
+// Whoever shares its parent's descriptors holds the writing end, too: if that one is killed, there
+// is no end of file.
 sys::Result Hold(int fd) {
   sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
   char byte = 0;

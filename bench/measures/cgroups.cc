@@ -27,10 +27,6 @@ namespace {
 
 constexpr char kFloor[] = "cgroup/none";
 
-// The kernel waits for RCU when a process is moved after a quiet while; runs back to back hide
-// that.
-constexpr std::chrono::milliseconds kIdleGap{20};
-
 enum class Way {
   kNone,  // where its parent is
   kInto,  // clone3 with CLONE_INTO_CGROUP
@@ -40,7 +36,7 @@ enum class Way {
 struct Case {
   Way way = Way::kInto;
   bool fresh = false;  // a leaf made and removed for each process, or one kept for all
-  bool idle = false;
+  bool idle = false;  // the kernel waits for RCU when a process is moved after a quiet while
 };
 
 // The cgroups of one measurement.
@@ -140,12 +136,7 @@ Row CgroupRow(std::string name, const Case& wanted, bool favor) {
     if (!nest.ok()) return Fail(state, nest.status());
     const absl::StatusOr<Once> once = Prepare(*nest, wanted);
     if (!once.ok()) return Fail(state, once.status());
-    samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
-      if (wanted.idle) std::this_thread::sleep_for(kIdleGap);
-      const std::int64_t start = NowNs();
-      BROOD_RETURN_IF_ERROR((*once)());
-      return static_cast<double>(NowNs() - start) / 1e3;
-    });
+    samples.MeasureAfter(state, wanted.idle ? kQuiet : std::chrono::milliseconds(0), *once);
   };
   return row;
 }
@@ -232,7 +223,7 @@ std::vector<Row> CgroupRows(const Setup&) {
     if (row.name.ends_with("/idle")) {
       row.iterations = 10;
       row.warm_ups = 1;
-      row.parameters = {{"idle_ms", static_cast<double>(kIdleGap.count())}};
+      row.parameters = {{"idle_ms", static_cast<double>(kQuiet.count())}};
     }
     if (row.name != kFloor) row.floor = row.name.ends_with("/idle") ? "cgroup/none/idle" : kFloor;
     if (row.floor == row.name) row.floor = kFloor;

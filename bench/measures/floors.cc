@@ -108,13 +108,14 @@ absl::StatusOr<Once> Prepare(Start how, const Command* command) {
   return Error(absl::StatusCode::kInternal, "an unknown way of starting a process");
 }
 
-Row StartRow(std::string name, Start how, const Command* command) {
+Row StartRow(std::string name, Start how, const Command* command,
+             std::chrono::milliseconds quiet = {}) {
   Row row;
   row.name = std::move(name);
-  row.run = [how, command](benchmark::State& state, Samples& samples) {
+  row.run = [how, command, quiet](benchmark::State& state, Samples& samples) {
     const absl::StatusOr<Once> once = Prepare(how, command);
     if (!once.ok()) return Fail(state, once.status());
-    samples.Measure(state, *once);
+    samples.MeasureAfter(state, quiet, *once);
   };
   return row;
 }
@@ -257,8 +258,8 @@ Row SweptRow(const Way& way, const Command& command, const char* parameter, doub
 
 }  // namespace
 
-Row ExecRow(std::string name, Start how, const Command& command) {
-  return StartRow(std::move(name), how, &command);
+Row ExecRow(std::string name, Start how, const Command& command, std::chrono::milliseconds quiet) {
+  return StartRow(std::move(name), how, &command, quiet);
 }
 
 std::vector<Row> FloorRows(const Setup& setup) {

@@ -2,6 +2,7 @@
 // before, and says of a row that cannot run here why.
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -10,6 +11,9 @@
 #include "spawn/spec.h"
 
 namespace brood::bench {
+
+// The pause before each iteration of rows whose names end in "/idle".
+inline constexpr std::chrono::milliseconds kQuiet{20};
 
 struct Setup {
   Command payload;          // the static program that only exits; no arguments, no environment

@@ -70,22 +70,25 @@ absl::Status ParkAll(Pool& pool, std::uint32_t count) {
   return absl::OkStatus();
 }
 
-// Each phase of the spawn, one after the other, in the order that they come in.
+// Each phase of the spawn, one after the other, in the order that they come in. When the launcher
+// came back from clone3 is none of them: the worker goes on meanwhile.
 void AddSteps(const Outcome& outcome, Samples& samples) {
   double before_us = 0;
   int number = 0;
   for (const Moment& moment : outcome.timeline) {
+    if (moment.name == "cloned") continue;
     samples.Add(fmt::format("step_{:02}_{}_us", number++, moment.name), moment.at_us - before_us);
     before_us = moment.at_us;
   }
   if (outcome.park_us > 0) samples.Add("park_us", outcome.park_us);
 }
 
-Row PoolRow(std::string name, const Command& command, SpawnPath path) {
+Row PoolRow(std::string name, const Command& command, SpawnPath path,
+            std::chrono::milliseconds quiet = {}) {
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
-  row.run = [&command, path](benchmark::State& state, Samples& samples) {
+  row.run = [&command, path, quiet](benchmark::State& state, Samples& samples) {
     const auto count = static_cast<std::uint32_t>(state.max_iterations + samples.warm_ups());
     PoolOptions options;
     TemplateOptions& tmpl = options.templates.emplace_back();
@@ -100,7 +103,7 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path) {
       }
     }
     std::string label;
-    samples.Measure(state, [&]() -> absl::Status {
+    samples.MeasureAfter(state, quiet, [&]() -> absl::Status {
       BROOD_ASSIGN_OR_RETURN(const Outcome outcome, PoolOnce(**pool, command, path));
       if (label.empty() && !outcome.fallbacks.empty()) label = FallbackText(outcome.fallbacks);
       AddSteps(outcome, samples);
@@ -210,6 +213,19 @@ std::vector<Row> PathRows(const Setup& setup) {
   rows.push_back(PoolRow("spawn/brood-parked", command, SpawnPath::kParked));
   for (Row& row : rows) {
     if (row.name != kFloor) row.floor = kFloor;
+  }
+  // One now and then, when all that the last one left behind has been cleaned up.
+  const std::string idle_floor = std::string(kFloor) + "/idle";
+  rows.push_back(ExecRow(idle_floor, Start::kClone3Vfork, command, kQuiet));
+  rows.push_back(PoolRow("spawn/brood-cold/idle", command, SpawnPath::kCold, kQuiet));
+  rows.push_back(PoolRow("spawn/brood-zygote/idle", command, SpawnPath::kZygote, kQuiet));
+  rows.push_back(PoolRow("spawn/brood-parked/idle", command, SpawnPath::kParked, kQuiet));
+  for (Row& row : rows) {
+    if (!row.name.ends_with("/idle")) continue;
+    row.iterations = 15;
+    row.warm_ups = 1;
+    row.parameters = {{"idle_ms", static_cast<double>(kQuiet.count())}};
+    if (row.name != idle_floor) row.floor = idle_floor;
   }
   rows.push_back(BurstRow(command, 1000));
   for (Row& row : rows) row.brief = true;
