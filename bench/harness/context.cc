@@ -9,10 +9,12 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
@@ -133,6 +135,36 @@ std::string Chosen(const std::string& text, char open, char close) {
   return text.substr(from + 1, to - from - 1);
 }
 
+// The build options that decide what a process costs, of those that the kernel was built with.
+Json KernelConfig() {
+  constexpr std::array<std::string_view, 15> kWanted = {
+      "CONFIG_HZ=",          "CONFIG_NO_HZ_FULL=", "CONFIG_PREEMPT",   "CONFIG_RCU_LAZY=",
+      "CONFIG_RCU_NOCB_CPU", "CONFIG_RCU_EXPERT=", "CONFIG_MEMCG=",    "CONFIG_PSI",
+      "CONFIG_BPF_JIT",      "CONFIG_INIT_ON_",    "CONFIG_KASAN=",    "CONFIG_PROVE_LOCKING=",
+      "CONFIG_DEBUG_VM=",    "CONFIG_PAGE_POISON", "CONFIG_MITIGATION"};
+  utsname system{};
+  uname(&system);
+  // gzip comes with every distribution; a library for one line would not.
+  const std::string command = fmt::format(
+      "zcat /proc/config.gz 2>/dev/null || cat /boot/config-{} 2>/dev/null", system.release);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> pipe(popen(command.c_str(), "re"), pclose);
+  Json config = Json::object();
+  std::array<char, 512> line{};
+  while (pipe && std::fgets(line.data(), line.size(), pipe.get()) != nullptr) {
+    std::string_view text(line.data());
+    if (!std::any_of(kWanted.begin(), kWanted.end(),
+                     [&](std::string_view wanted) { return text.starts_with(wanted); })) {
+      continue;
+    }
+    text.remove_prefix(std::string_view("CONFIG_").size());
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos) continue;
+    config[std::string(text.substr(0, equals))] =
+        std::string(text.substr(equals + 1, text.find('\n') - equals - 1));
+  }
+  return config;
+}
+
 Json Kernel() {
   Json kernel;
   utsname system{};
@@ -160,6 +192,8 @@ Json Kernel() {
     kernel["transparent_hugepage"] = Chosen(*thp, '[', ']');
   }
   PutLine(kernel, "security_modules", "/sys/kernel/security/lsm");
+  PutNumber(kernel, "bpf_jit_harden", "/proc/sys/net/core/bpf_jit_harden");
+  if (Json config = KernelConfig(); !config.empty()) kernel["config"] = std::move(config);
   PutNumber(kernel, "io_uring_disabled", "/proc/sys/kernel/io_uring_disabled");
   return kernel;
 }
