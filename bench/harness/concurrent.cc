@@ -1,5 +1,6 @@
 #include "bench/harness/concurrent.h"
 
+#include <algorithm>
 #include <barrier>
 #include <cstdint>
 #include <thread>
@@ -36,6 +37,7 @@ Row ConcurrentRow(std::string name, int threads, std::function<absl::StatusOr<On
     const auto iterations = static_cast<int>(state.max_iterations);
     std::barrier warm(threads);
     std::vector<std::thread> running;
+    running.reserve(workers.size());
     for (Worker& worker : workers) {
       running.emplace_back([&] {
         Series ignored;

@@ -10,8 +10,6 @@
 
 namespace brood::bench {
 
-using Once = std::function<absl::Status()>;
-
 // A row that measures what `prepare` returns, made once for each of `threads` threads. Its
 // latencies are those of all threads; "per_s" is what they got done together; the parameter
 // "concurrency" is set. row.iterations is for each thread.

@@ -141,7 +141,7 @@ Row LabRow(std::string name, Lab::SetUp set_up, Lab::Body body) {
   return row;
 }
 
-Row LabRow(std::string name, Lab::SetUp set_up, std::function<absl::Status()> once) {
+Row LabRow(std::string name, Lab::SetUp set_up, Once once) {
   return LabRow(std::move(name), std::move(set_up),
                 [once = std::move(once)](int warm_ups, int iterations, Series& series) {
                   return MeasureEach(warm_ups, iterations, once, series);

@@ -45,6 +45,6 @@ class Lab {
 Row LabRow(std::string name, Lab::SetUp set_up, Lab::Body body);
 
 // The same for what needs no more than one call to be measured.
-Row LabRow(std::string name, Lab::SetUp set_up, std::function<absl::Status()> once);
+Row LabRow(std::string name, Lab::SetUp set_up, Once once);
 
 }  // namespace brood::bench

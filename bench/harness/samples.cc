@@ -12,7 +12,7 @@
 namespace brood::bench {
 namespace {
 
-absl::StatusOr<double> Timed(const std::function<absl::Status()>& once) {
+absl::StatusOr<double> Timed(const Once& once) {
   const std::int64_t start = NowNs();
   BROOD_RETURN_IF_ERROR(once());
   return static_cast<double>(NowNs() - start) / 1e3;
@@ -31,8 +31,7 @@ void Fail(benchmark::State& state, const absl::Status& status) {
   state.SkipWithError(std::string(Message(status)).c_str());
 }
 
-absl::Status MeasureEach(int warm_ups, int iterations, const std::function<absl::Status()>& once,
-                         Series& series) {
+absl::Status MeasureEach(int warm_ups, int iterations, const Once& once, Series& series) {
   for (int i = 0; i < warm_ups; ++i) BROOD_RETURN_IF_ERROR(once());
   std::vector<double>& latencies = series[kLatency];
   latencies.reserve(latencies.size() + static_cast<std::size_t>(iterations));
@@ -43,12 +42,12 @@ absl::Status MeasureEach(int warm_ups, int iterations, const std::function<absl:
   return absl::OkStatus();
 }
 
-void Samples::Measure(benchmark::State& state, const std::function<absl::Status()>& once) {
+void Samples::Measure(benchmark::State& state, const Once& once) {
   Loop(state, [&] { return Timed(once); });
 }
 
 void Samples::MeasureAfter(benchmark::State& state, std::chrono::milliseconds pause,
-                           const std::function<absl::Status()>& once) {
+                           const Once& once) {
   Loop(state, [&] {
     if (pause.count() > 0) std::this_thread::sleep_for(pause);
     return Timed(once);

@@ -26,10 +26,12 @@ void Fail(benchmark::State& state, const absl::Status& status);
 using Series = std::map<std::string, std::vector<double>>;
 inline constexpr char kLatency[] = "us";
 
+// What is measured over and over. It checks what it did: its error is the measurement's.
+using Once = std::function<absl::Status()>;
+
 // Runs `once` `warm_ups` times unmeasured, then `iterations` times, each timed into series["us"].
 // An error of one ends it, since what fails is mostly fast. For who has no benchmark::State.
-absl::Status MeasureEach(int warm_ups, int iterations, const std::function<absl::Status()>& once,
-                         Series& series);
+absl::Status MeasureEach(int warm_ups, int iterations, const Once& once, Series& series);
 
 // What one measurement of one row gives. Not thread-safe.
 class Samples {
@@ -40,11 +42,10 @@ class Samples {
 
   // Runs `once`, warm_ups() times unmeasured and then state.max_iterations times measured. `once`
   // has to check what it ran: the first error makes the whole measurement one.
-  void Measure(benchmark::State& state, const std::function<absl::Status()>& once);
+  void Measure(benchmark::State& state, const Once& once);
 
   // The same, with a pause before each.
-  void MeasureAfter(benchmark::State& state, std::chrono::milliseconds pause,
-                    const std::function<absl::Status()>& once);
+  void MeasureAfter(benchmark::State& state, std::chrono::milliseconds pause, const Once& once);
 
   // The same, where only a part of `once` counts: it returns the microseconds of that part.
   void MeasurePart(benchmark::State& state, const std::function<absl::StatusOr<double>()>& once);

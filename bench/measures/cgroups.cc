@@ -36,7 +36,7 @@ enum class Way {
 struct Case {
   Way way = Way::kInto;
   bool fresh = false;  // a leaf made and removed for each process, or one kept for all
-  bool idle = false;  // the kernel waits for RCU when a process is moved after a quiet while
+  bool idle = false;   // the kernel waits for RCU when a process is moved after a quiet while
 };
 
 // The cgroups of one measurement.

@@ -13,7 +13,6 @@
 #include <memory>
 #include <utility>
 
-#include "bench/harness/concurrent.h"
 #include "bench/harness/lab.h"
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/exec_arguments.h"

@@ -187,7 +187,7 @@ absl::Status LoadPool(const Command& command, SpawnPath path, double per_s, Seri
   std::atomic<std::uint64_t> wanted_path{0};
   BROOD_RETURN_IF_ERROR(OpenLoop().Run(
       per_s,
-      [&](OpenLoop::Done done) {
+      [&](const OpenLoop::Done& done) {
         Request request;
         request.command = command;
         request.path = path;

@@ -10,7 +10,6 @@
 #include <memory>
 #include <utility>
 
-#include "bench/harness/concurrent.h"
 #include "bench/harness/lab.h"
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
@@ -75,7 +74,8 @@ absl::Status MakeOverlayDirectories() {
 }
 
 // Makes a mount on /b over and over; taking it away again is measured apart.
-Row MountRow(const Setup& setup, const std::string& name, Step mount, Step prepare = nullptr) {
+Row MountRow(const Setup& setup, const std::string& name, const Step& mount,
+             const Step& prepare = nullptr) {
   Row row = LabRow(
       "mount/" + name,
       [scratch = setup.scratch, prepare]() -> absl::Status {
@@ -127,7 +127,7 @@ absl::Status CopyTree() {
 
 // A child with a mount namespace of its own, and then more.
 Row ChildRow(const Setup& setup, const std::string& name, std::uint64_t flags,
-             std::function<void(BareChild&)> tell) {
+             const std::function<void(BareChild&)>& tell) {
   const auto once = std::make_shared<Once>();
   Row row = LabRow(
       "mount/" + name,
@@ -172,8 +172,8 @@ absl::Status TreeNamespace() {
 
 std::vector<Row> MountRows(const Setup& setup) {
   std::vector<Row> rows;
-  const auto add = [&](const char* name, Step mount, Step prepare = nullptr) {
-    rows.push_back(MountRow(setup, name, std::move(mount), std::move(prepare)));
+  const auto add = [&](const char* name, const Step& mount, const Step& prepare = nullptr) {
+    rows.push_back(MountRow(setup, name, mount, prepare));
   };
   add("bind", [] { return Mount("/a", "/b", nullptr, MS_BIND, nullptr); });
   add("bind/open_tree", BindByOpenTree);
