@@ -38,6 +38,17 @@ TEST_F(DaemonTest, SecondSignalEndsAllAtOnce) {
   daemon_.reset();
 }
 
+TEST_F(DaemonTest, KilledIsolatesLeaveNoBadPlaceBehind) {
+  StartDaemon({"--pool", "2"});
+  for (int i = 0; i < 6; ++i) {
+    const std::string id = Detached({}, "sleep 1000");
+    EXPECT_EQ(Run({"kill", id}).status, 0);
+    EXPECT_EQ(Run({"wait", id}).status, 137);
+    ExpectServes();
+  }
+  EXPECT_TRUE(ComesTrue([&] { return Stats()["parked"] == 2; })) << "it refills";
+}
+
 TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "[template.a]\nhostname = \"first\"\nparked = 2\n"
