@@ -139,12 +139,12 @@ class CgroupTest : public ::testing::Test {
     const pid_t launcher = Fork([&] {
       auto nest = CgroupNest::Create(host_, {});
       if (!nest.ok() || !nest->MakeLeaf("worker", {}).ok()) return 1;
-      const pid_t worker = ForkInto(nest->path() + "/worker", [&] {
+      ForkInto(nest->path() + "/worker", [&] {
         close(nest->fd());  // as exec would: a forked copy keeps the lock
-        return Sleep();
+        const pid_t self = getpid();
+        return write(to.get(), &self, sizeof(self)) == sizeof(self) ? Sleep() : 1;
       });
-      // Not by return, which would run the nest's destructor.
-      _exit(write(to.get(), &worker, sizeof(worker)) == sizeof(worker) ? 0 : 1);
+      _exit(0);  // not by return, which would run the nest's destructor
     });
     to.reset();
     pid_t worker = -1;
