@@ -20,7 +20,10 @@ absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wante
   LauncherResources out;
   if (wanted.cgroup) {
     BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
-    (void)CgroupNest::ClearLeftovers(host);
+    if (const auto cleared = CgroupNest::ClearLeftovers(host); !cleared.ok()) {
+      out.fallbacks.push_back({"the cgroups of dead launchers taken away",
+                               "left as they are: " + std::string(Message(cleared.status())), 0});
+    }
     absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, wanted.limits);
     if (nest.ok()) {
       out.nest = *std::move(nest);

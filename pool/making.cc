@@ -122,7 +122,7 @@ void Reactor::Unequip(Worker& worker, bool empty) {
     if (!empty) (void)resources_.nest->KillLeaf(worker.leaf);
     used_up_.push_back(std::move(worker.leaf));
   } else {
-    templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty);
+    templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty && !worker.leaf_spoilt);
   }
   if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
 }
@@ -150,7 +150,12 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
     free_workers_.push_back(w);
-    return false;
+    // Ids come back when some worker ends. A cgroup that cannot be made is not worth waiting for.
+    const bool wants_ids =
+        tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
+    if (!request || (wants_ids && resources_.ids.all_taken())) return false;
+    Answer(std::move(request), equipped);
+    return true;
   }
   worker.keeper = best_index;
   worker.slot = best->free_slots.back();
@@ -313,6 +318,7 @@ void Reactor::OnNotMade(std::uint32_t w) {
   exit.reaped_ns = NowNs();
   exit.code = CLD_EXITED;
   if (!box.failure.failed() && !worker.facts.timed_out) exit.code = CLD_KILLED;
+  worker.leaf_spoilt |= exit.code == CLD_KILLED;  // or perhaps; the next one shall not try
   exit.status = exit.code == CLD_KILLED ? SIGKILL : 0;
 
   std::unique_ptr<ActiveRequest> request = std::move(worker.request);
@@ -337,7 +343,7 @@ void Reactor::OnNotMade(std::uint32_t w) {
     Outcome outcome = NewOutcome(worker, *request);
     worker.facts.requested_ns = request->submitted_ns;
     DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.facts, outcome);
-    if (outcome.end != End::kSetupFailed) {
+    if (outcome.end != End::kSetupFailed && !worker.facts.killed) {
       outcome.end = End::kSetupFailed;
       outcome.message = "the worker was killed while it was being set up";
     }
@@ -394,7 +400,34 @@ void Reactor::OnZygoteDeath(std::uint32_t k) {
   }
   if (keeper.workers == 0) keeper.zygote.reset();
   if (tmpl.retired) return;
-  if (!StartZygote(keeper.tmpl).ok()) to_restart_.push_back(keeper.tmpl);
+  RestartZygote(keeper.tmpl);
+}
+
+// Tries again with every tick. Whoever only a zygote can serve is told meanwhile why there is none.
+void Reactor::RestartZygote(std::uint32_t t) {
+  Template& tmpl = templates_[t];
+  if (tmpl.retired) return;
+  const absl::Status started = StartZygote(t);
+  if (started.ok()) return;
+  to_restart_.push_back(t);
+  tmpl.last_failure = std::string(Message(started));
+  if (!tmpl.keepers.empty()) return;
+  std::vector<std::unique_ptr<ActiveRequest>> stranded;
+  for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
+    std::erase_if(*queue, [&](std::unique_ptr<ActiveRequest>& request) {
+      const bool served = request->request.path == SpawnPath::kCold ||
+                          (queue == &tmpl.waiting && tmpl.shelf->size() + tmpl.ordered > 0);
+      if (!served) stranded.push_back(std::move(request));
+      return !served;
+    });
+  }
+  for (std::unique_ptr<ActiveRequest>& request : stranded) {
+    Answer(std::move(request),
+           Error(started.code(),
+                 "the zygote of template {} has died, and the next one cannot be "
+                 "started: {}",
+                 tmpl.options.name, Message(started)));
+  }
 }
 
 // A parked worker that was killed from outside tells nobody, but the kernel clears its `alive`;

@@ -17,6 +17,7 @@
 
 #include "pool/inbox.h"
 #include "pool/reactor.h"
+#include "pool/start_thread.h"
 #include "spawn/keep_namespaces.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
@@ -32,18 +33,19 @@ class Pool::Front {
     std::future<absl::Status> result = started.get_future();
     // The thread makes ring and zygotes itself: rings may bind to their thread, and a worker dies
     // with the thread whose child it is.
-    thread_ = std::thread([this, options = std::move(options), &started]() mutable {
-      Reactor reactor(std::move(options), inbox_);
-      const absl::Status status = reactor.Start();
-      cgroup_path_ = reactor.cgroup_path();
-      shelves_ = reactor.Shelves();
-      reactor_ = &reactor;
-      launch_window_ = reactor.launch_window();
-      started.set_value(status);
-      if (!status.ok()) reactor.BeginShutdown(NowNs());
-      reactor.Loop();
-      end_ = reactor.result();
-    });
+    BROOD_RETURN_IF_ERROR(
+        StartThread(thread_, [this, options = std::move(options), &started]() mutable {
+          Reactor reactor(std::move(options), inbox_);
+          const absl::Status status = reactor.Start();
+          cgroup_path_ = reactor.cgroup_path();
+          shelves_ = reactor.Shelves();
+          reactor_ = &reactor;
+          launch_window_ = reactor.launch_window();
+          started.set_value(status);
+          if (!status.ok()) reactor.BeginShutdown(NowNs());
+          reactor.Loop();
+          end_ = reactor.result();
+        }));
     absl::Status status = result.get();
     if (!status.ok()) thread_.join();
     return status;

@@ -179,8 +179,10 @@ std::optional<std::chrono::nanoseconds> Reactor::NextTimeout() const {
   if (!deadlines_.empty()) at = std::min(at, deadlines_.begin()->first);
   for (const Waiter& waiter : waiters_) at = std::min(at, waiter.deadline_ns);
   for (const Template& tmpl : templates_) {
-    if (tmpl.retry_at_ns != 0) at = std::min(at, tmpl.retry_at_ns);
-    if (!tmpl.filling && tmpl.shelf->size() + tmpl.ordered < tmpl.options.parked) {
+    // Nothing is made before a retry is due: what that is for must not wake us.
+    if (tmpl.retry_at_ns != 0) {
+      at = std::min(at, tmpl.retry_at_ns);
+    } else if (!tmpl.filling && tmpl.shelf->size() + tmpl.ordered < tmpl.options.parked) {
       at = std::min(at, tmpl.last_launch_ns + kQuietNs);
     }
     const bool held_up = (!tmpl.waiting.empty() && tmpl.shelf->size() > 0) || !tmpl.direct.empty();
@@ -250,9 +252,7 @@ void Reactor::Tick() {
   }
   if (now < next_tick_ns_) return;
   next_tick_ns_ = now + kTickNs;
-  for (const std::uint32_t tmpl : std::exchange(to_restart_, {})) {
-    if (!StartZygote(tmpl).ok()) to_restart_.push_back(tmpl);
-  }
+  for (const std::uint32_t tmpl : std::exchange(to_restart_, {})) RestartZygote(tmpl);
   for (std::uint32_t i = 0; i < keepers_.size(); ++i) {
     if (!keepers_[i]->ordered.empty()) CollectMade(i, /*look_for_dead=*/true);
   }

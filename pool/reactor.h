@@ -102,6 +102,7 @@ class Reactor {
   void Retire(Template& tmpl, Template* successor);
   void EndRetired(Template& tmpl);
   absl::Status StartZygote(std::uint32_t tmpl);
+  void RestartZygote(std::uint32_t tmpl);
   void Refill(std::uint32_t tmpl);
   bool Order(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
   absl::Status Equip(Worker& worker, Template& tmpl);

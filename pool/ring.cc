@@ -100,7 +100,7 @@ void Ring::CloseElsewhere(int fd) {
   }
   io_uring_prep_close(*entry, fd);
   io_uring_sqe_set_flags(*entry, IOSQE_ASYNC);
-  io_uring_sqe_set_data64(*entry, Pack(Token{}));
+  io_uring_sqe_set_data64(*entry, Pack(Token{.index = static_cast<std::uint32_t>(fd) + 1}));
   ++unnamed_;
 }
 
@@ -135,6 +135,8 @@ absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
     const Token token = Unpack(entry->user_data);
     if (token.source == Source::kNothing) {
       --unnamed_;
+      // Where no process can be added the kernel has no thread for it and gives it up.
+      if (token.index != 0 && entry->res == -ECANCELED) close(static_cast<int>(token.index - 1));
     } else {
       out.push_back({token, entry->res});
     }

@@ -245,6 +245,7 @@ void Reactor::ForgetLaunched() {
 }
 
 void Reactor::KillWorker(Worker& worker) {
+  worker.leaf_spoilt = true;
   if (resources_.nest && !worker.leaf.empty() && resources_.nest->KillLeaf(worker.leaf).ok())
     return;
   const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
@@ -271,6 +272,7 @@ void Reactor::OnWorkerExit(std::uint32_t w) {
   for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
   if (open) {
     // Somebody still holds its output: what it left running outside a pid namespace of its own.
+    worker.leaf_spoilt = true;
     if (resources_.nest && !worker.leaf.empty()) (void)resources_.nest->KillLeaf(worker.leaf);
     return;  // until the pipes report their end
   }

@@ -47,6 +47,9 @@ struct Worker {
   std::unique_ptr<ActiveRequest> request;
   std::optional<Blueprint> own_blueprint;  // of a request with a spec of its own
   bool own_leaf = false;                   // made for this worker alone, not of the stock
+  // Linux 6.14 compares a birth's kill count with the parent's cgroup and not with the one born
+  // into: in a cgroup that was ever killed, everybody dies at birth.
+  bool leaf_spoilt = false;
   std::optional<ColdWorker> cold;
   UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;

@@ -15,6 +15,7 @@ struct StepFacts {
 
 constexpr StepFacts kSteps[] = {
     {Step::kNone, "none", "nothing"},
+    {Step::kMapMemory, "map_memory", "mapping a zygote's memory"},
     {Step::kCloneWorker, "clone_worker", "cloning the worker into its namespaces"},
     {Step::kOpenLeaf, "open_leaf", "opening the worker's cgroup"},
     {Step::kMapIds, "map_ids", "mapping ids into the worker's user namespace"},
@@ -49,7 +50,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kRlimit, "rlimit", "setting a resource limit"},
     {Step::kSeccomp, "seccomp", "installing the seccomp filter"},
     {Step::kReceiveFds, "receive_fds", "receiving the command's descriptors"},
- {Step::kTerminal, "terminal", "opening the worker's terminal"},
+    {Step::kTerminal, "terminal", "opening the worker's terminal"},
     {Step::kStdio, "stdio", "placing stdin, stdout and stderr"},
     {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
     {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},
@@ -77,6 +78,9 @@ struct AdviceRow {
 };
 
 constexpr AdviceRow kAdvice[] = {
+    {Step::kMapMemory, ENOMEM,
+     "the address space of a process is limited: raise `ulimit -v`, or let the template have fewer "
+     "workers (--max-workers)"},
     {Step::kCloneWorker, ENOSPC,
      "a namespace count is used up, or user and pid namespaces are nested 32 deep: compare "
      "`sysctl user` (user.max_*_namespaces) with `lsns`"},
@@ -99,6 +103,8 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kCloneWorker, EINVAL,
      "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
     {Step::kCloneWorker, ENOSYS, "clone3 is missing or forbidden here (Linux 5.3, seccomp)"},
+    {Step::kUnshare, ENOSPC,
+     "a namespace count is used up: compare `sysctl user` (user.max_*_namespaces) with `lsns`"},
     {Step::kOpenLeaf, ENOENT, "somebody removed the cgroup under brood"},
     {Step::kMapIds, EPERM,
      "the launcher may map only ids of its own user namespace: run as root of the machine, or "
@@ -114,7 +120,9 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kAttachTree, ENOTDIR,
      "a directory can be mounted on a directory only, a file on a file"},
     {Step::kAttachTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
-    {Step::kCopyTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
+    {Step::kCopyTree, ENOSPC,
+     "the mount count is used up, or that of mount namespaces, as which each copy counts: sysctl "
+     "fs.mount-max, user.max_mnt_namespaces"},
     {Step::kMountTmpfs, ENOENT, "the mount point does not exist inside the root: make it first"},
     {Step::kMountTmpfs, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kMountOverlay, EINVAL,

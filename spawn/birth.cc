@@ -126,6 +126,8 @@ sys::Result BirthWorker(BirthRequest& request) {
   box.cloned_ns = sys::MonotonicNs();
   if (leaf >= 0) sys::Close(leaf);
   if (pid < 0) {
+    // The kernel writes it before its last checks, and takes the descriptor away again.
+    if (request.pidfd != nullptr) *request.pidfd = -1;
     __atomic_store_n(&box.alive, 0U, __ATOMIC_RELEASE);
     return Refuse(box, Step::kCloneWorker, pid);
   }

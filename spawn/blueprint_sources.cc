@@ -189,7 +189,8 @@ void BlueprintMaker::AddTreesByPath() {
                    source.attributes, 1, index);
     }
   }
-  const bool may_make_nodes = machine_.id_ranges && !InUserNamespace(shared_);
+  const bool may_make_nodes =
+      machine_.id_ranges && machine_.initial_user && !InUserNamespace(shared_);
   if (!may_make_nodes) AddDeviceTrees();
   if (!spec_.is_new(NamespaceKind::kPid) && new_user_) proc_tree_ = AddHostTree("/proc", true);
 }

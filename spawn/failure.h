@@ -13,6 +13,7 @@ namespace brood {
 // the list), so that two mounts are told apart.
 enum class Step : std::uint16_t {
   kNone = 0,
+  kMapMemory,           // mapping what a zygote shares with its launcher
   kCloneWorker,         // clone3 itself
   kOpenLeaf,            // opening the cgroup leaf for CLONE_INTO_CGROUP
   kMapIds,              // writing uid_map and gid_map

@@ -33,6 +33,7 @@ class IdRanges {
   absl::StatusOr<std::uint32_t> Take();
   // Gives one back. Its worker must be reaped, with everything it started.
   void Return(std::uint32_t first_id) { free_.push_back(first_id); }
+  bool all_taken() const { return free_.empty(); }
 
  private:
   UniqueFd lock_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,6 +47,10 @@ Machine Probe() {
     machine.mount_admin = tree >= 0 || tree == -EINVAL;  // EINVAL: allowed, but all is locked
     if (tree >= 0) sys::Close(static_cast<int>(tree));
   }
+  constexpr ino_t kInitialUserNamespace = 0xeffffffd;  // PROC_USER_INIT_INO, since 3.8
+  struct stat user = {};
+  machine.initial_user =
+      stat("/proc/self/ns/user", &user) == 0 && user.st_ino == kInitialUserNamespace;
   machine.id_ranges = has(CAP_SETUID) && has(CAP_SETGID) && has(CAP_SYS_ADMIN) &&
                       MapCovers("/proc/self/uid_map", kFirstRangeId, kEndRangeId) &&
                       MapCovers("/proc/self/gid_map", kFirstRangeId, kEndRangeId);

@@ -7,8 +7,11 @@ namespace brood {
 
 struct Machine {
   bool mount_admin = false;  // CAP_SYS_ADMIN in the user namespace that owns our mounts
-  bool id_ranges = false;    // may map other ids than its own into a user namespace
-  std::uint32_t uid = 0;     // effective
+  // In the machine's own user namespace: the only one that may make device nodes, whatever ids
+  // another maps.
+  bool initial_user = false;
+  bool id_ranges = false;  // may map other ids than its own into a user namespace
+  std::uint32_t uid = 0;   // effective
   std::uint32_t gid = 0;
 };
 

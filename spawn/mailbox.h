@@ -53,6 +53,7 @@ struct Mailbox {
   std::uint32_t uid_base = 0;  // what they are outside
   std::uint32_t gid_base = 0;
   std::uint32_t id_count = 0;
+  std::uint32_t reserved = 0;
 
   LaunchRecord launch;  // launcher, before kLaunch
 
@@ -69,6 +70,7 @@ struct Mailbox {
   std::int64_t born_ns = 0;           // first thing the worker did
 };
 static_assert(std::is_trivially_copyable_v<Mailbox> && std::is_standard_layout_v<Mailbox>);
+static_assert(std::has_unique_object_representations_v<Mailbox>);  // no padding, as in a plan
 
 // Acquire and release of a word that two processes share.
 inline WorkerState LoadState(const Mailbox& box) {

@@ -83,6 +83,7 @@ struct Plan {
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
   std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
+  std::uint32_t reserved = 0;
   std::uint64_t clone_flags = 0;    // CLONE_NEW* of the worker's birth
   std::uint8_t share_memory = 0;    // CLONE_VM until exec; never with a memory limit
   std::uint8_t late_seccomp = 0;    // the filter would refuse the launch itself: install it last
@@ -90,7 +91,7 @@ struct Plan {
   std::uint8_t deny_setgroups = 0;  // an unprivileged launcher must, before gid_map
   std::uint8_t record_ops = 0;      // note the time after every operation
   std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
-  std::uint8_t reserved = 0;
+  std::uint8_t reserved_flags[2] = {};
   std::uint64_t idmap_trees = 0;  // bit i: trees[i] shows its owners as the worker's ids
   // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff:
   // any), reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
@@ -98,6 +99,7 @@ struct Plan {
   std::uint16_t fail_index = 0;
   Step fail_step = Step::kNone;
   std::uint8_t fail_in_template = 0;  // in the zygote's lists, else in the worker's and around it
+  std::uint8_t reserved_end[7] = {};
 
   const Op* ops(const OpList& list) const {
     return reinterpret_cast<const Op*>(reinterpret_cast<const char*>(this) + list.offset);
@@ -113,5 +115,8 @@ struct Plan {
 };
 static_assert(std::is_trivially_copyable_v<Plan> && std::is_standard_layout_v<Plan>);
 static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) == 40);
+// No padding: it would carry bytes of the launcher's stack into memory that workers share.
+static_assert(std::has_unique_object_representations_v<Plan>);
+static_assert(std::has_unique_object_representations_v<Op>);
 
 }  // namespace brood

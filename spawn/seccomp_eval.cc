@@ -226,18 +226,37 @@ SeccompAssembler::Node SeccompAssembler::Search(std::span<const Range> ranges) {
 
 // ---- Specializing ----
 
-// Walks a program with its number and architecture known and its arguments not.
+// Follows a program with its number and architecture known and its arguments not. Jumps only go
+// forward, so one pass up the program finds what can be reached, and one down makes the nodes: a
+// program may be as long as it likes.
 class SeccompAssembler::Specializer {
  public:
   Specializer(SeccompAssembler& assembler, std::span<const sock_filter> program, std::uint32_t arch,
               std::uint32_t number)
       : assembler_(assembler), program_(program), arch_(arch), number_(number) {}
 
-  // The node for what follows from instruction `pc`. `word` is the word loaded, where known.
-  std::optional<Node> From(std::size_t pc, std::optional<std::uint32_t> word) {
+  std::optional<Node> Run() {
+    // The kernel starts a filter with the accumulator at zero.
+    const std::size_t entry = Follow(0, std::uint32_t{0});
+    std::vector<bool> reached(program_.size() + 1, false);
+    reached[entry] = true;
+    for (std::size_t pc = entry; pc < program_.size(); ++pc) {
+      if (!reached[pc] || !Continues(pc)) continue;
+      for (const std::size_t next : Successors(pc)) reached[next] = true;
+    }
+    std::vector<std::optional<Node>> nodes(program_.size() + 1);
+    for (std::size_t pc = program_.size(); pc-- > entry;) {
+      if (reached[pc]) nodes[pc] = Make(pc, nodes);
+    }
+    return nodes[entry];
+  }
+
+ private:
+  // From `pc` on, the first instruction that returns or whose result depends on arguments;
+  // program_.size() when there is none. `word` is the word loaded, where known.
+  std::size_t Follow(std::size_t pc, std::optional<std::uint32_t> word) const {
     while (pc < program_.size()) {
       const sock_filter& in = program_[pc];
-      if (in.code == kReturnConstant) return assembler_.Return(in.k);
       if (in.code == kJumpAlways) {
         pc += in.k + std::size_t{1};
       } else if (in.code == kLoadWord && in.k == offsetof(seccomp_data, nr)) {
@@ -249,51 +268,56 @@ class SeccompAssembler::Specializer {
       } else if (word && in.code == kAndConstant) {
         *word &= in.k;
         ++pc;
-      } else if (word && BPF_CLASS(in.code) == BPF_JMP && BPF_SRC(in.code) == BPF_K) {
+      } else if (word && IsComparison(in)) {
         const auto taken = Compare(BPF_OP(in.code), *word, in.k);
-        if (!taken) return std::nullopt;
+        if (!taken) return program_.size();
         pc += std::size_t{1} + (*taken ? in.jt : in.jf);
       } else {
-        return AtUnknown(pc);
+        return pc;
       }
     }
-    return std::nullopt;
+    return program_.size();
   }
 
- private:
-  // The node of an instruction whose result depends on arguments. Depends on `pc` alone: paths
-  // that meet are followed once.
-  std::optional<Node> AtUnknown(std::size_t pc) {
-    if (const auto known = seen_.find(pc); known != seen_.end()) return known->second;
+  static bool IsComparison(const sock_filter& in) {
+    return BPF_CLASS(in.code) == BPF_JMP && BPF_SRC(in.code) == BPF_K;
+  }
+
+  // Whether it is an instruction that libseccomp emits, and no return.
+  bool Continues(std::size_t pc) const {
     const sock_filter& in = program_[pc];
-    std::optional<Node> node;
-    if (in.code == kLoadWord || in.code == kAndConstant) {
-      if (const auto next = From(pc + 1, std::nullopt)) {
-        node = in.code == kLoadWord ? assembler_.Load(in.k, *next) : assembler_.And(in.k, *next);
-      }
-    } else if (BPF_CLASS(in.code) == BPF_JMP && BPF_SRC(in.code) == BPF_K &&
-               Compare(BPF_OP(in.code), 0, 0)) {
-      const auto if_true = From(pc + 1 + in.jt, std::nullopt);
-      const auto if_false = From(pc + 1 + in.jf, std::nullopt);
-      if (if_true && if_false) {
-        node = assembler_.Branch(BPF_OP(in.code), in.k, *if_true, *if_false);
-      }
-    }
-    seen_.emplace(pc, node);
-    return node;
+    return in.code == kLoadWord || in.code == kAndConstant ||
+           (IsComparison(in) && Compare(BPF_OP(in.code), 0, 0));
+  }
+
+  // Where it goes on when the comparison, if it is one, is true and when it is false.
+  std::array<std::size_t, 2> Successors(std::size_t pc) const {
+    const sock_filter& in = program_[pc];
+    const bool branches = IsComparison(in);
+    return {Follow(pc + 1 + (branches ? in.jt : 0), std::nullopt),
+            Follow(pc + 1 + (branches ? in.jf : 0), std::nullopt)};
+  }
+
+  std::optional<Node> Make(std::size_t pc, const std::vector<std::optional<Node>>& nodes) {
+    const sock_filter& in = program_[pc];
+    if (in.code == kReturnConstant) return assembler_.Return(in.k);
+    if (!Continues(pc)) return std::nullopt;
+    const auto [if_true, if_false] = Successors(pc);
+    if (!nodes[if_true] || !nodes[if_false]) return std::nullopt;
+    if (in.code == kLoadWord) return assembler_.Load(in.k, *nodes[if_true]);
+    if (in.code == kAndConstant) return assembler_.And(in.k, *nodes[if_true]);
+    return assembler_.Branch(BPF_OP(in.code), in.k, *nodes[if_true], *nodes[if_false]);
   }
 
   SeccompAssembler& assembler_;
   std::span<const sock_filter> program_;
   std::uint32_t arch_;
   std::uint32_t number_;
-  std::map<std::size_t, std::optional<Node>> seen_;
 };
 
 std::optional<SeccompAssembler::Node> SeccompAssembler::Specialize(
     std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number) {
-  // The kernel starts a filter with the accumulator at zero.
-  return Specializer(*this, program, arch, number).From(0, std::uint32_t{0});
+  return Specializer(*this, program, arch, number).Run();
 }
 
 // ---- Laying out ----
@@ -305,25 +329,26 @@ class SeccompAssembler::Layout {
   explicit Layout(const SeccompAssembler& assembler)
       : assembler_(assembler), placed_(assembler.nodes_.size(), kNowhere) {}
 
-  void Place(Node node) {
-    if (PlaceOf(node) != kNowhere) return;
-    const Instruction& in = assembler_.At(node);
-    std::uint8_t jt = 0;
-    std::uint8_t jf = 0;
-    if (BPF_CLASS(in.code) == BPF_JMP) {
-      Place(in.if_false);
-      Place(in.if_true);
-      // One less than fits: bringing the other one near may put an instruction in between.
-      BringWithin(kFarthest - 1, in.if_false);
-      BringWithin(kFarthest, in.if_true);
-      jt = static_cast<std::uint8_t>(Distance(in.if_true));
-      jf = static_cast<std::uint8_t>(Distance(in.if_false));
-    } else if (in.code != kReturnConstant) {
-      Place(in.if_true);
-      BringWithin(0, in.if_true);
+  // What leads on is placed after what it leads to. Without recursion: a filter may be a chain of
+  // thousands.
+  void Place(Node entry) {
+    std::vector<Node> pending{entry};
+    while (!pending.empty()) {
+      const Node node = pending.back();
+      const Instruction& in = assembler_.At(node);
+      const bool branches = BPF_CLASS(in.code) == BPF_JMP;
+      const bool leads_on = in.code != kReturnConstant;
+      if (PlaceOf(node) != kNowhere) {
+        pending.pop_back();
+      } else if (branches && PlaceOf(in.if_false) == kNowhere) {
+        pending.push_back(in.if_false);
+      } else if (leads_on && PlaceOf(in.if_true) == kNowhere) {
+        pending.push_back(in.if_true);
+      } else {
+        Emit(node, in, branches, leads_on);
+        pending.pop_back();
+      }
     }
-    PlaceOf(node) = reversed_.size();
-    reversed_.push_back({.code = in.code, .jt = jt, .jf = jf, .k = in.k});
   }
 
   std::vector<sock_filter> Program() const { return {reversed_.rbegin(), reversed_.rend()}; }
@@ -333,6 +358,22 @@ class SeccompAssembler::Layout {
   static constexpr std::size_t kFarthest = std::numeric_limits<std::uint8_t>::max();
 
   std::size_t& PlaceOf(Node node) { return placed_[static_cast<std::size_t>(node)]; }
+
+  void Emit(Node node, const Instruction& in, bool branches, bool leads_on) {
+    std::uint8_t jt = 0;
+    std::uint8_t jf = 0;
+    if (branches) {
+      // One less than fits: bringing the other one near may put an instruction in between.
+      BringWithin(kFarthest - 1, in.if_false);
+      BringWithin(kFarthest, in.if_true);
+      jt = static_cast<std::uint8_t>(Distance(in.if_true));
+      jf = static_cast<std::uint8_t>(Distance(in.if_false));
+    } else if (leads_on) {
+      BringWithin(0, in.if_true);
+    }
+    PlaceOf(node) = reversed_.size();
+    reversed_.push_back({.code = in.code, .jt = jt, .jf = jf, .k = in.k});
+  }
 
   // Instructions to skip from the next one placed to `node`.
   std::size_t Distance(Node node) { return reversed_.size() - PlaceOf(node) - 1; }

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "spawn/advice.h"
 #include "spawn/birth.h"
 #include "spawn/cold.h"
 #include "spawn/reap.h"
@@ -177,7 +178,12 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
     args.cgroup = static_cast<std::uint64_t>(options.cgroup_fd);
   }
   const sys::Result pid = sys::Clone3(args, ZygoteExecMain, &exec);
-  if (pid < 0) return ErrnoError(static_cast<int>(-pid), "cloning a zygote");
+  if (pid < 0) {
+    const int error = static_cast<int>(-pid);
+    const std::string_view advice = Advice(Step::kCloneWorker, error);
+    return Error(CodeForErrno(error), "cloning a zygote: {}{}{}", ErrnoText(error),
+                 advice.empty() ? "" : "; ", advice);
+  }
   pid_ = static_cast<int>(pid);
   pidfd_.reset(pidfd);
   if (exec.failure.failed()) {
@@ -195,7 +201,8 @@ absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {
     // A zygote that dies before it says anything wakes nobody: look at its pidfd now and then.
     const timespec wait = {0, 50'000'000};
     syscall(SYS_futex, &region_->state, /*FUTEX_WAIT*/ 0, 0, &wait);
-    if (state() == ZygoteState::kStarting && HasEnded(pidfd_)) {
+    // Its last word comes before its end.
+    if (const bool ended = HasEnded(pidfd_); ended && state() == ZygoteState::kStarting) {
       BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd_.get()));
       pidfd_.reset();
       return Error(absl::StatusCode::kInternal, "a zygote ended with status {} before it was ready",

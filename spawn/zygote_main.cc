@@ -45,6 +45,20 @@ int OpenMountNamespace() {
   sys::ExitGroup(125);
 }
 
+// The same before there is memory to share: through the file. Nobody can be woken by it; the
+// launcher looks now and then.
+[[noreturn]] void GiveUnmapped(Region& header, sys::Result result) {
+  const auto write = [&](const void* from, std::size_t size, std::size_t at) {
+    sys::Call(__NR_pwrite64, ZygoteFd::kRegion, sys::Arg(from), static_cast<long>(size),
+              static_cast<long>(at));
+  };
+  header.failure = {Step::kMapMemory, 0xffff, static_cast<std::int32_t>(-result)};
+  header.state = static_cast<std::uint32_t>(ZygoteState::kFailed);
+  write(&header.failure, sizeof(header.failure), offsetof(Region, failure));
+  write(&header.state, sizeof(header.state), offsetof(Region, state));
+  sys::ExitGroup(125);
+}
+
 void PrepareTemplate(Zygote& zygote) {
   const Plan& plan = *zygote.plan;
   Failure failure;
@@ -155,8 +169,9 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   const sys::Result base = Map(ZygoteFd::kRegion, header.bytes, MAP_SHARED);
   const sys::Result stacks = Map(-1, std::uint64_t{header.slot_count} * kWorkerStackBytes,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-  if (base < 0 && base > -4096) sys::ExitGroup(125);
-  if (stacks < 0 && stacks > -4096) sys::ExitGroup(125);
+  for (const sys::Result mapped : {base, stacks}) {
+    if (mapped < 0 && mapped > -4096) GiveUnmapped(header, mapped);
+  }
 
   Zygote zygote;
   char* memory = reinterpret_cast<char*>(base);

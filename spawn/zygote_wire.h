@@ -48,9 +48,11 @@ struct Region {
   std::uint32_t state = 0;        // ZygoteState, futex (zygote)
   Failure failure;                // of a template operation (zygote, before kFailed)
   std::uint32_t failed_list = 0;  // 0: tmpl, 1: home
-  std::uint64_t base = 0;         // where the zygote mapped the region (zygote, before kReady)
+  std::uint32_t reserved = 0;
+  std::uint64_t base = 0;  // where the zygote mapped the region (zygote, before kReady)
 };
 static_assert(std::is_trivially_copyable_v<Region>);
+static_assert(std::has_unique_object_representations_v<Region>);  // no padding, as in a plan
 
 // Descriptor numbers in a zygote. It has these and no others.
 struct ZygoteFd {  // 0, 1 and 2 are /dev/null

@@ -30,9 +30,11 @@
 #include "pool/cli/commands.h"
 #include "pool/cli/serve_config.h"
 #include "pool/daemon/client.h"
+#include "pool/daemon/memory_reserve.h"
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
 #include "pool/pool.h"
+#include "pool/start_thread.h"
 #include "spawn/cgroup.h"
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
@@ -79,8 +81,11 @@ void NotifyManager(std::string_view state) {
 // Runs jobs that take their time, one after the other.
 class JobThread {
  public:
-  JobThread() : thread_([this] { Loop(); }) {}
+  absl::Status Start() {
+    return StartThread(thread_, [this] { Loop(); });
+  }
   ~JobThread() {
+    if (!thread_.joinable()) return;
     {
       const std::lock_guard lock(mutex_);
       stop_ = true;
@@ -188,12 +193,14 @@ class Daemon {
       mkdir(path.substr(0, slash).c_str(), 0755);  // /run is empty after a boot
     }
     BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
+    BROOD_RETURN_IF_ERROR(jobs_.Start());
     BROOD_RETURN_IF_ERROR(StartPool());
 
     Service::Options options;
     options.log_bytes = config_.log_bytes.value_or(options.log_bytes);
     options.max_running = config_.max_running.value_or(kMaxRunning);
     options.elsewhere = [this](std::function<void()> job) { jobs_.Add(std::move(job)); };
+    options.memory_is_short = [] { return MemoryReserve::Short(); };
     options.log_end = [this](const Isolate& isolate) {
       if (words_.verbose || !isolate.outcome) Log("isolate", ToJson(isolate, /*whole=*/false));
     };
@@ -341,6 +348,7 @@ class Daemon {
   }
 
   const ServeWords& words_;
+  MemoryReserve reserve_;
   UniqueFd signals_;
   ServeConfig config_;
   UniqueFd idle_;  // eventfd: nothing runs any more

@@ -49,19 +49,65 @@ absl::Status AppendWords(std::string_view key, const toml::node& value,
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<std::string>> TableWords(const toml::table& table) {
-  // In the order of the file, which is how people think of them.
-  std::vector<std::pair<toml::source_position, std::string>> order;
-  for (const auto& [key, value] : table) {
-    order.emplace_back(key.source().begin, std::string(key.str()));
-  }
-  std::sort(order.begin(), order.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
+// `false` leaves a flag out. For anything else it would be a value, and no option takes that one.
+absl::Status CheckFalse(const std::string& key, const toml::node& value) {
+  const auto is_false = [](const toml::node& node) {
+    return !node.value_exact<bool>().value_or(true);
+  };
+  const auto* array = value.as_array();
+  if (!is_false(value) &&
+      (array == nullptr || std::none_of(array->begin(), array->end(), is_false)))
+    return absl::OkStatus();
+  CLI::App app;
+  TemplateOptions options;
+  FenceOptions fences;
+  fences.AddTo(app);
+  AddTemplateOptions(app, options);
+  const CLI::Option* const option = app.get_option_no_throw("--" + key);
+  if (option == nullptr) return Error(kInvalid, "there is no option {}", key);
+  if (option->get_items_expected_max() == 0) return absl::OkStatus();
+  return Error(kInvalid, "{} takes a value ({}), not false; leave it out", key,
+               option->get_type_name());
+}
+
+// The words of one key, and the line it stands on.
+struct KeyWords {
+  toml::source_position at;
   std::vector<std::string> words;
-  for (const auto& [at, key] : order) {
-    BROOD_RETURN_IF_ERROR(AppendWords(key, *table.get(key), words));
+};
+
+std::vector<std::string> Joined(const std::vector<KeyWords>& keys, const KeyWords* without) {
+  std::vector<std::string> words;
+  for (const KeyWords& key : keys) {
+    if (&key != without) words.insert(words.end(), key.words.begin(), key.words.end());
   }
   return words;
+}
+
+// A template of its table. What is wrong with it is told with the line of a key: the one without
+// which it would not be wrong, or not in the same way.
+absl::StatusOr<ServeTemplate> ParseTable(const std::string& name, const toml::table& table,
+                                         toml::source_position& line) {
+  std::vector<KeyWords> keys;
+  for (const auto& [key, value] : table) {
+    const std::string word(key.str());
+    KeyWords& words = keys.emplace_back(KeyWords{key.source().begin, {}});
+    absl::Status taken = CheckFalse(word, value);
+    if (taken.ok()) taken = AppendWords(word, value, words.words);
+    if (taken.ok()) continue;
+    line = words.at;
+    return Error(taken.code(), "template {}: {}", name, Message(taken));
+  }
+  // In the order of the file, which is how people think of them.
+  std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
+  absl::StatusOr<ServeTemplate> parsed = ParseServeTemplate(name, Joined(keys, nullptr));
+  if (parsed.ok()) return parsed;
+  for (const KeyWords& key : keys) {
+    if (ParseServeTemplate(name, Joined(keys, &key)).status() == parsed.status()) continue;
+    line = key.at;
+    break;
+  }
+  return parsed;
 }
 
 absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeConfig& config) {
@@ -163,11 +209,10 @@ absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::s
       return Error(kInvalid, "{}, line {}: a template is a table: [template.{}]", file,
                    key.source().begin.line, name);
     }
-    absl::StatusOr<std::vector<std::string>> words = TableWords(*table);
-    absl::StatusOr<ServeTemplate> parsed =
-        words.ok() ? ParseServeTemplate(name, *words) : words.status();
+    toml::source_position line = key.source().begin;
+    absl::StatusOr<ServeTemplate> parsed = ParseTable(name, *table, line);
     if (!parsed.ok()) {
-      return Error(parsed.status().code(), "{}, line {}: {}", file, key.source().begin.line,
+      return Error(parsed.status().code(), "{}, line {}: {}", file, line.line,
                    Message(parsed.status()));
     }
     found.emplace_back(key.source().begin, *std::move(parsed));

@@ -87,9 +87,14 @@ absl::StatusOr<Ended> Client::Run(Submit submit, const std::array<int, 3>& fds) 
 
 absl::StatusOr<StartedAs> Client::RunDetached(Submit submit) {
   submit.io = ClientIo::kLogs;
-  BROOD_ASSIGN_OR_RETURN(const Incoming message,
-                         Ask(MessageType::kSubmit, EncodeBody(submit), MessageType::kStarted));
-  return DecodeBody<StartedAs>(message.body);
+  BROOD_RETURN_IF_ERROR(Start(submit, {}).status());
+  BROOD_ASSIGN_OR_RETURN(const Incoming message, Next());
+  if (message.type() == MessageType::kStarted) return DecodeBody<StartedAs>(message.body);
+  // It ended before it ran.
+  BROOD_ASSIGN_OR_RETURN(const Ended ended, DecodeBody<Ended>(message.body));
+  return Error(
+      absl::StatusCode::kAborted, "{}",
+      ended.message.empty() ? "the worker ended before it ran the command" : ended.message);
 }
 
 absl::Status Client::SignalForeground(std::uint64_t tag, int signal) {

@@ -160,13 +160,19 @@ void Isolates::End(Isolate& isolate) {
   isolate.state = IsolateState::kEnded;
   isolate.ended_as = ++ends_;
   --living_;
-  for (const auto& call : std::exchange(isolate.on_end, {})) call(isolate);
+  for (const auto& each : std::exchange(isolate.on_end, {})) each.call(isolate);
   // What ended first goes first, however long it had run.
   while (isolates_.size() - living_ > ended_kept_) {
     isolates_.erase(std::min_element(
         isolates_.begin(), isolates_.end(), [](const Isolate& a, const Isolate& b) {
           return a.ended_as != 0 && (b.ended_as == 0 || a.ended_as < b.ended_as);
         }));
+  }
+}
+
+void Isolates::DropOnEnd(const void* owner) {
+  for (Isolate& isolate : isolates_) {
+    std::erase_if(isolate.on_end, [&](const Isolate::OnEnd& each) { return each.owner == owner; });
   }
 }
 

@@ -47,8 +47,12 @@ struct Isolate {
 
   std::uint64_t ended_as = 0;  // counts ends; 0 while it lives
 
-  // Called once when it has ended.
-  std::vector<std::function<void(const Isolate&)>> on_end;
+  // Called once when it has ended, on behalf of `owner`.
+  struct OnEnd {
+    const void* owner = nullptr;
+    std::function<void(const Isolate&)> call;
+  };
+  std::vector<OnEnd> on_end;
 };
 
 // A line of `brood ps`, and all there is to know (`whole`).
@@ -69,6 +73,8 @@ class Isolates {
   Isolate* ById(std::string_view id);
   // Marks it ended, calls what waits for that, and forgets the oldest beyond the number kept.
   void End(Isolate& isolate);
+  // Calls nothing any more on behalf of `owner`.
+  void DropOnEnd(const void* owner);
   // Takes away one that came to nothing.
   void Remove(const Isolate& isolate);
 

@@ -18,6 +18,9 @@ class LogRing {
   // `stream`: 1 or 2. What is oldest makes room.
   void Append(std::uint8_t stream, std::string_view bytes);
 
+  // Counts bytes that are not kept.
+  void Lose(std::size_t bytes) { end_ += bytes; }
+
   struct Part {
     std::uint8_t stream = 1;
     std::uint64_t lost = 0;  // bytes between the position asked for and these

@@ -31,6 +31,17 @@ absl::Status Peer::BeginJob() {
   return absl::OkStatus();
 }
 
+absl::Status Peer::BeginWait() {
+  if (waits_ >= kMaxWaits) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "this connection waits for {} answers already (wait, stop, logs): take some of "
+                 "them first, or open another connection",
+                 waits_);
+  }
+  ++waits_;
+  return absl::OkStatus();
+}
+
 void Peer::Refuse(std::uint64_t tag, const absl::Status& why) {
   Answer(tag, Refusal{static_cast<std::int32_t>(why.code()), std::string(Message(why))});
 }

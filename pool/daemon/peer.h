@@ -48,6 +48,12 @@ class Peer : public std::enable_shared_from_this<Peer> {
     Answer(tag, message);
   }
 
+  // An answer that is still to come when something ends or is written (wait, stop, logs). Many on
+  // one connection are refused: each is held until then.
+  static constexpr std::size_t kMaxWaits = 1024;
+  absl::Status BeginWait();
+  void EndWait() { --waits_; }
+
   // What it runs in the foreground: the pool's request of each tag.
   std::map<std::uint64_t, std::uint64_t> foreground;
 
@@ -70,6 +76,7 @@ class Peer : public std::enable_shared_from_this<Peer> {
   bool open_ = false;
   bool closing_ = false;
   bool job_ = false;
+  std::size_t waits_ = 0;
   bool writing_ = false;  // write_watch_ is set
   Pool::WatchId read_watch_ = 0;
   Pool::WatchId write_watch_ = 0;

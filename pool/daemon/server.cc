@@ -170,6 +170,8 @@ void Server::Receive(Peer& peer) {
     status = Error(absl::StatusCode::kResourceExhausted,
                    "too many long messages are on their way to the daemon; try again");
   }
+  // Half a message is what can be given up with least harm.
+  if (status.ok() && peer.connection().partial_bytes() > 0) status = service_.CheckMemory();
   if (status.ok()) return;
   if (status.code() == absl::StatusCode::kOutOfRange) {
     peer.Close();

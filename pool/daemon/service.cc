@@ -49,6 +49,30 @@ std::optional<std::chrono::nanoseconds> Duration(std::uint64_t ns) {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kMost)));
 }
 
+// Those that end something are answered also when memory is short, and those that tell what there
+// is to end.
+bool NeedsMemory(MessageType type) {
+  switch (type) {
+    case MessageType::kSubmit:
+    case MessageType::kExec:
+    case MessageType::kLogs:
+    case MessageType::kStats:
+    case MessageType::kTree:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What a command takes in memory, nearly.
+std::size_t BytesOf(const std::vector<std::string>& argv, const std::vector<std::string>& env) {
+  std::size_t bytes = 0;
+  for (const auto* words : {&argv, &env}) {
+    for (const std::string& word : *words) bytes += sizeof(word) + word.size();
+  }
+  return bytes;
+}
+
 }  // namespace
 
 // The pipes that a detached worker writes into.
@@ -62,6 +86,7 @@ struct Service::OutputPipes {
 void Service::Handle(const PeerPtr& peer, Incoming message) {
   const std::uint64_t tag = message.header.tag;
   const absl::Status status = [&] {
+    if (NeedsMemory(message.type())) BROOD_RETURN_IF_ERROR(CheckMemory());
     switch (message.type()) {
       case MessageType::kSubmit:
         return OnSubmit(peer, message);
@@ -93,6 +118,9 @@ void Service::Handle(const PeerPtr& peer, Incoming message) {
 
 void Service::Vanished(Peer& peer) {
   for (const auto& [tag, request] : std::exchange(peer.foreground, {})) (void)pool_.Kill(request);
+  isolates_.DropOnEnd(&peer);
+  followers_.remove_if(
+      [&](const Follower& follower) { return follower.peer.lock().get() == &peer; });
 }
 
 // A request that waited may have gone to the template's successor: what it was served with counts.
@@ -105,15 +133,35 @@ std::shared_ptr<const Spec> Service::SpecOf(const Started& started) {
   return served_copy_;
 }
 
-// Commands that wait hold their descriptors, too: without a bound one client could take all.
-absl::Status Service::HoldFds(std::size_t count) {
-  if (held_fds_ + count > options_.max_held_fds) {
+absl::Status Service::CheckMemory() const {
+  if (!options_.memory_is_short || !options_.memory_is_short()) return absl::OkStatus();
+  return Error(absl::StatusCode::kResourceExhausted,
+               "the daemon has no memory left: end something (brood ps, brood kill), or give it "
+               "more (`ulimit -v`, the machine's memory), and try again");
+}
+
+// Commands that wait hold their descriptors and words, too: without a bound one client could take
+// all there is.
+absl::Status Service::Hold(const Held& more) {
+  if (held_.fds + more.fds > options_.max_held_fds) {
     return Error(absl::StatusCode::kResourceExhausted,
                  "too many commands wait or run: the daemon holds {} descriptors for them",
-                 held_fds_);
+                 held_.fds);
   }
-  held_fds_ += count;
+  if (held_.bytes + more.bytes > options_.max_held_bytes) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "too many long commands wait or run: the daemon holds {} MiB of arguments and "
+                 "environments for them",
+                 held_.bytes >> 20);
+  }
+  held_.fds += more.fds;
+  held_.bytes += more.bytes;
   return absl::OkStatus();
+}
+
+void Service::LetGo(const Held& held) {
+  held_.fds -= held.fds;
+  held_.bytes -= held.bytes;
 }
 
 absl::StatusOr<std::shared_ptr<Service::OutputPipes>> Service::OpenLogs(Isolate& isolate) {
@@ -151,8 +199,12 @@ void Service::ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stre
     reader.reset();
     return;
   }
-  isolate.logs->Append(static_cast<std::uint8_t>(stream + 1),
-                       {buffer.data(), static_cast<std::size_t>(got)});
+  const auto count = static_cast<std::size_t>(got);
+  if (CheckMemory().ok()) {
+    isolate.logs->Append(static_cast<std::uint8_t>(stream + 1), {buffer.data(), count});
+  } else {
+    isolate.logs->Lose(count);
+  }
   Pump(isolate.id);
 }
 
@@ -187,11 +239,12 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     if (submit.milli_cpus != 0) limits.cpus = static_cast<double>(submit.milli_cpus) / 1000;
   }
 
-  const std::size_t fds = submit.io == ClientIo::kLogs ? 5 : held->size();
-  BROOD_RETURN_IF_ERROR(HoldFds(fds));
+  const Held cost = {submit.io == ClientIo::kLogs ? 5 : held->size(),
+                     BytesOf(command.argv, command.env)};
+  BROOD_RETURN_IF_ERROR(Hold(cost));
   absl::StatusOr<Isolate*> added = isolates_.Add(submit.name);
   if (!added.ok()) {
-    held_fds_ -= fds;
+    LetGo(cost);
     return added.status();
   }
   Isolate* const isolate = *added;
@@ -204,7 +257,7 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   if (isolate->detached) {
     absl::StatusOr<std::shared_ptr<OutputPipes>> opened = OpenLogs(*isolate);
     if (!opened.ok()) {
-      held_fds_ -= fds;
+      LetGo(cost);
       isolates_.Remove(*isolate);
       return opened.status();
     }
@@ -232,8 +285,8 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   };
   // Detached or not, an end is told to whoever submitted it, if that is still there.
   const auto done = [this, isolate, held, pipes, caller, tag, detached,
-                     fds](absl::StatusOr<Outcome> outcome) {
-    held_fds_ -= fds;
+                     cost](absl::StatusOr<Outcome> outcome) {
+    LetGo(cost);
     if (const auto to = caller.lock()) {
       to->foreground.erase(tag);
       if (outcome.ok() && (!detached || isolate->state == IsolateState::kWaiting ||
@@ -269,14 +322,15 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     if (pipes) {
       for (const Pool::WatchId watch : pipes->watches) pool_.Unwatch(watch);
     }
-    held_fds_ -= fds;
+    LetGo(cost);
     isolates_.Remove(*isolate);
     return submitted;
   }
   isolate->request = number;
   if (!detached) peer->foreground[tag] = number;
   if (const auto patience = Duration(submit.patience_ns)) {
-    timers_.Add(*patience, [this, id, patience = *patience] { EndPatience(id, patience); });
+    patience_timers_[id] =
+        timers_.Add(*patience, [this, id, patience = *patience] { EndPatience(id, patience); });
   }
   return absl::OkStatus();
 }
@@ -300,6 +354,9 @@ void Service::OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome) {
   }
   if (options_.log_end) options_.log_end(isolate);
   const std::string id = isolate.id;
+  for (auto* timers : {&stop_timers_, &patience_timers_}) {
+    if (const auto timer = timers->extract(id)) timers_.Cancel(timer.mapped());
+  }
   isolates_.End(isolate);
   Pump(id);
   CheckIdle();
@@ -341,6 +398,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   command.env = std::move(exec.env);
   command.cwd = std::move(exec.cwd);
   BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(exec.io, exec.rows, exec.columns, *held));
+  const Held cost = {held->size() + kNamespaceCount, BytesOf(command.argv, command.env)};
   const auto namespaces = std::make_shared<std::vector<UniqueFd>>();
   Spec& spec = request.spec.emplace(*isolate->spec);
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
@@ -364,10 +422,12 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   request.on_started = [this, number](const Started& started) {
     execs_[*number].host_pid = started.host_pid;
   };
+  BROOD_RETURN_IF_ERROR(Hold(cost));
   const absl::Status submitted = pool_.Submit(
       std::move(request),
-      [this, held, caller = std::weak_ptr<Peer>(peer), tag, number,
-       namespaces](const absl::StatusOr<Outcome>& outcome) {
+      [this, held, caller = std::weak_ptr<Peer>(peer), tag, number, namespaces,
+       cost](const absl::StatusOr<Outcome>& outcome) {
+        LetGo(cost);
         execs_.erase(*number);
         if (const auto to = caller.lock()) {
           to->foreground.erase(tag);
@@ -380,7 +440,10 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
         CheckIdle();
       },
       number.get());
-  if (!submitted.ok()) return submitted;
+  if (!submitted.ok()) {
+    LetGo(cost);
+    return submitted;
+  }
   execs_[*number] = {isolate->id, isolate->name, 0, {}};
   peer->foreground[tag] = *number;
   return absl::OkStatus();
@@ -414,31 +477,45 @@ absl::Status Service::OnStop(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const StopIsolate stop, DecodeBody<StopIsolate>(message.body));
   BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, FindRunning(stop.isolate));
   BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "stop it"));
-  BROOD_RETURN_IF_ERROR(pool_.Signal(isolate->request, SIGTERM));
+  BROOD_RETURN_IF_ERROR(peer->BeginWait());
+  if (const absl::Status sent = pool_.Signal(isolate->request, SIGTERM); !sent.ok()) {
+    peer->EndWait();
+    return sent;
+  }
+  // The earliest end that anybody has asked for counts.
   const std::uint64_t request = isolate->request;
-  timers_.Add(std::chrono::nanoseconds(
-                  static_cast<std::int64_t>(std::min(stop.grace_ns, std::uint64_t{1} << 62))),
-              [this, request] { (void)pool_.Kill(request); });
+  const Timers::Id timer = timers_.Add(std::chrono::nanoseconds(static_cast<std::int64_t>(
+                                           std::min(stop.grace_ns, std::uint64_t{1} << 62))),
+                                       [this, request] { (void)pool_.Kill(request); });
+  if (const auto [other, first] = stop_timers_.try_emplace(isolate->id, timer); !first) {
+    timers_.Cancel(std::max(other->second, timer));
+    other->second = std::min(other->second, timer);
+  }
   isolate->on_end.push_back(
-      [caller = std::weak_ptr<Peer>(peer), tag = message.header.tag](const Isolate&) {
-        if (const auto to = caller.lock()) to->AnswerDone(tag);
-      });
+      {peer.get(), [caller = std::weak_ptr<Peer>(peer), tag = message.header.tag](const Isolate&) {
+         const auto to = caller.lock();
+         if (!to) return;
+         to->EndWait();
+         to->AnswerDone(tag);
+       }});
   return absl::OkStatus();
 }
 
 absl::Status Service::OnWait(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const IsolateName name, DecodeBody<IsolateName>(message.body));
   BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Find(name.isolate));
+  BROOD_RETURN_IF_ERROR(peer->BeginWait());
   const auto tell = [caller = std::weak_ptr<Peer>(peer),
                      tag = message.header.tag](const Isolate& ended) {
     const auto to = caller.lock();
     if (!to) return;
+    to->EndWait();
     to->Answer(tag, ended.outcome ? EndedMessage(*ended.outcome) : Ended{125, ended.refusal, {}});
   };
   if (isolate->state == IsolateState::kEnded) {
     tell(*isolate);
   } else {
-    isolate->on_end.push_back(tell);
+    isolate->on_end.push_back({peer.get(), tell});
   }
   return absl::OkStatus();
 }

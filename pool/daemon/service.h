@@ -27,11 +27,14 @@ namespace brood {
 class Service {
  public:
   struct Options {
-    std::size_t log_bytes = std::size_t{256} << 10;  // kept of each detached isolate's output
-    std::size_t max_held_fds = 4096;                 // of clients' commands that wait or run
-    std::uint32_t max_running = 0;                   // for the sentence that says they are taken
+    std::size_t log_bytes = std::size_t{256} << 10;       // kept of each detached isolate's output
+    std::size_t max_held_fds = 4096;                      // of clients' commands that wait or run
+    std::size_t max_held_bytes = std::size_t{256} << 20;  // of their arguments and environments
+    std::uint32_t max_running = 0;  // for the sentence that says they are taken
     // Runs a job that may take its time in another thread.
     std::function<void(std::function<void()>)> elsewhere;
+    // Whether memory has run out (MemoryReserve): new work is refused. May be null.
+    std::function<bool()> memory_is_short;
     // Told of every isolate that has ended; may be null.
     std::function<void(const Isolate&)> log_end;
   };
@@ -47,6 +50,8 @@ class Service {
 
   // Answers the message, now or later. Whatever is wrong with it is answered, too.
   void Handle(const std::shared_ptr<Peer>& peer, Incoming message);
+  // kResourceExhausted, with what to do, while memory has run out.
+  absl::Status CheckMemory() const;
   // Ends what the peer runs in the foreground.
   void Vanished(Peer& peer);
 
@@ -82,7 +87,13 @@ class Service {
   void Pump(const std::string& isolate);
   bool PumpOne(Follower& follower);
   std::shared_ptr<const Spec> SpecOf(const Started& started);
-  absl::Status HoldFds(std::size_t count);
+  // What a client's command costs the daemon until it has ended.
+  struct Held {
+    std::size_t fds = 0;
+    std::size_t bytes = 0;
+  };
+  absl::Status Hold(const Held& more);
+  void LetGo(const Held& held);
   void OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome);
   void EndPatience(const std::string& id, std::chrono::nanoseconds waited);
   absl::StatusOr<Isolate*> FindRunning(const std::string& word);
@@ -95,8 +106,11 @@ class Service {
   Templates templates_;
   Isolates isolates_;
   std::list<Follower> followers_;
+  // By id, of what has not ended: when it is to be killed, and when its wait is over.
+  std::map<std::string, Timers::Id> stop_timers_;
+  std::map<std::string, Timers::Id> patience_timers_;
   std::map<std::uint64_t, RunningIsolate> execs_;  // that run, by the pool's number
-  std::size_t held_fds_ = 0;
+  Held held_;                                      // in all
   const Spec* served_spec_ = nullptr;  // the template's spec that `served_copy_` is a copy of
   std::shared_ptr<const Spec> served_copy_;
   std::function<void()> idle_;  // set: draining

@@ -45,6 +45,7 @@ absl::Status Service::OnLogs(const PeerPtr& peer, const Incoming& message) {
                  "isolates (submit -d) is kept",
                  isolate->id);
   }
+  BROOD_RETURN_IF_ERROR(peer->BeginWait());
   followers_.push_back({peer, message.header.tag, isolate->id, 0, logs.follow != 0});
   peer->on_drained = [this, weak = std::weak_ptr<Peer>(peer)] {
     std::vector<std::string> read;
@@ -59,8 +60,11 @@ absl::Status Service::OnLogs(const PeerPtr& peer, const Incoming& message) {
 
 // Sends to all who read an isolate's output what they have not seen yet.
 void Service::Pump(const std::string& isolate) {
-  followers_.remove_if(
-      [&](Follower& follower) { return follower.isolate == isolate && !PumpOne(follower); });
+  followers_.remove_if([&](Follower& follower) {
+    if (follower.isolate != isolate || PumpOne(follower)) return false;
+    if (const auto peer = follower.peer.lock()) peer->EndWait();
+    return true;
+  });
 }
 
 // False when there is nothing more to come.

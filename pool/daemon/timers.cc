@@ -27,19 +27,21 @@ void Timers::Close() {
   due_.clear();
 }
 
-void Timers::Add(std::chrono::nanoseconds after, std::function<void()> task) {
+Timers::Id Timers::Add(std::chrono::nanoseconds after, std::function<void()> task) {
   // A client may ask for more than there is time.
   const std::int64_t now = NowNs();
   const std::int64_t most = std::numeric_limits<std::int64_t>::max() - now;
-  due_.emplace(now + std::clamp<std::int64_t>(after.count(), 0, most), std::move(task));
+  const Id id{now + std::clamp<std::int64_t>(after.count(), 0, most), ++added_};
+  due_.emplace(id, std::move(task));
   Arm();
+  return id;
 }
 
 void Timers::Arm() {
   constexpr std::int64_t kSecond = 1'000'000'000;
   itimerspec when{};
   if (!due_.empty()) {
-    const std::int64_t at = std::max<std::int64_t>(due_.begin()->first, 1);
+    const std::int64_t at = std::max<std::int64_t>(due_.begin()->first.first, 1);
     when.it_value = {at / kSecond, at % kSecond};
   }
   timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
@@ -49,7 +51,7 @@ void Timers::Expire() {
   std::uint64_t count = 0;
   (void)!read(fd_.get(), &count, sizeof(count));
   const std::int64_t now = NowNs();
-  while (!due_.empty() && due_.begin()->first <= now) {
+  while (!due_.empty() && due_.begin()->first.first <= now) {
     const std::function<void()> task = std::move(due_.begin()->second);
     due_.erase(due_.begin());
     task();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "pool/pool.h"
@@ -20,8 +21,11 @@ class Timers {
   absl::Status Open();
   void Close();
 
+  using Id = std::pair<std::int64_t, std::uint64_t>;  // when it is due, and a number
   // Calls `task` once, `after` from now.
-  void Add(std::chrono::nanoseconds after, std::function<void()> task);
+  Id Add(std::chrono::nanoseconds after, std::function<void()> task);
+  // Does nothing when it is over.
+  void Cancel(Id id) { due_.erase(id); }
 
  private:
   void Arm();
@@ -30,7 +34,8 @@ class Timers {
   Pool& pool_;
   UniqueFd fd_;
   Pool::WatchId watch_ = 0;
-  std::multimap<std::int64_t, std::function<void()>> due_;  // CLOCK_MONOTONIC, ns
+  std::uint64_t added_ = 0;
+  std::map<Id, std::function<void()>> due_;  // CLOCK_MONOTONIC, ns
 };
 
 }  // namespace brood

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -457,6 +458,32 @@ TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {
   for (const auto& entry : fs::directory_iterator(host->base + "/brood", error)) {
     EXPECT_THAT(entry.path().filename().string(), Not(StartsWith(fmt::format("{}-", launcher))));
   }
+}
+
+TEST_F(RunTest, LeftoversThatCannotBeClearedAreTold) {
+  const auto host = CgroupHost::Discover();
+  if (geteuid() != 0 || !host.ok() || host->base.empty()) GTEST_SKIP() << "missing: cgroups, root";
+  const fs::path brood_cgroup = host->base + "/brood";
+  const fs::path leftover = brood_cgroup / "999999999-00000000";  // nobody's number
+  mkdir(brood_cgroup.c_str(), 0700);
+  ASSERT_EQ(mkdir(leftover.c_str(), 0755), 0);
+  // Locked, so that no other launcher clears it; ours shall see something else there.
+  UniqueFd lock(open(leftover.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  fs::create_directory(directory_ / "cgroup.kill");  // no file to write into
+  Brood brood(Words{"run", "--json", "--", "true"}, [&] {
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount(directory_.c_str(), leftover.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+      _exit(98);
+    }
+  });
+  EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  EXPECT_THAT(brood.err(), HasSubstr("left as they are: "));
+  EXPECT_THAT(brood.err(), HasSubstr(leftover.filename().string()));
+  lock.reset();
+  rmdir(leftover.c_str());
+  rmdir(brood_cgroup.c_str());  // if nobody else has a cgroup in it
 }
 
 TEST_F(RunTest, ManyAtOnce) {

@@ -232,5 +232,40 @@ TEST_F(DaemonTest, LimitsThatCannotBeHadAreToldByController) {
   EXPECT_THAT(result.err, HasSubstr("memory"));
 }
 
+TEST_F(DaemonTest, LongCommandsAreCutInLists) {
+  StartDaemon();
+  const std::string word(100'000, 'x');
+  const std::string id =
+      Out(Words{"submit", "-d"} + Shell("sleep 1000") + Words{word, word}).substr(0, 12);
+  const auto listed = nlohmann::json::parse(Out({"ps", "--json"}));
+  EXPECT_LT(listed.dump().size(), 2000U);
+  EXPECT_EQ(listed[0]["command"].back(), "...");
+  EXPECT_LT(Out({"ps"}).size(), 2000U);
+  const nlohmann::json whole = Inspect(id);
+  EXPECT_GT(whole["command"].dump().size(), 60'000U) << "more for who asks for it";
+  EXPECT_LT(whole["command"].dump().size(), 70'000U);
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+}
+
+TEST_F(DaemonTest, LongCommandsThatRunLeaveRoomForOthers) {
+  StartDaemon({"--pool", "12"});
+  // There are eight areas for what does not fit in a worker's own page; exec frees them.
+  std::vector<std::string> ids;
+  for (int i = 0; i < 12; ++i) {
+    ids.push_back(Detached({"-e", "LONG=" + std::string(10'000, 'x')}, "sleep 1000"));
+  }
+  for (const std::string& id : ids) {
+    EXPECT_EQ(Inspect(id)["state"], "running");
+    EXPECT_EQ(Run({"kill", id}).status, 0);
+  }
+}
+
+TEST_F(DaemonTest, DetachedOneThatCannotBeHadIsTold) {
+  StartDaemon();
+  const Result result = Run(Words{"submit", "-d", "-w", "/no/such", "--pids", "5"} + Shell("true"));
+  EXPECT_EQ(result.out.empty(), result.status != 0);
+  EXPECT_THAT(result.err, Not(HasSubstr("message of type")));
+}
+
 }  // namespace
 }  // namespace brood

@@ -78,6 +78,10 @@ class DaemonTest : public LeavesNothing {
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   }
+  void ExpectServes() const {
+    const Result result = Run({"submit", "--", "true"});
+    EXPECT_EQ(result.status, 0) << result.err;
+  }
   // The id that submit -d prints.
   std::string Detached(const Words& options, const std::string& script) const {
     std::string id = Out(Words{"submit", "-d"} + options + Shell(script));
@@ -88,6 +92,21 @@ class DaemonTest : public LeavesNothing {
     return nlohmann::json::parse(Out({"inspect", isolate}), nullptr, false);
   }
   nlohmann::json Stats() const { return nlohmann::json::parse(Out({"stats", "--json"})); }
+  // A number of the daemon's /proc/PID/status; memory is in KiB.
+  long DaemonStatus(const std::string& key) const {
+    std::ifstream status("/proc/" + std::to_string(daemon_->pid()) + "/status");
+    std::string word;
+    long number = 0;
+    while (status >> word) {
+      if (word == key + ":") status >> number;
+    }
+    return number;
+  }
+  std::size_t DaemonFds() const {
+    const auto fds =
+        std::filesystem::directory_iterator("/proc/" + std::to_string(daemon_->pid()) + "/fd");
+    return static_cast<std::size_t>(std::distance(begin(fds), end(fds)));
+  }
   Client Connected() const {
     absl::StatusOr<Client> client = Client::Connect(socket_);
     EXPECT_TRUE(client.ok()) << client.status();

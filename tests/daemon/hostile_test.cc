@@ -1,10 +1,15 @@
 // Clients that vanish, lie, or never listen: they alone are refused.
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cstring>
+#include <span>
+#include <thread>
 
 #include "tests/daemon/daemon_fixture.h"
 
@@ -12,7 +17,6 @@ namespace brood {
 namespace {
 
 using ::testing::HasSubstr;
-namespace fs = std::filesystem;
 
 class HostileTest : public DaemonTest {
  protected:
@@ -33,20 +37,11 @@ class HostileTest : public DaemonTest {
     }
     return all;
   }
-  void ExpectServes() const { EXPECT_EQ(Run({"submit", "--", "true"}).status, 0); }
-  long ResidentKb() const {
-    std::ifstream status(fmt::format("/proc/{}/status", daemon_->pid()));
-    std::string word;
-    long kb = 0;
-    while (status >> word) {
-      if (word == "VmRSS:") status >> kb;
-    }
-    return kb;
-  }
-  std::size_t DaemonFds() const {
-    const auto fds = fs::directory_iterator(fmt::format("/proc/{}/fd", daemon_->pid()));
-    return static_cast<std::size_t>(std::distance(fs::begin(fds), fs::end(fds)));
-  }
+};
+
+// A wait as a message of its own type.
+struct WaitFor : IsolateName {
+  static constexpr MessageType kType = MessageType::kWait;
 };
 
 std::string Header(MessageHeader header, const std::string& body = {}) {
@@ -168,7 +163,7 @@ TEST_F(HostileTest, HalfMessagesCostNobodyElse) {
     }
   }
   ExpectServes();
-  EXPECT_LT(ResidentKb(), 200 << 10) << "no more is held than is allowed";
+  EXPECT_LT(DaemonStatus("VmRSS"), 200 << 10) << "no more is held than is allowed";
 }
 
 TEST_F(HostileTest, NeverReadingIsBounded) {
@@ -187,7 +182,7 @@ TEST_F(HostileTest, NeverReadingIsBounded) {
   // 2,000 times 200 KB would be 400 MB.
   for (int i = 0; i < 2000; ++i) (void)!send(fd.get(), ask.data(), ask.size(), MSG_NOSIGNAL);
   ExpectServes();
-  EXPECT_LT(ResidentKb(), 150 << 10);
+  EXPECT_LT(DaemonStatus("VmRSS"), 150 << 10);
   EXPECT_EQ(Run({"kill", id}).status, 0);
 }
 
@@ -263,6 +258,145 @@ TEST_F(HostileTest, FullPoolIsSaidWithTheWait) {
   EXPECT_EQ(Run({"kill", one}).status, 0);
   EXPECT_EQ(patient.Wait(), 0) << "it has the place that became free";
   EXPECT_EQ(Run({"kill", two}).status, 0);
+}
+
+TEST_F(HostileTest, BlockedTerminalSocketHoldsUpNobody) {
+  StartDaemon({"--pool", "24"});
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd ours(ends[0]);
+  const UniqueFd workers(ends[1]);
+  const std::string filling(4096, 'x');
+  while (send(workers.get(), filling.data(), filling.size(), MSG_DONTWAIT) > 0) {
+  }
+  // More of them than launches may be under way at once.
+  constexpr int kBlocked = 20;
+  Client client = Connected();
+  for (int i = 0; i < kBlocked; ++i) {
+    Submit submit = SubmitOf({"true"});
+    submit.io = ClientIo::kTerminal;
+    const int fd = workers.get();
+    ASSERT_TRUE(client.Start(submit, std::span<const int>(&fd, 1)).ok());
+  }
+  ExpectServes();
+  for (int i = 0; i < kBlocked; ++i) {
+    const absl::StatusOr<Incoming> answer = client.Next();
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    const auto ended = DecodeBody<Ended>(answer->body);
+    ASSERT_TRUE(ended.ok());
+    EXPECT_EQ(ended->exit_status, 125);
+    EXPECT_THAT(ended->message, HasSubstr("opening the worker's terminal: EAGAIN"));
+  }
+}
+
+TEST_F(HostileTest, AnswersComeBeforeTheEndOfTheirConnection) {
+  StartDaemon();
+  const std::string id =
+      Out(Words{"submit", "-d"} + Shell("sleep 1000") + Words{std::string(60'000, 'x')})
+          .substr(0, 12);
+  // More than the socket takes, less than a peer may leave unread; then something that ends it.
+  constexpr int kAsked = 60;
+  const UniqueFd fd = Connect();
+  std::string asked;
+  for (std::uint64_t tag = 1; tag <= kAsked; ++tag) {
+    const std::string body = EncodeBody(IsolateName{id});
+    MessageHeader header;
+    header.type = static_cast<std::uint16_t>(MessageType::kInspect);
+    header.length = static_cast<std::uint32_t>(body.size());
+    header.tag = tag;
+    asked += Header(header, body);
+  }
+  asked += std::string(100, 'x');
+  ASSERT_EQ(write(fd.get(), asked.data(), asked.size()), static_cast<ssize_t>(asked.size()));
+  ExpectServes();
+  const std::string all = ReadToEnd(fd);
+  int texts = 0;
+  std::string last;
+  for (std::size_t at = 0; at + sizeof(MessageHeader) <= all.size();) {
+    MessageHeader header;
+    std::memcpy(&header, all.data() + at, sizeof(header));
+    last = all.substr(at + sizeof(header), header.length);
+    texts += header.type == static_cast<std::uint16_t>(MessageType::kText) ? 1 : 0;
+    at += sizeof(header) + header.length;
+  }
+  EXPECT_GT(all.size(), std::size_t{3} << 20);
+  EXPECT_EQ(texts, kAsked);
+  EXPECT_THAT(last, HasSubstr("no brood message"));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+}
+
+TEST_F(HostileTest, OutputPassedOnToSomebodyElseEndsWithItsIsolate) {
+  StartDaemon();
+  const std::string id = Detached({}, "exec sleep 1000");
+  // We are the somebody, who writes on and on.
+  const UniqueFd pidfd(
+      static_cast<int>(syscall(SYS_pidfd_open, Inspect(id)["host_pid"].get<int>(), 0)));
+  const UniqueFd output(static_cast<int>(syscall(SYS_pidfd_getfd, pidfd.get(), 1, 0)));
+  ASSERT_TRUE(output.valid()) << strerror(errno);
+  (void)signal(SIGPIPE, SIG_IGN);
+  std::thread writer([&] {
+    const std::string line(65536, 'x');
+    while (write(output.get(), line.data(), line.size()) > 0) {
+    }
+  });
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["log"]["bytes"].get<long>() > 1 << 20; }));
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(Run({"wait", id}).status, 137);
+  ExpectServes();
+  writer.join();  // nobody reads any more
+}
+
+TEST_F(HostileTest, DescriptorsOfWaitingCommandsAreBounded) {
+  StartDaemon({"--pool", "1", "--max-running", "1"});
+  const std::string id = Detached({}, "sleep 1000");
+  const std::size_t before = DaemonFds();
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const std::array<int, 3> fds{null.get(), null.get(), null.get()};
+  {
+    Client client = Connected();
+    std::string refusal;
+    for (int i = 0; i < 3000 && refusal.empty(); ++i) {
+      Submit submit = SubmitOf({"true"});
+      submit.io = ClientIo::kFds;
+      ASSERT_TRUE(client.Start(submit, fds).ok());
+      pollfd answer{client.fd(), POLLIN, 0};
+      if (poll(&answer, 1, 0) > 0) refusal = std::string(client.Next().status().message());
+    }
+    EXPECT_THAT(refusal, HasSubstr("too many commands wait or run: the daemon holds 40"));
+    EXPECT_LT(DaemonFds(), before + 4200);
+  }
+  EXPECT_TRUE(ComesTrue([&] { return DaemonFds() <= before; })) << "all go with the client";
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  ExpectServes();
+}
+
+TEST_F(HostileTest, WaitsOfOneConnectionAreBounded) {
+  StartDaemon();
+  const std::string id = Detached({}, "sleep 1000");
+  const auto ask = [&](Client& client, int i) {
+    // Any mixture of those whose answer comes late.
+    return i % 2 == 0 ? client.Start(WaitFor{{id}}, {}) : client.Start(ReadLogs{id, 1}, {});
+  };
+  Client patient = Connected();
+  ASSERT_TRUE(patient.Start(WaitFor{{id}}, {}).ok());
+  for (int round = 0; round < 3; ++round) {
+    Client client = Connected();
+    for (int i = 0; i < 1030; ++i) ASSERT_TRUE(ask(client, i).ok());
+    for (int i = 1024; i < 1030; ++i) {
+      const absl::StatusOr<Incoming> refused = client.Next();
+      EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+      EXPECT_THAT(std::string(refused.status().message()), HasSubstr("waits for 1024 answers"));
+    }
+    EXPECT_EQ(nlohmann::json::parse(*Connected().List(false)).size(), 1U) << "another may ask";
+    // What it waited for goes with it.
+  }
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_TRUE(patient.Next().ok());
+  // Once answered they count no more.
+  for (int i = 0; i < 1100; ++i) {
+    ASSERT_TRUE(patient.Start(WaitFor{{id}}, {}).ok());
+    ASSERT_TRUE(patient.Next().ok());
+  }
 }
 
 }  // namespace

@@ -38,6 +38,17 @@ TEST_F(DaemonTest, SecondSignalEndsAllAtOnce) {
   daemon_.reset();
 }
 
+TEST_F(DaemonTest, KilledIsolatesLeaveNoBadPlaceBehind) {
+  StartDaemon({"--pool", "2"});
+  for (int i = 0; i < 6; ++i) {
+    const std::string id = Detached({}, "sleep 1000");
+    EXPECT_EQ(Run({"kill", id}).status, 0);
+    EXPECT_EQ(Run({"wait", id}).status, 137);
+    ExpectServes();
+  }
+  EXPECT_TRUE(ComesTrue([&] { return Stats()["parked"] == 2; })) << "it refills";
+}
+
 TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "[template.a]\nhostname = \"first\"\nparked = 2\n"
@@ -58,7 +69,7 @@ TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
   std::ofstream(config) << "[template.a]\nhostnam = \"third\"\n";
   daemon_->Kill(SIGHUP);
   ASSERT_TRUE(ComesTrue([&] { return Log().find("not reloaded") != std::string::npos; }));
-  EXPECT_THAT(Log(), HasSubstr("line 1"));
+  EXPECT_THAT(Log(), HasSubstr("line 2"));
   EXPECT_EQ(Out({"submit", "--", "hostname"}), "second\n");
 }
 
@@ -102,6 +113,63 @@ TEST_F(DaemonTest, KilledZygoteIsReplaced) {
   for (int i = 0; i < 30; ++i) EXPECT_EQ(Run({"submit", "--", "true"}).status, 0);
   EXPECT_EQ(Run({"wait", id}).status, 2) << "what ran goes on";
   EXPECT_EQ(Stats()["zygotes_replaced"], 1);
+}
+
+TEST_F(DaemonTest, SecondSignalEndsThoseThatWaitToo) {
+  StartDaemon({"--pool", "1", "--max-running", "1"});
+  Brood running(With(Words{"submit"} + Shell("echo up; sleep 1000")));
+  running.AwaitOutput("up");
+  Brood waiting(With({"submit", "--name", "queued", "--", "true"}));
+  ASSERT_TRUE(ComesTrue([&] { return Run({"inspect", "queued"}).status == 0; }));
+  daemon_->Kill(SIGTERM);
+  ASSERT_TRUE(ComesTrue([&] { return Log().find("draining") != std::string::npos; }));
+  EXPECT_FALSE(waiting.Ended()) << "it has been let in";
+  daemon_->Kill(SIGTERM);
+  EXPECT_EQ(waiting.Wait(), 125);
+  EXPECT_THAT(waiting.err(), HasSubstr("ended before its turn came"));
+  EXPECT_EQ(running.Wait(), 137);
+  EXPECT_EQ(daemon_->Wait(), 0);
+  daemon_.reset();
+}
+
+TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheFencesOfItsIsolate) {
+  const std::filesystem::path config = directory_ / "brood.toml";
+  std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\n";
+  StartDaemon({"--config", config.string()});
+  const std::string one = Detached({}, "sleep 1000");
+  const std::string two = Detached({}, "sleep 1000");
+  // Submitted to the first template, served by its successor.
+  Brood late(With(Words{"submit", "--name", "late"} + Shell("echo up; sleep 1000")));
+  ASSERT_TRUE(ComesTrue([&] { return Run({"inspect", "late"}).status == 0; }));
+  std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\ncap-add = 'NET_RAW'\n";
+  daemon_->Kill(SIGHUP);
+  ASSERT_TRUE(ComesTrue([&] { return Log().find("\"reloaded\"") != std::string::npos; })) << Log();
+  EXPECT_EQ(Run({"kill", one}).status, 0);
+  late.AwaitOutput("up");
+  const Words capabilities = {"grep", "-h", "CapEff", "/proc/1/status", "/proc/self/status"};
+  const auto expect_same = [&](const std::string& isolate, const char* effective) {
+    const std::string line = std::string("CapEff:\t") + effective + "\n";
+    EXPECT_EQ(Out(Words{"exec", isolate} + capabilities), line + line) << isolate;
+  };
+  EXPECT_EQ(Run({"wait", one}).status, 137);
+  Run({"kill", two});
+  EXPECT_EQ(Run({"wait", two}).status, 137);
+  expect_same("late", "0000000000002000");
+  // And one that was there before goes on behind those of the first.
+  const std::string now = Detached({}, "sleep 1000");
+  std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\n";
+  daemon_->Kill(SIGHUP);
+  const auto reloads = [&] {
+    std::size_t count = 0;
+    const std::string log = Log();
+    for (std::size_t at = 0; (at = log.find("\"reloaded\"", at)) != log.npos; ++at) ++count;
+    return count;
+  };
+  ASSERT_TRUE(ComesTrue([&] { return reloads() == 2; })) << Log();
+  EXPECT_EQ(Run({"kill", "late"}).status, 0);
+  EXPECT_EQ(late.Wait(), 137);
+  expect_same(now, "0000000000002000");
+  EXPECT_EQ(Run({"kill", now}).status, 0);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <latch>
 #include <mutex>
 #include <set>
@@ -628,6 +629,36 @@ TEST_F(PoolTest, RootModesHoldInTemplates) {
     EXPECT_FALSE(std::filesystem::exists(std::string(rootfs) + "/etc/new"));
     EXPECT_TRUE(pool_->Shutdown(kHang).ok());
     pool_.reset();
+  }
+}
+
+TEST_F(PoolTest, ARequestKilledWhileItsWorkerIsMadeEnds) {
+  TemplateOptions tmpl;
+  tmpl.zygotes = 1;
+  Start(0, std::move(tmpl));
+  const std::vector<int> zygotes = pool_->ZygotePids();
+  ASSERT_EQ(zygotes.size(), 1U);
+  for (int round = 0; round < 5; ++round) {
+    // A zygote that stands still has the order and nothing made of it.
+    kill(zygotes[0], SIGSTOP);
+    Request request = ShellRequest("sleep 1000");
+    request.path = SpawnPath::kZygote;
+    std::promise<absl::StatusOr<Outcome>> answer;
+    std::uint64_t id = 0;
+    ASSERT_TRUE(
+        pool_
+            ->Submit(
+                request,
+                [&](absl::StatusOr<Outcome> outcome) { answer.set_value(std::move(outcome)); }, &id)
+            .ok());
+    while (pool_->Stats().running == 0) std::this_thread::sleep_for(milliseconds(1));
+    EXPECT_TRUE(pool_->Kill(id).ok());
+    kill(zygotes[0], SIGCONT);
+    std::future<absl::StatusOr<Outcome>> result = answer.get_future();
+    ASSERT_EQ(result.wait_for(kHang), std::future_status::ready);
+    const absl::StatusOr<Outcome> outcome = result.get();
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->end, End::kKilled);
   }
 }
 

@@ -143,10 +143,15 @@ TEST(IsolatesTest, TheEndIsTold) {
   Isolates isolates(0);  // kept until told
   Isolate* const isolate = isolates.Add("").value();
   int calls = 0;
-  isolate->on_end.emplace_back([&](const Isolate& ended) {
-    ++calls;
-    EXPECT_EQ(ended.state, IsolateState::kEnded);
-  });
+  const int owners[2] = {};
+  for (const int& owner : owners) {
+    isolate->on_end.push_back({&owner, [&](const Isolate& ended) {
+                                 ++calls;
+                                 EXPECT_EQ(&owner, &owners[0]) << "the other one is gone";
+                                 EXPECT_EQ(ended.state, IsolateState::kEnded);
+                               }});
+  }
+  isolates.DropOnEnd(&owners[1]);
   isolates.End(*isolate);
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(isolates.all().empty());

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -123,6 +124,19 @@ TEST(PlanBuilderTest, BuildsTheSameAgain) {
   PlanBuilder builder;
   builder.Add(PlanBuilder::kWorker, OpCode::kHostname, Step::kHostname, {"name"}, 4);
   EXPECT_EQ(builder.Build({}, {}), builder.Build({}, {}));
+}
+
+TEST(PlanBuilderTest, HasNoBytesOfTheStack) {
+  // What was in the memory of a plan before it does not show in the block that workers share.
+  PlanBuilder builder;
+  builder.Add(PlanBuilder::kWorker, OpCode::kHostname, Step::kHostname, {"name"}, 4);
+  const auto build_over = [&](unsigned char byte) {
+    alignas(Plan) std::array<unsigned char, sizeof(Plan)> memory;
+    memory.fill(byte);
+    __asm__ volatile("" : : "r"(memory.data()) : "memory");
+    return builder.Build(*new (memory.data()) Plan, {});
+  };
+  EXPECT_EQ(build_over(0xff), build_over(0));
 }
 
 // --- Blueprint ----------------------------------------------------------------------------------

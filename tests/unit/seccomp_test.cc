@@ -207,6 +207,26 @@ TEST(AlwaysAllows, LooksAtEveryPath) {
   EXPECT_FALSE(AlwaysAllows(by_x, kArch, 0));
 }
 
+TEST(AlwaysAllows, FollowsChainsOfAnyLength) {
+  // Far more than the kernel takes, or than a stack holds frames.
+  constexpr std::size_t kLength = 300'000;
+  std::vector<sock_filter> program = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LowWordOfArgument(0))};
+  for (std::uint32_t i = 0; i < kLength; ++i) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, i, 0, 1));
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (i & 0xff)));
+  }
+  program.push_back(BPF_STMT(BPF_RET | BPF_K, kAllow));
+  EXPECT_FALSE(AlwaysAllows(program, 1, 0));
+  SeccompAssembler assembler;
+  const auto entry = assembler.Specialize(program, 1, 0);
+  ASSERT_TRUE(entry);
+  EXPECT_GT(assembler.Assemble(*entry).size(), kLength);
+  for (sock_filter& in : program) {
+    if (in.code == (BPF_RET | BPF_K)) in.k = kAllow;
+  }
+  EXPECT_TRUE(AlwaysAllows(program, 1, 0));
+}
+
 // ---- The assembler ----
 
 TEST(SeccompAssembler, ReachesFartherThanAConditionalJump) {
