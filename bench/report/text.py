@@ -15,6 +15,8 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     places = digits - 1 - math.floor(math.log10(abs(value)))
     rounded = round(value, places)
+    if abs(rounded) >= 10.0 ** (digits - places):  # 9.997 has become 10.0
+        places -= 1
     return f"{rounded:,.{max(places, 0)}f}" if places > 0 else f"{rounded:,.0f}"
 
 
@@ -22,14 +24,34 @@ def optional(value: float | None) -> str:
     return NONE if value is None else number(value)
 
 
+def count(value: float) -> str:
+    """What is exact, such as the place of a point in a sweep."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
+
+
 def time(us: float) -> str:
     """With the unit that needs the fewest digits."""
-    size = abs(us)
-    if size >= 999_500:
+    if abs(us) >= 999_500:
         return f"{number(us / 1e6)} s"
-    if size >= 9_995:
+    if abs(us) >= 999.5:
         return f"{number(us / 1e3)} ms"
     return f"{number(us)} us"
+
+
+def time_tick(us: float) -> str:
+    """A place on an axis: no more digits than it has."""
+    if us == 0:
+        return "0"
+    for unit, us_each in (("s", 1e6), ("ms", 1e3)):
+        if us >= us_each * (1 - 1e-9):
+            return f"{us / us_each:g} {unit}"
+    return f"{us:g} us"
+
+
+def size_tick(bytes_: float) -> str:
+    if bytes_ < 1024:
+        return f"{bytes_:g}"
+    return size(bytes_).replace(".00 ", " ").replace(".0 ", " ")
 
 
 def signed_time(us: float) -> str:
@@ -77,6 +99,15 @@ def quantity(value: float, series: str) -> str:
     if unit == "bytes":
         return size(value)
     return f"{number(value)}/s" if unit == "per_s" else number(value)
+
+
+def quantity_tick(value: float, series: str) -> str:
+    unit = unit_of(series)
+    if unit == "us":
+        return time_tick(value)
+    if unit == "bytes":
+        return size_tick(value)
+    return f"{count(value)}/s" if unit == "per_s" else count(value)
 
 
 def words(series: str) -> str:

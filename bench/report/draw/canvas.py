@@ -11,6 +11,9 @@ WIDE = 720.0
 NARROW = 340.0
 COLOURS = 6  # chart.css has as many
 
+# The width of a character at the size of a chart's text, in the widest of chart.css's fonts.
+_CHARACTER = 6.9
+
 _STYLE = Path(__file__).parent.parent / "chart.css"
 
 
@@ -125,11 +128,11 @@ def colour(series: int) -> str:
 
 def text_width(text: str) -> float:
     """About, at the size of a chart's text."""
-    return 6.3 * len(text)
+    return _CHARACTER * len(text)
 
 
 def fitting(text: str, width: float) -> str:
-    most = int(width / 6.3)
+    most = int(width / _CHARACTER)
     return text if len(text) <= most else text[: max(most - 1, 1)] + "…"
 
 

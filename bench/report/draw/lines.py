@@ -135,4 +135,4 @@ class Lines:
         places = sorted({point.x for point in self._all()})
         if isinstance(scale, Log) or len(places) <= width / 40:
             return places
-        return scale.ticks(int(width / 60))
+        return scale.ticks(int(width / 38))

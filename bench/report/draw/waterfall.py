@@ -25,6 +25,7 @@ class Fall:
 @dataclass(frozen=True)
 class Waterfall:
     falls: list[Fall]
+    duration: Callable[[float], str]
     tick: Callable[[float], str]
     reference: tuple[float, str] | None = None
 
@@ -39,8 +40,7 @@ class Waterfall:
         top, step, head = 18.0, 17.0, 30.0
         bottom = top + sum(head + step * len(fall.phases) for fall in self.falls)
 
-        room = text_width(self.tick(scale.high)) + 20
-        for tick in scale.ticks(max(int((right - left) / room), 2)):
+        for tick in scale.ticks(max(int((right - left) / 62), 2)):
             canvas.line(scale(tick), top, scale(tick), bottom, "grid")
             canvas.text(scale(tick), bottom + 15, self.tick(tick), "tick", "middle")
         if self.reference:
@@ -58,9 +58,9 @@ class Waterfall:
                 canvas.text(left - 8, y + 10, fitting(phase.name, left - 8), "label", "end")
                 canvas.bar(scale(at), y + 1, scale(at + phase.duration) - scale(at), 11,
                            colour(index),
-                           f"{fall.title}, {phase.name}: {self.tick(phase.duration)}, "
-                           f"{self.tick(at)} after the request")
-                canvas.text(canvas.width, y + 10, self.tick(phase.duration), "value", "end")
+                           f"{fall.title}, {phase.name}: {self.duration(phase.duration)}, "
+                           f"{self.duration(at)} after the request")
+                canvas.text(canvas.width, y + 10, self.duration(phase.duration), "value", "end")
                 at += phase.duration
                 # Where the next one goes on.
                 if phase is not fall.phases[-1]:
