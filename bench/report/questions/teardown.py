@@ -1,0 +1,76 @@
+"""What the end of an isolate costs, and when what it held is free again."""
+
+from __future__ import annotations
+
+from .. import text
+from ..draw.canvas import Chart
+from ..draw.dots import Dot, Dots, Lane
+from ..findings import LATENCY, Findings
+from ..table import Table
+from .section import Section, dots_described, title_of
+
+METHOD = (
+    "From the kill, or the last exit, to each of: the process reaped (exit), the cgroup empty by "
+    "its own word (populated), the cgroup removed (rmdir), and what the kernel frees later "
+    "(freed), which no caller waits for and which still takes processor time from others."
+)
+
+
+def ask(findings: Findings) -> Section | None:
+    rows = findings.rows("teardown")
+    if not rows:
+        return None
+    section = Section("teardown", "What does ending one cost, and when is it gone?", "", "",
+                      METHOD, "^teardown/")
+    table = Table("Phases of ending", ["what", "phase", "p50 us", "± MAD", "p90 us", "p99 us",
+                                       "values", "outliers"])
+    lanes: list[Lane] = []
+    told = []
+    for row in rows:
+        title = title_of(row.name)
+        names = [name for name in findings.series_names(row.name)
+                 if text.unit_of(name) == "us"]
+        names.sort(key=lambda name: name != LATENCY)
+        if findings.errors(row.name) or not names:
+            table.add_instead(title, findings.why_not(row.name))
+            lanes.append(Lane(title, instead=findings.why_not(row.name).split(":")[0].split()[0]))
+            continue
+        lanes.append(Lane(title, head=True))
+        for name in names:
+            figures = findings.figures(row.name, name)
+            if figures is None:
+                continue
+            phase = "the whole" if name == LATENCY else text.words(name)
+            table.add(title, phase, text.number(figures.p50), text.number(figures.mad),
+                      text.number(figures.p90), text.optional(figures.p99),
+                      f"{figures.count:,}", str(figures.outliers))
+            interval = figures.interval
+            lanes.append(Lane(phase, [Dot(
+                0, figures.p50, min(interval.low, figures.p50) if interval else figures.p50,
+                max(interval.high, figures.p50) if interval else figures.p50,
+                text.time(figures.p50), figures.p99 or 0)]))
+        told.append(_told(findings, row.name, title, names))
+        if not section.figure:
+            first = findings.figures(row.name, names[0])
+            section.figure = f"{title}, {text.time(first.p50)}" if first else ""
+        if row.note:
+            table.notes.append(f"{title}: {row.note}")
+    section.answer = f"{told[0]}." if told else "Not told by this run."
+    if told:
+        section.charts.append(Chart(
+            "teardown", "The phases of ending", dots_described(lanes),
+            Dots(lanes, [], "median, its 95 % interval (thick), p99 (thin); log scale",
+                 text.time_tick)))
+    section.tables.append(table)
+    return section
+
+
+def _told(findings: Findings, row: str, title: str, names: list[str]) -> str:
+    parts = []
+    for name in names:
+        figures = findings.figures(row, name)
+        if figures and name != LATENCY:
+            parts.append(f"{text.words(name)} {text.time(figures.p50)}")
+    whole = findings.figures(row)
+    told = f"{title}: {text.time(whole.p50)} in all" if whole else title
+    return f"{told}{'; ' if whole else ': '}{text.listed(parts)}" if parts else told

@@ -1,0 +1,169 @@
+"""One run as brood-bench wrote it (bench/harness/record.h): context.json, rows.json, samples.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+class ReportError(Exception):
+    """One sentence: what was being done, on what, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    floor: str = ""
+    parameters: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+    unavailable: str = ""
+    leaves_debt: bool = False
+    iterations: int = 0
+    every: int = 1
+    steps: tuple[str, ...] = ()  # the order of its step_<name>_us series, where it is told
+
+    @property
+    def section(self) -> str:
+        return self.name.split("/", 1)[0]
+
+    @property
+    def base(self) -> str:
+        """The name without the parameters at its end: the same for all points of a sweep."""
+        parts = self.name.split("/")
+        while len(parts) > 1 and "=" in parts[-1]:
+            parts.pop()
+        return "/".join(parts)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row in a round."""
+
+    round: int
+    row: str
+    at_s: float
+    values: dict[str, list[float]]
+    label: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    directory: Path
+    context: dict[str, Any]
+    rows: dict[str, Row]
+    measurements: list[Measurement]
+
+    @property
+    def name(self) -> str:
+        return self.directory.resolve().name
+
+    @cached_property
+    def by_row(self) -> dict[str, list[Measurement]]:
+        rows: dict[str, list[Measurement]] = {}
+        for one in self.measurements:
+            rows.setdefault(one.row, []).append(one)
+        return rows
+
+    @cached_property
+    def rounds(self) -> int:
+        return len({one.round for one in self.measurements})
+
+    def at(self, path: str, otherwise: Any = None) -> Any:
+        """What the context holds at a path such as "kernel/hz"."""
+        value: Any = self.context
+        for key in path.split("/"):
+            if not isinstance(value, dict) or key not in value:
+                return otherwise
+            value = value[key]
+        return value
+
+
+def load(directory: Path) -> Run:
+    if not directory.is_dir():
+        raise ReportError(f"There is no run in {directory}: name a folder that brood-bench wrote.")
+    if not (directory / "rows.json").exists() and (directory / "samples.json").exists():
+        raise ReportError(
+            f"The run in {directory} was written before rows.json was: measure again with "
+            "bench/run, or read the summary.md it came with."
+        )
+    context = _read_json(directory / "context.json")
+    listed = _read_json(directory / "rows.json")
+    if listed.get("format") != FORMAT:
+        raise ReportError(
+            f"{directory / 'rows.json'} has format {listed.get('format')}, and this reads format "
+            f"{FORMAT}: use the bench/report of the commit that measured."
+        )
+    rows = {}
+    for one in listed.get("rows", []):
+        row = _row(one, directory / "rows.json")
+        if row.name in rows:
+            raise ReportError(f"{directory / 'rows.json'} has the row {row.name} twice.")
+        rows[row.name] = row
+    measurements = _read_samples(directory / "samples.jsonl", rows)
+    return Run(directory, context, rows, measurements)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(f"Reading {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ReportError(f"{path} is no JSON ({error}): the run was cut short; repeat it.") from error
+    if not isinstance(value, dict):
+        raise ReportError(f"{path} holds no JSON object.")
+    return value
+
+
+def _row(one: Any, path: Path) -> Row:
+    if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+        raise ReportError(f"{path} has a row without a name.")
+    known = {key: one[key] for key in Row.__dataclass_fields__ if key in one}
+    if "steps" in known:
+        known["steps"] = tuple(known["steps"])
+    return Row(**known)
+
+
+def _read_samples(path: Path, rows: dict[str, Row]) -> list[Measurement]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ReportError(f"Reading {path}: {error.strerror}.") from error
+    # What follows the last newline is nothing, or a line that a killed run left half written.
+    lines.pop()
+    measurements = []
+    seen = set()
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number},"
+        try:
+            one = json.loads(line)
+            measurement = Measurement(
+                int(one["round"]),
+                one["row"],
+                float(one.get("at_s", 0)),
+                {name: [float(value) for value in values]
+                 for name, values in one.get("values", {}).items()},
+                one.get("label", ""),
+                one.get("error", ""),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ReportError(f"{where} is no measurement: repeat the run.") from error
+        if measurement.row not in rows:
+            raise ReportError(f"{where} is of {measurement.row}, which rows.json does not have.")
+        if (measurement.round, measurement.row) in seen:
+            raise ReportError(
+                f"{where} has {measurement.row} in round {measurement.round} a second time."
+            )
+        for name, values in measurement.values.items():
+            if not all(math.isfinite(value) for value in values):
+                raise ReportError(f"{where} has a value of {name} that is no number.")
+        seen.add((measurement.round, measurement.row))
+        measurements.append(measurement)
+    return measurements
