@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <regex>
 #include <set>
@@ -16,6 +18,7 @@
 #include "bench/harness/summary.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/paths.h"
+#include "bench/peers/peers.h"
 #include "spawn/status.h"
 
 namespace brood::bench {
@@ -60,23 +63,42 @@ std::filesystem::path NewDirectory() {
   return directory;
 }
 
-// Those whose names match, with the floors they are compared with.
-absl::StatusOr<std::vector<Row>> Choose(std::vector<Row> all, const Options& options) {
-  std::regex filter;
+// Which rows are wanted, by name.
+absl::StatusOr<std::function<bool(const std::string&)>> MakeFilter(const Options& options) {
   try {
-    filter = std::regex(options.filter);
+    const std::regex filter(options.filter);
+    return [filter](const std::string& name) { return std::regex_search(name, filter); };
   } catch (const std::regex_error& error) {
     return Error(absl::StatusCode::kInvalidArgument, "--filter {} is no regular expression: {}",
                  options.filter, error.what());
   }
+}
+
+// Those that are wanted, with the floors that they are compared with.
+absl::StatusOr<std::vector<Row>> Choose(const Setup& setup, const Options& options) {
+  BROOD_ASSIGN_OR_RETURN(const auto matches, MakeFilter(options));
+  std::vector<Row> all;
+  for (const auto rows : {FloorRows, NamespaceRows, TeardownRows, CgroupRows, MountRows, FenceRows,
+                          WaitRows, PathRows, LoadRows, ScaleRows}) {
+    Append(all, rows(setup));
+  }
+  const bool brief = !options.full && options.filter.empty();
   std::set<std::string> names;
   for (const Row& row : all) {
-    if (!options.full && options.filter.empty() && !row.brief) continue;
-    if (!std::regex_search(row.name, filter)) continue;
+    if ((brief && !row.brief) || !matches(row.name)) continue;
     names.insert(row.name);
     if (!row.floor.empty()) names.insert(row.floor);
   }
   std::erase_if(all, [&](const Row& row) { return !names.contains(row.name); });
+  // Trying them takes seconds, and starts daemons.
+  if (!brief && !options.list) {
+    Append(all, PeerRows({setup.payload.argv[0], setup.brood, setup.scratch}, matches));
+  }
+  if (!brief && options.list) {
+    for (const std::string& name : PeerNames()) {
+      if (matches(name)) all.push_back(UnavailableRow(name, "not tried"));
+    }
+  }
   if (all.empty()) {
     return Error(absl::StatusCode::kNotFound, "no row's name matches {}; --list prints them all",
                  options.filter);
@@ -96,12 +118,7 @@ void Print(const std::vector<Row>& rows, const Record& record,
 }
 
 absl::StatusOr<int> Measure(const Options& options, const Setup& setup) {
-  std::vector<Row> all = FloorRows(setup);
-  for (const auto rows : {NamespaceRows, TeardownRows, CgroupRows, MountRows, FenceRows, WaitRows,
-                          PathRows, LoadRows, ScaleRows}) {
-    Append(all, rows(setup));
-  }
-  BROOD_ASSIGN_OR_RETURN(const std::vector<Row> rows, Choose(std::move(all), options));
+  BROOD_ASSIGN_OR_RETURN(const std::vector<Row> rows, Choose(setup, options));
   if (options.list) {
     for (const Row& row : rows) fmt::print("{}\n", row.name);
     return 0;
@@ -112,6 +129,10 @@ absl::StatusOr<int> Measure(const Options& options, const Setup& setup) {
   nlohmann::ordered_json context = CollectContext();
   context["effort"] = {{"rounds", rounds}, {"full", options.full}, {"filter", options.filter}};
   context["warnings"] = Warnings(context);
+  if (std::any_of(rows.begin(), rows.end(),
+                  [](const Row& row) { return row.section() == "peer"; })) {
+    context["peers"] = PeerVersions({setup.payload.argv[0], setup.brood, setup.scratch});
+  }
   const std::filesystem::path out =
       options.out.empty() ? NewDirectory() : std::filesystem::path(options.out);
   BROOD_ASSIGN_OR_RETURN(Record record, options.resume.empty()

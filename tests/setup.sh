@@ -6,8 +6,19 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # What it takes to build everything. Names are those of Debian 12 and Ubuntu 24.04.
 # shellcheck disable=SC2034  # used by whoever sources this
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
-  libabsl-dev libbenchmark-dev libcli11-dev libfmt-dev libgmock-dev libgtest-dev
+  libabsl-dev libbenchmark-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libgmock-dev libgtest-dev
   liburing-dev libseccomp-dev libtomlplusplus-dev nlohmann-json3-dev)
+
+# What the report is made with, and what its tests look at it with.
+# shellcheck disable=SC2034
+REPORT_PACKAGES=(python3 python3-jinja2 python3-matplotlib)
+# shellcheck disable=SC2034
+BROWSER_PACKAGES=(chromium chromium-driver)
+
+# The programs that brood is compared with, as far as Debian 12 has them, and what they need.
+# shellcheck disable=SC2034
+PEER_PACKAGES=(bubblewrap busybox-static crun docker.io firejail podman runc systemd-container
+  util-linux)
 
 say() { echo "${0##*/}: $*" >&2; }
 

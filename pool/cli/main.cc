@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -71,20 +72,46 @@ void OpenClosedStdio() {
   }
 }
 
+struct CommandEntry {
+  std::string_view name;
+  CommandAction (*add)(CLI::App& app);
+};
+constexpr std::array kCommands = {
+    CommandEntry{"run", AddRunCommand},         CommandEntry{"burst", AddBurstCommand},
+    CommandEntry{"serve", AddServeCommand},     CommandEntry{"submit", AddSubmitCommand},
+    CommandEntry{"exec", AddExecCommand},       CommandEntry{"ps", AddPsCommand},
+    CommandEntry{"tree", AddTreeCommand},       CommandEntry{"top", AddTopCommand},
+    CommandEntry{"stats", AddStatsCommand},     CommandEntry{"inspect", AddInspectCommand},
+    CommandEntry{"logs", AddLogsCommand},       CommandEntry{"kill", AddKillCommand},
+    CommandEntry{"stop", AddStopCommand},       CommandEntry{"wait", AddWaitCommand},
+    CommandEntry{"version", AddVersionCommand}, CommandEntry{"manual", AddManualCommand},
+};
+
+// The parser knows only the command that is wanted, where the first word tells: all of their
+// options would take longer to put together than a process takes to start. `manual` describes them
+// all.
+std::vector<const CommandEntry*> ToAdd(std::string_view word) {
+  std::vector<const CommandEntry*> all;
+  for (const CommandEntry& command : kCommands) {
+    if (command.name == word && command.add != AddManualCommand) return {&command};
+    all.push_back(&command);
+  }
+  return all;
+}
+
 int Main(int argc, char** argv) {
   OpenClosedStdio();
   // Ignored, the kernel would reap our children itself and forget how they ended.
   (void)std::signal(SIGCHLD, SIG_DFL);
-  CLI::App app("brood: isolated Linux processes, fast, and what they cost", "brood");
+  // Never taken apart: the process ends first.
+  CLI::App& app =
+      *new CLI::App("brood: isolated Linux processes, fast, and what they cost", "brood");
   app.formatter(std::make_shared<HelpFormatter>());
   app.allow_extras();
   app.set_help_all_flag("--help-all", "Help of all commands");
   std::vector<std::pair<CLI::App*, CommandAction>> commands;
-  for (const auto add : {AddRunCommand, AddBurstCommand, AddServeCommand, AddSubmitCommand,
-                         AddExecCommand, AddPsCommand, AddTreeCommand, AddTopCommand,
-                         AddStatsCommand, AddInspectCommand, AddLogsCommand, AddKillCommand,
-                         AddStopCommand, AddWaitCommand, AddVersionCommand, AddManualCommand}) {
-    CommandAction action = add(app);
+  for (const CommandEntry* const command : ToAdd(argc > 1 ? argv[1] : "")) {
+    CommandAction action = command->add(app);
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));
   }

@@ -1,7 +1,5 @@
 #include "pool/cli/values.h"
 
-#include <grp.h>
-#include <pwd.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "pool/accounts.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -98,21 +97,21 @@ absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_vi
   std::optional<std::uint32_t> primary;
   if (const auto number = WholeNumber<std::uint32_t>(user)) {
     uid = *number;
-  } else if (const passwd* entry = user.empty() ? nullptr : getpwnam(user.c_str())) {
-    uid = entry->pw_uid;
-    primary = entry->pw_gid;
+  } else if (const std::optional<User> known = FindUser(user)) {
+    uid = known->uid;
+    primary = known->gid;
   } else {
-    return Error(kInvalid, "there is no user \"{}\" on this machine; give a number", user);
+    return Error(kInvalid, "there is no user \"{}\" in /etc/passwd; give a number", user);
   }
   std::uint32_t gid = primary.value_or(uid);
   if (colon != std::string_view::npos) {
     const std::string group(text.substr(colon + 1));
     if (const auto number = WholeNumber<std::uint32_t>(group)) {
       gid = *number;
-    } else if (const ::group* entry = group.empty() ? nullptr : getgrnam(group.c_str())) {
-      gid = entry->gr_gid;
+    } else if (const std::optional<gid_t> known = FindGroup(group)) {
+      gid = *known;
     } else {
-      return Error(kInvalid, "there is no group \"{}\" on this machine; give a number", group);
+      return Error(kInvalid, "there is no group \"{}\" in /etc/group; give a number", group);
     }
   }
   return std::pair{uid, gid};

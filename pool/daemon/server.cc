@@ -1,7 +1,6 @@
 #include "pool/daemon/server.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,15 +13,15 @@
 #include <utility>
 #include <vector>
 
+#include "pool/accounts.h"
 #include "spawn/status.h"
 
 namespace brood {
 namespace {
 
 absl::StatusOr<gid_t> GroupNumber(const std::string& name) {
-  const group* const found = getgrnam(name.c_str());
-  if (found == nullptr) return Error(absl::StatusCode::kNotFound, "there is no group {}", name);
-  return found->gr_gid;
+  if (const std::optional<gid_t> number = FindGroup(name)) return *number;
+  return Error(absl::StatusCode::kNotFound, "there is no group {} in /etc/group", name);
 }
 
 }  // namespace

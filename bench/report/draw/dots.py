@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .canvas import Canvas, colour, fitting, text_width
-from .scale import Linear, Scale, log_around
+from matplotlib.axes import Axes
+
+from .canvas import FAINT, INK, QUIET, Canvas, colour, fitting, marker, reference, text_width
+from .scale import divide
 
 
 @dataclass(frozen=True)
@@ -37,70 +39,67 @@ class Dots:
     reference: tuple[float, str] | None = None  # a line across all lanes, and its name
 
     def __call__(self, canvas: Canvas) -> None:
-        labels = [text_width(lane.label) for lane in self.lanes]
-        left = 8.0 if canvas.narrow else min(max(labels, default=0) + 14, 230)
+        labels = [text_width(lane.label) for lane in self.lanes if not lane.head]
         texts = max((text_width(self._values(lane)) for lane in self.lanes), default=0)
+        left = 8.0 if canvas.narrow else min(max(labels, default=0) + 14, 230)
         right = canvas.width - (10 if canvas.narrow else texts + 16)
-        top = canvas.legend(self.series, 0) + (18 if self.reference else 4)
+        legend = self.series if len(self.series) > 1 else []
+        top = (24 if legend else 0) + (20 if self.reference else 6)
         # On a narrow chart the label stands above its dots, which need the whole width.
-        height, offset = (36, 24) if canvas.narrow else (23, 11.5)
-
-        scale = self._scale(left, right)
-        bottom = top + sum(24 if lane.head else height for lane in self.lanes)
-        room = max(text_width(self.tick(tick)) for tick in scale.ticks(4)) + 16
-        for tick in scale.ticks(int((right - left) / room)):
-            canvas.line(scale(tick), top, scale(tick), bottom, "grid")
-            canvas.text(scale(tick), bottom + 15, self.tick(tick), "tick", "middle")
+        room = 38 if canvas.narrow else 23
+        heights = [26 if lane.head else room for lane in self.lanes]
+        bottom = top + sum(heights)
+        height = bottom + 44
+        canvas.set_height(height)
+        canvas.legend(legend, height)
+        axes = canvas.axes(left, top, right, bottom, height)
+        axes.set_ylim(sum(heights), 0)
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_yticks([])
+        axes.grid(axis="x")
+        widest = max((text_width(self.tick(value)) for value in self._all()), default=40) + 14
+        divide(axes.xaxis, self.log, self._all(), self.tick, int((right - left) / widest))
+        axes.set_xlabel(self.axis, loc="right")
         if self.reference:
-            value, name = self.reference
-            x = scale(value)
-            canvas.line(x, top - 4, x, bottom, "reference")
-            anchor = "end" if x + text_width(name) > canvas.width else "start"
-            canvas.text(x + (4 if anchor == "start" else -4), top - 6, name, "quiet", anchor)
-        y = top
-        for lane in self.lanes:
+            reference(axes, *self.reference)
+        y = 0.0
+        for lane, taken in zip(self.lanes, heights):
             if lane.head:
-                canvas.text(0, y + 17, lane.label, "head")
-                y += 24
-                continue
-            self._lane(canvas, lane, scale, left, y, offset)
-            y += height
-        canvas.text(right, bottom + 32, self.axis, "quiet", "end")
-        canvas.set_height(bottom + 38)
+                canvas.text(0, top + y + 15, lane.label, height, weight="semibold")
+            else:
+                self._lane(canvas, axes, lane, left, top, y, height)
+            y += taken
 
-    def _lane(self, canvas: Canvas, lane: Lane, scale: Scale, left: float, top: float,
-              offset: float) -> None:
-        middle = top + offset
-        quiet = " quiet" if lane.instead else ""
+    def _lane(self, canvas: Canvas, axes: Axes, lane: Lane, left: float, top: float, y: float,
+              height: float) -> None:
+        middle = y + (27 if canvas.narrow else 11.5)
+        words = QUIET if lane.instead else INK
         if canvas.narrow:
-            canvas.text(0, top + 13, fitting(lane.label, 200), "label" + quiet)
-            canvas.text(canvas.width, top + 13, self._values(lane), "value" + quiet, "end")
+            canvas.text(0, top + y + 9, fitting(lane.label, 200), height, color=words)
         else:
-            canvas.text(left - 14, middle + 4, fitting(lane.label, left - 12), "label" + quiet,
-                        "end")
-            canvas.text(canvas.width, middle + 4, self._values(lane), "value" + quiet, "end")
-        canvas.line(left, middle, scale(scale.high), middle, "lane")
+            canvas.text(left - 12, top + middle, fitting(lane.label, left - 10), height,
+                        color=words, ha="right")
+        canvas.text(canvas.width, top + (y + 9 if canvas.narrow else middle), self._values(lane),
+                    height, color=words, ha="right")
+        axes.axhline(middle, color=FAINT, linewidth=1, zorder=0)
         # Dots of several series on one line hide each other where they agree.
         spread = 3.5 if len(lane.dots) > 1 else 0
         for i, dot in enumerate(lane.dots):
-            y = middle + spread * (2 * i / max(len(lane.dots) - 1, 1) - 1)
-            kind = colour(dot.series)
+            at = middle + spread * (2 * i / max(len(lane.dots) - 1, 1) - 1)
+            line = {"color": colour(dot.series), "solid_capstyle": "butt", "clip_on": False}
             if dot.whisker:
-                canvas.line(scale(dot.value), y, scale(dot.whisker), y, f"whisker {kind}")
+                axes.plot([dot.value, dot.whisker], [at, at], linewidth=1.25, **line)
             if dot.high > dot.low:
-                canvas.line(scale(dot.low), y, scale(dot.high), y, f"interval {kind}")
+                axes.plot([dot.low, dot.high], [at, at], linewidth=5, alpha=0.4, **line)
             name = self.series[dot.series] if self.series else ""
-            canvas.dot(scale(dot.value), y, dot.series,
-                       f"{lane.label}{', ' + name if name else ''}: {dot.text}")
+            [mark] = axes.plot([dot.value], [at], **marker(dot.series, 7.5))
+            canvas.tip(mark, f"{lane.label}{', ' + name if name else ''}: {dot.text}")
 
     def _values(self, lane: Lane) -> str:
         return lane.instead or " · ".join(dot.text for dot in lane.dots)
 
-    def _scale(self, left: float, right: float) -> Scale:
+    def _all(self) -> list[float]:
         values = [value for lane in self.lanes for dot in lane.dots
                   for value in (dot.value, dot.low, dot.high, dot.whisker) if value > 0]
-        if self.reference:
-            values.append(self.reference[0])
-        if self.log and values:
-            return log_around(values, left + 4, right)
-        return Linear(0, max(values, default=1) * 1.04, left, right)
+        return values + ([self.reference[0]] if self.reference else [])

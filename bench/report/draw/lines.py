@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .canvas import Canvas, colour, fitting, text_width
-from .scale import Linear, Log, Scale, log_around
+from matplotlib.axes import Axes
+
+from .canvas import QUIET, Canvas, colour, fitting, marker, text_width
+from .scale import divide
 
 
 @dataclass(frozen=True)
@@ -46,93 +48,78 @@ class Lines:
                                    for series in panel.series))
         # One panel has room for its lines' names at their ends; several share a legend.
         direct = len(self.panels) == 1 and not canvas.narrow
-        top = 0.0 if direct else canvas.legend(names, 0)
-        canvas.text(0, top + 12, self.y_axis, "quiet")
-        top += 24
-
-        y_room = max(text_width(self.y_tick(tick)) for tick in self._y(1, 0).ticks(5)) + 10
-        name_room = max(map(text_width, names)) + 14 if direct and len(names) > 1 else 16
+        legend = names if not direct and len(names) > 1 else []
+        top = (26.0 if legend else 0.0) + 24
+        y_room = max(text_width(self.y_tick(point.y)) for point in self._all()) + 14
+        name_room = max(map(text_width, names)) + 18 if direct and len(names) > 1 else 16
         columns = 1 if canvas.narrow else len(self.panels)
-        gap = 18.0
+        gap, titled = 18.0, len(self.panels) > 1
         width = (canvas.width - y_room - min(name_room, 200) - gap * (columns - 1)) / columns
-        height = (170.0 if len(self.panels) > 1 else 220.0) if canvas.narrow else 240.0
-        bottom = top
+        each = (170.0 if titled else 220.0) if canvas.narrow else 240.0
+        rows = len(self.panels) if canvas.narrow else 1
+        height = top + rows * (each + 34) + 14
+        canvas.set_height(height)
+        canvas.legend(legend, height)
+        canvas.text(0, top - 12, self.y_axis, height, color=QUIET, fontsize=11)
         for i, panel in enumerate(self.panels):
             left = y_room + (0 if canvas.narrow else i * (width + gap))
-            if canvas.narrow and i:
-                top = bottom + 34
-            if len(self.panels) > 1:
-                canvas.text(left, top + 10, panel.title, "head")
-            bottom = top + height
-            self._panel(canvas, panel, names, (left, left + width),
-                        (top + (20 if len(self.panels) > 1 else 4), bottom),
-                        with_y=canvas.narrow or i == 0, direct=direct and len(names) > 1)
-        canvas.text(canvas.width - (0 if columns > 1 or canvas.narrow else min(name_room, 200)),
-                    bottom + 33, self.x_axis, "quiet", "end")
-        canvas.set_height(bottom + 40)
+            above = top + (i * (each + 34) if canvas.narrow else 0)
+            axes = canvas.axes(left, above + (20 if titled else 4), left + width, above + each,
+                               height)
+            if titled:
+                canvas.text(left, above + 8, panel.title, height, weight="semibold")
+            self._panel(canvas, axes, panel, names, width, canvas.narrow or i == 0,
+                        direct and len(names) > 1)
+        axes.set_xlabel(self.x_axis, loc="right")
 
-    def _panel(self, canvas: Canvas, panel: Panel, names: list[str], across: tuple[float, float],
-               down: tuple[float, float], with_y: bool, direct: bool) -> None:
-        x, y = self._x(*across), self._y(down[1], down[0])
-        for tick in y.ticks(6):
-            canvas.line(across[0], y(tick), across[1], y(tick), "grid")
-            if with_y:
-                canvas.text(across[0] - 7, y(tick) + 4, self.y_tick(tick), "tick", "end")
-        canvas.line(across[0], down[1], across[1], down[1], "axis")
-        taken = -1e9
-        for tick in self._x_ticks(x, across[1] - across[0]):
-            half = text_width(self.x_tick(tick)) / 2
-            canvas.line(x(tick), down[1], x(tick), down[1] + 4, "axis")
-            if x(tick) - half > taken:
-                canvas.text(x(tick), down[1] + 17, self.x_tick(tick), "tick", "middle")
-                taken = x(tick) + half + 6
-
+    def _panel(self, canvas: Canvas, axes: Axes, panel: Panel, names: list[str], width: float,
+               with_y: bool, direct: bool) -> None:
+        divide(axes.yaxis, self.log_y, [value for point in self._all()
+                                        for value in (point.y, point.low, point.high)],
+               self.y_tick, 6)
+        places = sorted({point.x for point in self._all()})
+        divide(axes.xaxis, self.log_x and places[0] > 0, places, self.x_tick,
+               max(int(width / 52), 2), 0.03)
+        # The measured places themselves, where there is room for them.
+        if len(places) * max(text_width(self.x_tick(place)) + 10 for place in places) <= width:
+            axes.set_xticks(places)
+        axes.grid(axis="y")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="x", length=4)
+        if not with_y:
+            axes.tick_params(labelleft=False)
         ends = []
         for series in panel.series:
             index = names.index(series.name)
-            kind = colour(index)
-            points = series.points
-            if not points:
+            if not series.points:
                 continue
-            if len(points) > 1 and any(point.high > point.low for point in points):
-                canvas.area([(x(p.x), y(p.high)) for p in points]
-                            + [(x(p.x), y(p.low)) for p in reversed(points)], f"band {kind}")
-            canvas.path([(x(p.x), y(p.y)) for p in points],
-                        f"line {kind}{' dashed' if series.dashed else ''}")
-            for point in points:
-                canvas.dot(x(point.x), y(point.y), index, f"{series.name}, {point.text}", 3)
-            ends.append((y(points[-1].y), x(points[-1].x), series.name, index))
+            xs = [point.x for point in series.points]
+            ys = [point.y for point in series.points]
+            if len(xs) > 1 and any(point.high > point.low for point in series.points):
+                axes.fill_between(xs, [point.low for point in series.points],
+                                  [point.high for point in series.points], color=colour(index),
+                                  alpha=0.15, linewidth=0)
+            axes.plot(xs, ys, color=colour(index), linewidth=1.75,
+                      linestyle=(0, (5, 3)) if series.dashed else "-", solid_joinstyle="round")
+            for point in series.points:
+                [mark] = axes.plot([point.x], [point.y], **marker(index, 6))
+                canvas.tip(mark, f"{series.name}, {point.text}")
+            ends.append((xs[-1], ys[-1], series.name, index))
         if direct:
-            self._name_ends(canvas, ends)
+            self._name_ends(axes, ends)
 
-    def _name_ends(self, canvas: Canvas, ends: list[tuple[float, float, str, int]]) -> None:
+    def _name_ends(self, axes: Axes, ends: list[tuple[float, float, str, int]]) -> None:
         """Moves names apart that would overlap."""
         below = -1e9
-        for at, x, name, index in sorted(ends):
-            at = max(at, below + 15)
-            below = at
-            canvas.text(x + 10, at + 4, fitting(name, 190), f"name {colour(index)}")
+        placed = [(axes.transData.transform((x, y))[1] / axes.figure.dpi * 72, x, y, name, index)
+                  for x, y, name, index in ends]
+        for at, x, y, name, index in sorted(placed):
+            shift = max(0.0, below + 15 - at)
+            below = at + shift
+            axes.annotate(fitting(name, 190), (x, y), xytext=(10, shift),
+                          textcoords="offset points", color=colour(index), va="center",
+                          weight="semibold", annotation_clip=False)
 
     def _all(self) -> list[Point]:
         return [point for panel in self.panels for series in panel.series
                 for point in series.points]
-
-    def _x(self, start: float, end: float) -> Scale:
-        values = [point.x for point in self._all()]
-        if self.log_x and min(values) > 0:
-            return log_around(values, start, end, 0.03)
-        return Linear(min(0, *values) if len(values) > 1 else 0, max(values) * 1.02, start, end)
-
-    def _y(self, start: float, end: float) -> Scale:
-        values = [value for point in self._all() for value in (point.y, point.low, point.high)
-                  if value > 0 or not self.log_y]
-        if self.log_y:
-            return log_around(values, start, end, 0.05)
-        return Linear(0, max(values) * 1.05, start, end)
-
-    def _x_ticks(self, scale: Scale, width: float) -> list[float]:
-        """The measured places themselves, where there are few of them."""
-        places = sorted({point.x for point in self._all()})
-        if isinstance(scale, Log) or len(places) <= width / 40:
-            return places
-        return scale.ticks(int(width / 38))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .canvas import Canvas, colour, fitting, text_width
-from .scale import Linear
+from .canvas import QUIET, Canvas, colour, fitting, reference, text_width
+from .scale import divide
 
 
 @dataclass(frozen=True)
@@ -32,39 +32,42 @@ class Waterfall:
     def __call__(self, canvas: Canvas) -> None:
         names = [phase.name for fall in self.falls for phase in fall.phases]
         left = min(max(map(text_width, names)) + 14, 120 if canvas.narrow else 200)
-        right = canvas.width - 58
+        right = canvas.width - 62
         ends = [sum(phase.duration for phase in fall.phases) for fall in self.falls]
-        if self.reference:
-            ends.append(self.reference[0])
-        scale = Linear(0, max(ends) * 1.01, left, right)
-        top, step, head = 18.0, 17.0, 30.0
+        top, step, head = 20.0, 17.0, 30.0
         bottom = top + sum(head + step * len(fall.phases) for fall in self.falls)
-
-        for tick in scale.ticks(max(int((right - left) / 62), 2)):
-            canvas.line(scale(tick), top, scale(tick), bottom, "grid")
-            canvas.text(scale(tick), bottom + 15, self.tick(tick), "tick", "middle")
+        height = bottom + 44
+        canvas.set_height(height)
+        axes = canvas.axes(left, top, right, bottom, height)
+        axes.set_ylim(bottom - top, 0)
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_yticks([])
+        axes.grid(axis="x")
+        divide(axes.xaxis, False, [*ends, self.reference[0] if self.reference else 0], self.tick,
+               max(int((right - left) / 70), 2), 0.01)
+        axes.set_xlabel("since the request", loc="right")
         if self.reference:
-            value, name = self.reference
-            canvas.line(scale(value), top - 4, scale(value), bottom, "reference")
-            canvas.text(scale(value) + 4, top - 6, name, "quiet")
-
-        y = top
+            reference(axes, *self.reference)
+        y = 0.0
         for index, fall in enumerate(self.falls):
-            canvas.text(0, y + 20, fall.title, "head")
-            canvas.text(canvas.width, y + 20, fall.total, "head", "end")
+            canvas.text(0, top + y + 18, fall.title, height, weight="semibold")
+            canvas.text(canvas.width, top + y + 18, fall.total, height, weight="semibold",
+                        ha="right")
             y += head
             at = 0.0
             for phase in fall.phases:
-                canvas.text(left - 8, y + 10, fitting(phase.name, left - 8), "label", "end")
-                canvas.bar(scale(at), y + 1, scale(at + phase.duration) - scale(at), 11,
-                           colour(index),
-                           f"{fall.title}, {phase.name}: {self.duration(phase.duration)}, "
-                           f"{self.duration(at)} after the request")
-                canvas.text(canvas.width, y + 10, self.duration(phase.duration), "value", "end")
+                middle = y + step / 2
+                canvas.text(left - 8, top + middle, fitting(phase.name, left - 8), height,
+                            ha="right")
+                canvas.text(canvas.width, top + middle, self.duration(phase.duration), height,
+                            ha="right")
+                [bar] = axes.barh(middle, phase.duration, 11, at, color=colour(index))
+                canvas.tip(bar, f"{fall.title}, {phase.name}: {self.duration(phase.duration)}, "
+                                f"{self.duration(at)} after the request")
                 at += phase.duration
                 # Where the next one goes on.
                 if phase is not fall.phases[-1]:
-                    canvas.line(scale(at), y + 12, scale(at), y + step + 1, "step")
+                    axes.plot([at, at], [middle, middle + step], color=QUIET, linewidth=0.75,
+                              zorder=1)
                 y += step
-        canvas.text(right, bottom + 32, "since the request", "quiet", "end")
-        canvas.set_height(bottom + 38)

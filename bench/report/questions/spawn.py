@@ -24,6 +24,10 @@ TITLES = {
     "spawn/vfork": "vfork",
     "spawn/posix_spawn": "posix_spawn",
     FLOOR: "clone3(VM|VFORK): the floor",
+    "spawn/brood-parked/idle": "one now and then: brood, parked",
+    "spawn/brood-zygote/idle": "one now and then: brood, zygote",
+    "spawn/brood-cold/idle": "one now and then: brood, cold",
+    FLOOR + "/idle": "one now and then: the floor",
 }
 # The moments of an outcome's timeline (spawn/reap.cc), for a run that does not number its steps.
 FIRST = ["request", "ordered", "born", "cloned", "ids_mapped"]
@@ -33,7 +37,9 @@ SMALL = 0.012
 
 METHOD = (
     "The payload is a static program that only exits. A value is real time as the caller sees it, "
-    "from its first call to the child reaped, and each exit status is checked. brood's processes "
+    "from its first call to the child reaped, and each exit status is checked. One follows the other at "
+    "once, so that each also pays for the teardown of those before it; or comes after 20 ms of "
+    "quiet, and pays for sleeping processors, as its floor does. brood's processes "
     "have eight fresh namespaces, a cgroup each, a read-only root, no capabilities and the system "
     "call filter; what a parked worker cost ahead of its request is not in here. In the waterfall "
     "a bar is the median of one phase, so that bars need not add up to the median of the whole."
@@ -55,7 +61,12 @@ def ask(findings: Findings) -> Section | None:
                           f"{text.time(parked.p50)} against {text.time(floor.p50)}")
         rest = [(way, findings.figures(f"spawn/brood-{way}")) for way in ("zygote", "cold")]
         told = [f"{way} {text.ratio(one.ratio.value)}" for way, one in rest if one and one.ratio]
-        section.answer += f"; {text.listed(told)}." if told else "."
+        section.answer += f"; {text.listed(told)}" if told else ""
+        quiet = findings.figures("spawn/brood-parked/idle")
+        if quiet and quiet.ratio:
+            section.answer += (f". One now and then, in a quiet moment: parked "
+                               f"{against(quiet)} of what the floor takes then")
+        section.answer += "."
     else:
         section.answer = f"Not told by this run: {findings.why_not('spawn/brood-parked')}."
     if falls := _falls(findings):

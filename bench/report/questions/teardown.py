@@ -10,9 +10,11 @@ from ..table import Table
 from .section import Section, dots_described, title_of
 
 METHOD = (
-    "From the kill, or the last exit, to each of: the process reaped (exit), the cgroup empty by "
-    "its own word (populated), the cgroup removed (rmdir), and what the kernel frees later "
-    "(freed), which no caller waits for and which still takes processor time from others."
+    "A process in a cgroup of its own is let go; from then on, until: it is reaped (the whole), "
+    "its cgroup is empty by its own word (populated), the cgroup is removed (rmdir), and the "
+    "kernel no longer counts it among the dying (gone), which no caller waits for. net-freed: "
+    "network namespaces that have ended, from the end of the last until the kernel's own count "
+    "of them is back; a limit of one, in a user namespace of its own, tells that."
 )
 
 
@@ -56,6 +58,8 @@ def ask(findings: Findings) -> Section | None:
         if row.note:
             table.notes.append(f"{title}: {row.note}")
     section.answer = f"{told[0]}." if told else "Not told by this run."
+    if whole := _story(findings):
+        section.figure, section.answer = whole
     if told:
         section.charts.append(Chart(
             "teardown", "The phases of ending", dots_described(lanes),
@@ -63,6 +67,26 @@ def ask(findings: Findings) -> Section | None:
                  text.time_tick)))
     section.tables.append(table)
     return section
+
+
+def _story(findings: Findings) -> tuple[str, str] | None:
+    """What most readers come for: all namespaces, and when a network namespace is really gone."""
+    reaped = findings.figures("teardown/all")
+    gone = findings.figures("teardown/all", "gone_us")
+    freed = findings.figures("teardown/net-freed/count=1")
+    if not (reaped and gone and freed):
+        return None
+    answer = (f"With all namespaces and a cgroup: reaped after {text.time(reaped.p50)}, the cgroup "
+              f"really gone after {text.time(gone.p50)}. A network namespace is freed "
+              f"{text.time(freed.p50)} after its last process")
+    many = findings.figures("teardown/net-freed/count=1000")
+    made = findings.figures("teardown/net-freed/count=1000", "made_per_s")
+    rate = findings.figures("teardown/net-freed/count=1000", "freed_per_s")
+    if many and made and rate:
+        answer += (f"; 1,000 made at {text.quantity(made.p50, 'made_per_s')} are all gone "
+                   f"{text.time(many.p50)} after the last, {text.quantity(rate.p50, 'freed_per_s')} "
+                   "from the first to the end")
+    return f"reaped {text.time(reaped.p50)}, gone {text.time(freed.p50)}", answer + "."
 
 
 def _told(findings: Findings, row: str, title: str, names: list[str]) -> str:
