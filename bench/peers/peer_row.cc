@@ -13,7 +13,10 @@
 #include "bench/peers/leftovers.h"
 #include "bench/peers/run_command.h"
 #include "bench/peers/service.h"
+#include "pool/daemon/client.h"
+#include "pool/daemon/protocol.h"
 #include "spawn/reap.h"
+#include "spawn/spec.h"
 #include "spawn/status.h"
 
 namespace brood::bench {
@@ -157,6 +160,35 @@ Row DockerRequestRow(const Peer& docker, const std::shared_ptr<Workshop>& worksh
         const double us = static_cast<double>(NowNs() - start) / 1e3;
         BROOD_RETURN_IF_ERROR(api.Remove(id));
         return us;
+      });
+    });
+  };
+  return row;
+}
+
+Row BroodRequestRow(const Peer& submit, const std::shared_ptr<Workshop>& workshop) {
+  Row row;
+  row.name = kBroodRequest;
+  row.floor = std::string("peer/") + kPeerFloor;
+  row.iterations = submit.iterations;
+  row.warm_ups = submit.warm_ups;
+  row.leaves_debt = true;
+  row.note = "brood::Client over one connection to brood serve, without the brood program - " +
+             submit.isolation;
+  row.run = [submit, workshop](benchmark::State& state, Samples& samples) {
+    OnStage(submit, *workshop, state, samples, [&](Stage&) {
+      absl::StatusOr<Client> client = Client::Connect(workshop->Resolve(submit.socket));
+      if (!client.ok()) return Fail(state, client.status());
+      Submit request;
+      request.argv = {kInside};
+      request.env = DefaultEnvironment();
+      request.cwd = "/";
+      request.io = ClientIo::kNone;
+      samples.Measure(state, [&]() -> absl::Status {
+        BROOD_ASSIGN_OR_RETURN(const Ended ended, client->Run(request, {}));
+        if (ended.exit_status == 0) return absl::OkStatus();
+        return Error(absl::StatusCode::kFailedPrecondition, "the payload ended with {}: {}",
+                     ended.exit_status, ended.message);
       });
     });
   };

@@ -18,4 +18,10 @@ inline constexpr char kDockerRequest[] = "peer/docker-request";
 // table's peer of that name.
 Row DockerRequestRow(const Peer& docker, const std::shared_ptr<Workshop>& workshop);
 
+inline constexpr char kBroodRequest[] = "peer/brood-request";
+
+// brood's daemon without the command line program, by brood::Client over one connection. `submit`
+// is the table's peer that has the daemon.
+Row BroodRequestRow(const Peer& submit, const std::shared_ptr<Workshop>& workshop);
+
 }  // namespace brood::bench

@@ -1,6 +1,7 @@
 #include "bench/peers/peers.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -10,12 +11,31 @@
 #include "spawn/status.h"
 
 namespace brood::bench {
+namespace {
+
+// A request to a peer's daemon, beside its whole command.
+struct Request {
+  const char* peer;
+  const char* row;
+  Row (*make)(const Peer& peer, const std::shared_ptr<Workshop>& workshop);
+};
+constexpr std::array kRequests = {Request{"docker", kDockerRequest, DockerRequestRow},
+                                  Request{"brood-submit", kBroodRequest, BroodRequestRow}};
+
+const Request* RequestOf(const Peer& peer) {
+  for (const Request& request : kRequests) {
+    if (peer.name == request.peer) return &request;
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 std::vector<std::string> PeerNames() {
   std::vector<std::string> names;
   for (const Peer& peer : Peers()) {
     names.push_back("peer/" + peer.name);
-    if (peer.name == "docker") names.emplace_back(kDockerRequest);
+    if (const Request* const request = RequestOf(peer)) names.emplace_back(request->row);
   }
   return names;
 }
@@ -39,14 +59,17 @@ std::vector<Row> PeerRows(const PeerSetup& setup,
   }
   const auto workshop = std::make_shared<Workshop>(*std::move(made));
   for (const Peer& peer : Peers()) {
+    const Request* const request = RequestOf(peer);
     const bool whole = is_wanted("peer/" + peer.name);
-    const bool request = peer.name == "docker" && wanted(kDockerRequest);
-    if (!whole && !request) continue;
+    const bool without_program = request != nullptr && wanted(request->row);
+    if (!whole && !without_program) continue;
     Row row = PeerRow(peer, workshop);
-    Row request_row = DockerRequestRow(peer, workshop);
-    request_row.unavailable = row.unavailable;
+    if (without_program) {
+      Row request_row = request->make(peer, workshop);
+      request_row.unavailable = row.unavailable;
+      rows.push_back(std::move(request_row));
+    }
     if (whole) rows.push_back(std::move(row));
-    if (request) rows.push_back(std::move(request_row));
   }
   return rows;
 }
