@@ -33,6 +33,7 @@ CommandAction AddLogsCommand(CLI::App& app);
 CommandAction AddKillCommand(CLI::App& app);
 CommandAction AddStopCommand(CLI::App& app);
 CommandAction AddWaitCommand(CLI::App& app);
+CommandAction AddDoctorCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
 // Hidden; the last, since it describes those before it.
 CommandAction AddManualCommand(CLI::App& app);

@@ -70,9 +70,17 @@ def _left(findings: Findings, name: str) -> str:
     return f"{sum(values):,.0f}" if any(values) else "nothing"
 
 
+def _times(findings: Findings, name: str, other: str) -> str:
+    one, beside = findings.figures(name), findings.figures(other)
+    return text.ratio(one.p50 / beside.p50) if one and beside and beside.p50 else text.NONE
+
+
 def _table(findings: Findings, names: list[str]) -> Table:
     table = Table("Peers, the quickest first", ["peer", "p50 ms", "± MAD", "p90 ms", "/ floor",
-                                                "95 % interval", "left behind", "values"])
+                                                "95 % interval", "/ brood run", "/ parked",
+                                                "left behind", "values"])
+    table.notes.append("/ parked: against a request to a parked worker, from the call to reaped "
+                       "(spawn/brood-parked)")
     for name in names:
         figures = findings.figures(name)
         if figures is None:
@@ -83,6 +91,8 @@ def _table(findings: Findings, names: list[str]) -> Table:
                   text.number(figures.mad / 1000), text.number(figures.p90 / 1000),
                   text.ratio(ratio.value) if ratio else text.NONE,
                   text.ratio_interval(ratio.interval) if ratio else text.NONE,
+                  _times(findings, name, "peer/brood-run"),
+                  _times(findings, name, "spawn/brood-parked"),
                   _left(findings, name), f"{figures.count:,}")
     return table
 

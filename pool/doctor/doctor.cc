@@ -1,0 +1,268 @@
+#include "pool/doctor/doctor.h"
+
+#include <array>
+#include <cerrno>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "pool/doctor/capacity.h"
+#include "pool/doctor/probes.h"
+#include "spawn/cgroup_host.h"
+#include "spawn/machine.h"
+#include "spawn/spec.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr std::array kKinds = {NamespaceKind::kMount, NamespaceKind::kPid, NamespaceKind::kNet,
+                               NamespaceKind::kIpc,   NamespaceKind::kUts, NamespaceKind::kCgroup,
+                               NamespaceKind::kTime};
+
+std::optional<std::string> FirstLine(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) return std::nullopt;
+  return line;
+}
+
+std::string SetSysctl(std::string name, std::string_view value) {
+  return fmt::format("sysctl -w {}={}", name, value);
+}
+
+// Who refuses user namespaces, of those that can.
+std::string UserNamespaceRemedy(int error) {
+  if (FirstLine("/proc/sys/user/max_user_namespaces") == "0") {
+    return SetSysctl("user.max_user_namespaces", "15000");
+  }
+  if (FirstLine("/proc/sys/kernel/unprivileged_userns_clone") == "0") {
+    return SetSysctl("kernel.unprivileged_userns_clone", "1");
+  }
+  if (FirstLine("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1") {
+    return SetSysctl("kernel.apparmor_restrict_unprivileged_userns", "0") +
+           ", or an AppArmor profile for brood that has \"userns,\"";
+  }
+  if (error == ENOSPC) {
+    return "sysctl -w user.max_user_namespaces=N, here and in the namespaces outside; they nest 32 "
+           "deep at most";
+  }
+  return "a filter or a container round this process refuses it: in Docker, --security-opt "
+         "seccomp=unconfined";
+}
+
+Finding UserNamespaces() {
+  Finding finding{.subject = "user namespaces"};
+  if (const int error = TryInChild(MakeUserNamespace); error != 0) {
+    const bool root = ThisMachine().mount_admin;
+    finding.verdict = root ? Verdict::kLess : Verdict::kCannot;
+    finding.what = "making one: " + ErrnoText(error);
+    finding.why = root ? "workers would have the host's ids: --no-user"
+                       : "without root, all other fences need one";
+    finding.remedy = UserNamespaceRemedy(error);
+    return finding;
+  }
+  if (const int error = TryInChild(UseUserNamespace); error != 0) {
+    finding.verdict = ThisMachine().mount_admin ? Verdict::kLess : Verdict::kCannot;
+    finding.what = "one can be made, but it has no power: " + ErrnoText(error);
+    finding.why = "AppArmor and some filters let everybody make them and nobody use them";
+    finding.remedy = UserNamespaceRemedy(error);
+    return finding;
+  }
+  finding.what = "can be made and used";
+  return finding;
+}
+
+Finding Namespaces() {
+  Finding finding{.subject = "namespaces"};
+  std::string missing;
+  for (const NamespaceKind kind : kKinds) {
+    const bool own = ThisMachine().mount_admin;
+    const int error = TryInChild([kind, own] { return MakeNamespace(kind, own); });
+    if (error == 0) continue;
+    missing += fmt::format("{}{} ({})", missing.empty() ? "" : ", ", NamespaceName(kind),
+                           ErrnoText(error));
+    if (error == ENOSPC && finding.remedy.empty()) {
+      finding.remedy = fmt::format("sysctl -w user.max_{}_namespaces=N", NamespaceProcName(kind));
+    }
+  }
+  if (missing.empty()) {
+    finding.what = "mount, pid, net, ipc, uts, cgroup and time can be made";
+    return finding;
+  }
+  finding.verdict = Verdict::kCannot;
+  finding.what = "refused: " + missing;
+  finding.why =
+      "a worker is to have each of its own; those that are refused have to be given up by "
+      "name, as --no-time";
+  return finding;
+}
+
+Finding Proc() {
+  Finding finding{.subject = "/proc"};
+  const bool own = ThisMachine().mount_admin;
+  const int error = TryInChild([own] { return MountProc(own); });
+  if (error == 0) {
+    finding.what = "a new one can be mounted";
+    return finding;
+  }
+  finding.verdict = Verdict::kCannot;
+  finding.what = "mounting a new one: " + ErrnoText(error);
+  finding.why =
+      "the kernel lets nobody uncover what is covered: parts of this /proc are mounted "
+      "over, as container engines do";
+  finding.remedy =
+      "in Docker, --security-opt systempaths=unconfined; in Kubernetes, procMount: "
+      "Unmasked";
+  return finding;
+}
+
+Finding Cgroups() {
+  Finding finding{.subject = "cgroups"};
+  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
+  if (!host.ok()) {
+    finding.verdict = Verdict::kLess;
+    finding.what = std::string(Message(host.status()));
+    finding.why = "no limits, and no one word that ends all of a worker's processes";
+    return finding;
+  }
+  const std::string layout(CgroupLayoutName(host->layout));
+  if (host->base.empty()) {
+    finding.verdict = Verdict::kLess;
+    finding.what = fmt::format("{}; there is none that this process may build in", layout);
+    finding.why = "no limits, and no one word that ends all of a worker's processes";
+    finding.remedy = "systemd-run --user --scope -p Delegate=yes brood ...";
+    return finding;
+  }
+  if (FirstLine(host->base + "/cgroup.type") == "domain threaded" ||
+      FirstLine(host->base + "/cgroup.type") == "threaded") {
+    finding.verdict = Verdict::kLess;
+    finding.what = host->base + " is threaded";
+    finding.why = "nobody can be born in a cgroup below it";
+    finding.remedy = "start brood in another cgroup";
+    return finding;
+  }
+  if (FirstLine(host->base + "/cgroup.freeze") == "1") {
+    finding.verdict = Verdict::kCannot;
+    finding.what = host->base + " is frozen";
+    finding.why = "whoever is born below it stands still";
+    finding.remedy = fmt::format("echo 0 > {}/cgroup.freeze", host->base);
+    return finding;
+  }
+  std::string missing;
+  for (const char* const name : {"memory", "pids", "cpu"}) {
+    if (!host->Has(name)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", name);
+  }
+  finding.what = fmt::format("{}, {} may be built in{}", layout, host->base,
+                             host->has_kill ? "" : "; no cgroup.kill (Linux 5.14)");
+  if (missing.empty()) return finding;
+  finding.verdict = Verdict::kNote;
+  finding.what += "; without the controllers " + missing;
+  finding.why = "workers cannot be limited in these";
+  finding.remedy = host->v1.empty() ? "whoever owns the cgroup above has to pass them on: "
+                                      "Delegate=yes in the unit"
+                                    : "boot with systemd.unified_cgroup_hierarchy=1 or "
+                                      "cgroup_no_v1=all: they are on cgroup v1";
+  return finding;
+}
+
+Finding Ring() {
+  Finding finding{.subject = "io_uring"};
+  const int error = TryInChild(SetUpRing);
+  if (error == 0) {
+    finding.what = "can be set up";
+    return finding;
+  }
+  finding.verdict = Verdict::kLess;
+  finding.what = ErrnoText(error);
+  finding.why = "burst, serve and the pool need it; run does not";
+  const std::optional<std::string> disabled = FirstLine("/proc/sys/kernel/io_uring_disabled");
+  finding.remedy = disabled && *disabled != "0" ? SetSysctl("kernel.io_uring_disabled", "0")
+                                                : "a filter round this process refuses it: in "
+                                                  "Docker, --security-opt seccomp=unconfined";
+  return finding;
+}
+
+Finding Filters() {
+  Finding finding{.subject = "seccomp"};
+  const int error = TryInChild(InstallFilter);
+  if (error == 0) {
+    finding.what = "filters can be installed";
+    return finding;
+  }
+  finding.verdict = Verdict::kLess;
+  finding.what = ErrnoText(error);
+  finding.why = "workers would have no system call filter: --seccomp off";
+  return finding;
+}
+
+// What costs, each with its sysctl.
+void AddCosts(std::vector<Finding>& findings) {
+  const auto add = [&](std::string subject, std::string what, std::string why, std::string remedy) {
+    findings.push_back(
+        {std::move(subject), Verdict::kNote, std::move(what), std::move(why), std::move(remedy)});
+  };
+  if (FirstLine("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
+    add("IPv6", "is set up in each network namespace", "making and freeing one takes longer",
+        "ipv6.disable=1 at boot, where nobody needs it");
+  }
+  if (FirstLine("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
+    add("tunnel devices", "those of loaded modules are made in each network namespace",
+        "making and freeing one takes longer",
+        SetSysctl("net.core.fb_tunnels_only_for_init_net", "2"));
+  }
+  if (FirstLine("/sys/kernel/rcu_expedited") == "0") {
+    add("RCU", "grace periods are not expedited",
+        "moving a process into a cgroup after a quiet moment, and detaching mounts, wait for one; "
+        "brood avoids the first and most of the second",
+        "echo 1 > /sys/kernel/rcu_expedited, which wakes every processor more often");
+  }
+  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
+  if (host.ok() && !host->mount.empty() && !host->favordynmods) {
+    add("favordynmods", "is off",
+        "only who moves processes between cgroups gains by it; births are dearer with it", "");
+  }
+}
+
+Finding Trial(const DoctorOptions& options) {
+  Finding finding{.subject = "a trial run"};
+  const TrialRun trial = RunTrial(options.brood);
+  if (trial.exit_status != 0) {
+    finding.verdict = Verdict::kCannot;
+    finding.what = trial.error.empty() ? fmt::format("exited with status {}", trial.exit_status)
+                                       : trial.error.substr(0, trial.error.find('\n'));
+    finding.why = "this is what brood run does, with every fence there is";
+    return finding;
+  }
+  const auto outcome = nlohmann::json::parse(trial.outcome, nullptr, /*allow_exceptions=*/false);
+  const auto fallbacks = outcome.is_object() ? outcome.find("fallbacks") : outcome.end();
+  std::string fell;
+  if (fallbacks != outcome.end()) {
+    for (const auto& each : *fallbacks) {
+      const int error = each.value("errno", 0);
+      fell +=
+          fmt::format("{}wanted {}, used {}{}", fell.empty() ? "" : "; ", each.value("wanted", "?"),
+                      each.value("used", "?"), error == 0 ? "" : " (" + ErrnoText(error) + ")");
+    }
+  }
+  if (fell.empty()) {
+    finding.what = "a process ran behind all fences, with nothing given up";
+    return finding;
+  }
+  finding.verdict = Verdict::kLess;
+  finding.what = fell;
+  finding.why = "a process ran, but not behind all that was asked for";
+  return finding;
+}
+
+}  // namespace
+
+std::vector<Finding> Examine(const DoctorOptions& options) {
+  std::vector<Finding> findings = {UserNamespaces(), Namespaces(), Proc(),        Cgroups(),
+                                   Ring(),           Filters(),    Trial(options)};
+  AddCapacity(options.workers, findings);
+  AddCosts(findings);
+  return findings;
+}
+
+}  // namespace brood
