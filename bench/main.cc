@@ -118,6 +118,8 @@ void Print(const std::vector<Row>& rows, const Record& record,
 }
 
 absl::StatusOr<int> Measure(const Options& options, const Setup& setup) {
+  // Before the peers are tried, which is work that others' load should not be taken for.
+  nlohmann::ordered_json context = CollectContext();
   BROOD_ASSIGN_OR_RETURN(const std::vector<Row> rows, Choose(setup, options));
   if (options.list) {
     for (const Row& row : rows) fmt::print("{}\n", row.name);
@@ -126,7 +128,6 @@ absl::StatusOr<int> Measure(const Options& options, const Setup& setup) {
   const int rounds = options.rounds > 0 ? options.rounds
                      : options.full     ? kFullRounds
                                         : kBriefRounds;
-  nlohmann::ordered_json context = CollectContext();
   context["effort"] = {{"rounds", rounds}, {"full", options.full}, {"filter", options.filter}};
   context["warnings"] = Warnings(context);
   if (std::any_of(rows.begin(), rows.end(),
