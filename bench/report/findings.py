@@ -110,6 +110,8 @@ class Findings:
             return f"failed{often}: {errors[0]}"
         if row is None:
             return "skipped: this run has no such row"
+        if self.measured(name):
+            return "not told: it was measured, and this could not be had"
         if row.unavailable:
             return f"skipped: {row.unavailable}"
         if row.every > 1 and name not in self.run.by_row:

@@ -40,6 +40,13 @@ class Row:
             parts.pop()
         return "/".join(parts)
 
+    def without(self, parameter: str) -> str:
+        """The name without this parameter alone: the same for all points of one line."""
+        if len(self.parameters) < 2:
+            return self.base
+        return "/".join(part for part in self.name.split("/")
+                        if not part.startswith(f"{parameter}="))
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import text
-from .findings import Findings
+from .findings import Figures, Findings
 
 
 @dataclass
@@ -28,6 +28,21 @@ class Table:
         self.lines.append(Line([head], sentence))
 
 
+def spread(figures: Figures) -> str:
+    """Of the rounds' medians; one round has none."""
+    return text.number(figures.mad) if len(figures.round_medians) > 1 else text.NONE
+
+
+def notes(findings: Findings, titles: dict[str, str]) -> list[str]:
+    """What the rows say of themselves: each note once, after the titles of its rows."""
+    told: dict[str, list[str]] = {}
+    for name, title in titles.items():
+        row = findings.row(name)
+        for note in [*([row.note] if row and row.note else []), *findings.labels(name)]:
+            told.setdefault(note, []).append(title)
+    return [f"{', '.join(having)}: {note}" for note, having in told.items()]
+
+
 LATENCY_HEADER = ["p50 us", "± MAD", "p90 us", "p99 us", "p99.9 us", "/ floor", "95 % interval",
                   "values", "outliers"]
 
@@ -46,7 +61,7 @@ def latencies(findings: Findings, caption: str, head: str, names: list[str],
         table.add(
             title,
             text.number(figures.p50),
-            text.number(figures.mad) if len(figures.round_medians) > 1 else text.NONE,
+            spread(figures),
             text.number(figures.p90),
             text.optional(figures.p99),
             text.optional(figures.p999),
@@ -55,8 +70,7 @@ def latencies(findings: Findings, caption: str, head: str, names: list[str],
             f"{figures.count:,}",
             str(figures.outliers),
         )
-        for label in findings.labels(name):
-            table.notes.append(f"{title}: {label}")
+    table.notes = notes(findings, {name: (titles or {}).get(name, name) for name in names})
     return table
 
 

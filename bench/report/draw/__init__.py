@@ -1,5 +1,5 @@
-"""Charts as SVG, drawn by hand so that they can be read on a phone, in the dark and on paper.
+"""Charts as SVG that can be read on a phone, in the dark and on paper.
 
-canvas (elements, text) <- scale (axes' arithmetic) <- dots, lines, waterfall: one file a kind.
+canvas (a figure, its text, its SVG) <- scale (axes) <- dots, lines, waterfall: one file a kind.
 Each chart is drawn for two widths, and colours are the page's: see ../chart.css.
 """

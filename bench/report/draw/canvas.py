@@ -106,14 +106,30 @@ class Canvas:
         self.figure.text(x / self.width, 1 - y / height, text,
                          **{"va": "center", "color": INK, **how})
 
+    def legend_height(self, names: list[str]) -> float:
+        """What a legend takes from the top; nothing when it has nothing to tell apart."""
+        return self._legend_places(names)[-1][1] + 24 if len(names) > 1 else 0.0
+
     def legend(self, names: list[str], height: float) -> None:
-        at = 0.0
-        for index, name in enumerate(names):
-            axes = self.axes(at, 2, at + 12, 16, height)
+        if len(names) < 2:
+            return
+        for index, (name, (at, down)) in enumerate(zip(names, self._legend_places(names))):
+            axes = self.axes(at, down + 2, at + 12, down + 16, height)
             axes.set_axis_off()
             axes.plot([0], [0], **marker(index, 6))
-            self.text(at + 15, 9, name, height)
-            at += 15 + text_width(name) + 16
+            self.text(at + 15, down + 9, name, height)
+
+    def _legend_places(self, names: list[str]) -> list[tuple[float, float]]:
+        """In lines, as words are."""
+        places = []
+        at = down = 0.0
+        for name in names:
+            width = 15 + text_width(name)
+            if at > 0 and at + width > self.width:
+                at, down = 0.0, down + 18
+            places.append((at, down))
+            at += width + 16
+        return places
 
     def tip(self, artist: Artist, text: str) -> None:
         """What a mark tells who points at it."""

@@ -36,6 +36,7 @@ class Dots:
     axis: str
     tick: Callable[[float], str]
     log: bool = True
+    unit: float = 1  # in which the ticks of a linear axis are round
     reference: tuple[float, str] | None = None  # a line across all lanes, and its name
 
     def __call__(self, canvas: Canvas) -> None:
@@ -43,15 +44,14 @@ class Dots:
         texts = max((text_width(self._values(lane)) for lane in self.lanes), default=0)
         left = 8.0 if canvas.narrow else min(max(labels, default=0) + 14, 230)
         right = canvas.width - (10 if canvas.narrow else texts + 16)
-        legend = self.series if len(self.series) > 1 else []
-        top = (24 if legend else 0) + (20 if self.reference else 6)
+        top = canvas.legend_height(self.series) + (20 if self.reference else 6)
         # On a narrow chart the label stands above its dots, which need the whole width.
         room = 38 if canvas.narrow else 23
         heights = [26 if lane.head else room for lane in self.lanes]
         bottom = top + sum(heights)
         height = bottom + 44
         canvas.set_height(height)
-        canvas.legend(legend, height)
+        canvas.legend(self.series, height)
         axes = canvas.axes(left, top, right, bottom, height)
         axes.set_ylim(sum(heights), 0)
         axes.spines["left"].set_visible(False)
@@ -59,7 +59,8 @@ class Dots:
         axes.set_yticks([])
         axes.grid(axis="x")
         widest = max((text_width(self.tick(value)) for value in self._all()), default=40) + 14
-        divide(axes.xaxis, self.log, self._all(), self.tick, int((right - left) / widest))
+        divide(axes.xaxis, self.log, self._all(), self.tick,
+               max(int((right - left) / widest), 2), unit=self.unit)
         axes.set_xlabel(self.axis, loc="right")
         if self.reference:
             reference(axes, *self.reference)

@@ -48,8 +48,8 @@ class Lines:
                                    for series in panel.series))
         # One panel has room for its lines' names at their ends; several share a legend.
         direct = len(self.panels) == 1 and not canvas.narrow
-        legend = names if not direct and len(names) > 1 else []
-        top = (26.0 if legend else 0.0) + 24
+        legend = [] if direct else names
+        top = canvas.legend_height(legend) + 26
         y_room = max(text_width(self.y_tick(point.y)) for point in self._all()) + 14
         name_room = max(map(text_width, names)) + 18 if direct and len(names) > 1 else 16
         columns = 1 if canvas.narrow else len(self.panels)
@@ -81,8 +81,9 @@ class Lines:
         divide(axes.xaxis, self.log_x and places[0] > 0, places, self.x_tick,
                max(int(width / 52), 2), 0.03)
         # The measured places themselves, where there is room for them.
-        if len(places) * max(text_width(self.x_tick(place)) + 10 for place in places) <= width:
+        if len(places) * 22 <= width:
             axes.set_xticks(places)
+            axes.set_xticklabels(self._apart(axes, places, width))
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="x", length=4)
@@ -107,6 +108,20 @@ class Lines:
             ends.append((xs[-1], ys[-1], series.name, index))
         if direct:
             self._name_ends(axes, ends)
+
+    def _apart(self, axes: Axes, places: list[float], width: float) -> list[str]:
+        """The labels of the places, empty where one would run into its right neighbour."""
+        shares = axes.transScale.transform([(place, 1) for place in places])[:, 0]
+        low, high = axes.transScale.transform([(end, 1) for end in axes.get_xlim()])[:, 0]
+        labels: list[str] = []
+        free = float("inf")
+        for place, share in zip(reversed(places), reversed(shares)):
+            label = self.x_tick(place)
+            middle, half = (share - low) / (high - low) * width, text_width(label) / 2
+            labels.append(label if middle + half < free else "")
+            if labels[-1]:
+                free = middle - half - 6
+        return labels[::-1]
 
     def _name_ends(self, axes: Axes, ends: list[tuple[float, float, str, int]]) -> None:
         """Moves names apart that would overlap."""

@@ -42,8 +42,12 @@ def ask(findings: Findings) -> Section | None:
         return section
     section.figure = f"{text.ratio(median(ratios))} the floor's rate"
     interval = median_interval(ratios)
-    around = (f" ({text.ratio_interval(interval)})" if interval
-              else f" ({len(ratios)} bursts: {min(ratios):.2f} to {max(ratios):.2f})")
+    if interval:
+        around = f" ({text.ratio_interval(interval)})"
+    elif len(ratios) > 1:
+        around = f" ({len(ratios)} bursts: {min(ratios):.2f} to {max(ratios):.2f})"
+    else:
+        around = " (a single burst)"
     section.answer = f"{text.ratio(median(ratios))}{around} of the floor's rate"
     rates = [findings.values(BURST, series) for series in ("per_s", "floor_per_s")]
     if all(rates):
@@ -80,8 +84,11 @@ def _table(findings: Findings) -> Table:
         if figures is None:
             continue
         values = findings.values(BURST, series)
-        cells = [median(values), figures.mad, figures.least, figures.most]
-        table.add(title, *(text.quantity(cell, series) for cell in cells), str(len(values)))
+        cells = [text.quantity(value, series)
+                 for value in (median(values), figures.mad, figures.least, figures.most)]
+        if len(values) == 1:
+            cells[1:] = [text.NONE] * 3
+        table.add(title, *cells, str(len(values)))
     for series, title in COUNTS.items():
         values = findings.values(BURST, series)
         if values:

@@ -9,7 +9,7 @@ from .. import text
 from ..draw.canvas import Chart
 from ..draw.lines import Lines, Panel
 from ..findings import LATENCY, Findings
-from ..table import Table, latencies
+from ..table import Table, latencies, notes, spread
 from .section import Section, curve, curves_described, drawn, sweep, title_of
 
 
@@ -32,9 +32,12 @@ FLOOR_AXES = [
     Axis("fds", "The parent's descriptors", "open descriptors of the parent"),
 ]
 WAIT_AXES = [Axis("children", "Waiting for many", "children waited for at once")]
+SUSTAINED = {"scale/sustained": "all fences",
+             "scale/sustained-host-net": "all but a network of its own"}
 SCALE_AXES = [
+    Axis("concurrency", "By requests at once", "requests at once"),
     Axis("zygotes", "By zygotes", "zygotes"),
-    Axis("concurrency", "By concurrency", "requests at once"),
+    Axis("parked", "By workers kept parked", "workers kept parked"),
 ]
 
 
@@ -46,12 +49,14 @@ def ask_wait(findings: Findings) -> Section | None:
     if section is None:
         return None
     points = sweep(findings, "children", "wait")
-    # At the most children that several ways have managed.
+    # At the greatest number that most ways have managed.
     counts = sorted({count for at in points.values() for count in at}, reverse=True)
-    for count in counts:
-        found = {title_of(base): figures for base, at in points.items()
-                 if count in at and (figures := findings.figures(at[count]))}
-        if len(found) > 1:
+    managed = {count: {title_of(base): figures for base, at in points.items()
+                       if count in at and (figures := findings.figures(at[count]))}
+               for count in counts}
+    most = max((len(found) for found in managed.values()), default=0)
+    for count, found in managed.items():
+        if len(found) > 1 and len(found) == most:
             order = sorted(found, key=lambda way: found[way].p50)
             best, worst = order[0], order[-1]
             section.figure = f"{best}, {text.time(found[best].p50)} a child"
@@ -105,6 +110,13 @@ def ask_scale(findings: Findings) -> Section | None:
     if best:
         section.figure = f"{text.number(best[1])}/s"
         section.answer = f"The highest rate is {text.number(best[1])} a second, with {best[0]}."
+    kept = [f"{text.ratio(ratio.p50)} of the floor's rate behind {title}"
+            for name, title in SUSTAINED.items()
+            if (ratio := findings.figures(name, "rate_ratio"))]
+    if kept:
+        section.figure = f"sustained, {kept[0].partition(' behind')[0]}"
+        section.answer += f" Workers made anew as fast as they are used: {text.listed(kept)}."
+    section.tables.append(_rates(findings))
     return section
 
 
@@ -116,23 +128,44 @@ def _section(findings: Findings, name: str, question: str, method: str, axes: li
     section = Section(name, question, "", "Not told by this run.", method, f"^{name}/")
     shown = set()
     for axis in axes:
-        points = sweep(findings, axis.parameter, name)
+        points = {base: at for base, at in sweep(findings, axis.parameter, name).items()
+                  if not shown.intersection(at.values())}
         shown |= {row for at in points.values() for row in at.values()}
         series = drawn([curve(findings, title_of(base), at, of) for base, at in points.items()])
         if series:
             section.charts.append(Chart(
                 f"{name}-{axis.parameter}".replace("_", "-"), axis.title,
                 curves_described(series),
-                Lines([Panel("", series)], axis.label + (
-                    "; both scales logarithmic" if of == LATENCY else "; log scale"),
-                    y_axis, axis.tick, _tick(of), log_y=of == LATENCY)))
+                Lines([Panel("", series)], axis.label,
+                    y_axis + ("; both scales logarithmic" if of == LATENCY else
+                              "; logarithmic across"),
+                    axis.tick, _tick(of), log_y=of == LATENCY)))
         if points:
             section.tables.append(_table(findings, axis, points, of))
     rest = [row.name for row in rows if row.name not in shown and row.parameters]
-    if rest:
+    if rest and of == LATENCY:
         section.tables.append(latencies(findings, "Others", "what", rest,
                                         {one: title_of(one) for one in rest}))
+    for table in section.tables[:1]:
+        table.notes = notes(findings, {row.name: title_of(row.without(axes[0].parameter))
+                                       for row in rows if row.name in shown})
     return section
+
+
+def _rates(findings: Findings) -> Table:
+    """All rows once more, with what only some of them have."""
+    table = Table("Rates", ["what", "a second", "least", "greatest", "/ floor", "parking one"])
+    for row in findings.rows("scale"):
+        rate = findings.figures(row.name, "per_s")
+        if rate is None:
+            table.add_instead(title_of(row.name), findings.why_not(row.name))
+            continue
+        ratio = findings.figures(row.name, "rate_ratio")
+        parking = findings.figures(row.name, "park_us")
+        table.add(title_of(row.name), text.number(rate.p50), text.number(rate.least),
+                  text.number(rate.most), text.ratio(ratio.p50) if ratio else text.NONE,
+                  text.time(parking.p50) if parking else text.NONE)
+    return table
 
 
 def _tick(of: str) -> Callable[[float], str]:
@@ -152,6 +185,6 @@ def _table(findings: Findings, axis: Axis, points: dict[str, dict[float, str]],
                                   findings.why_not(name))
                 continue
             table.add(title_of(base), text.count(value), text.number(figures.p50),
-                      text.number(figures.mad), text.number(figures.p90),
+                      spread(figures), text.number(figures.p90),
                       text.optional(figures.p99), f"{figures.count:,}", str(figures.outliers))
     return table

@@ -16,6 +16,11 @@ QUESTIONS = {
     "mount": "What does a root of one's own cost?",
     "fence": "What do the fences on the process itself cost?",
 }
+TITLES = {
+    "cgroup": "A child, and its way into a cgroup",
+    "mount": "Mounts, and the way to another root",
+    "fence": "Filter, capabilities, limits, id maps",
+}
 METHODS = {
     "cgroup": "A child that only exits, from clone3 to reaped. It is born in its cgroup (into: "
               "CLONE_INTO_CGROUP), or cloned and then moved there by its pid (procs); in a cgroup "
@@ -93,7 +98,7 @@ def _at_once(findings: Findings, name: str) -> list[Chart]:
     if not series:
         return []
     return [Chart(f"{name}-concurrency", "Several threads at once", curves_described(series),
-                  Lines([Panel("", series)], "threads", "median latency, log scale",
+                  Lines([Panel("", series)], "threads", "median latency; both scales logarithmic",
                         text.count, text.time_tick))]
 
 
@@ -128,12 +133,11 @@ def asker(name: str):
                 section.figure, section.answer = told
             lanes = [lane(findings, one, titles[one]) for one in names]
             section.charts.append(Chart(
-                name, QUESTIONS[name].removesuffix("?"), dots_described(lanes),
+                name, TITLES[name], dots_described(lanes),
                 Dots(lanes, [], "median, its 95 % interval (thick), p99 (thin); log scale",
                      text.time_tick)))
         section.charts += _at_once(findings, name)
-        table = latencies(findings, QUESTIONS[name].removesuffix("?"), "what", names, titles)
-        table.notes += [f"{titles[row.name]}: {row.note}" for row in rows if row.note]
+        table = latencies(findings, TITLES[name], "what", names, titles)
         section.tables.append(table)
         return section
 

@@ -17,12 +17,14 @@ METHOD = (
     "and latency tells its length."
 )
 PERCENTILES = (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"))
+WAYS = ["floor", "parked", "zygote", "cold"]
 # Serving less than this share of what is offered is falling behind.
 KEEPS_UP = 0.97
 
 
 def ask(findings: Findings) -> Section | None:
     points = sweep(findings, "offered", "load")
+    points = dict(sorted(points.items(), key=lambda one: _place(one[0])))
     if not points:
         return None
     section = Section("load", "How much load does it carry, and how late does it get?", "", "",
@@ -43,6 +45,11 @@ def ask(findings: Findings) -> Section | None:
     section.answer, section.figure = _answer(findings, points)
     section.tables.append(_table(findings, points))
     return section
+
+
+def _place(base: str) -> int:
+    name = base.split("/", 1)[1]
+    return WAYS.index(name) if name in WAYS else len(WAYS)
 
 
 def _curve(findings: Findings, base: str, at: dict[float, str], attribute: str) -> Series:
@@ -68,11 +75,14 @@ def _answer(findings: Findings, points: dict[str, dict[float, str]]) -> tuple[st
     figure = ""
     for base, at in points.items():
         name = base.split("/", 1)[1]
-        kept = [share for share, row in at.items()
-                if (served := _share(findings, row)) is not None and served >= KEEPS_UP]
-        if not kept or name == "floor":
+        best = None
+        for share, row in at.items():
+            served = _share(findings, row)
+            if served is None or served < KEEPS_UP:
+                break
+            best = share
+        if best is None or name == "floor":
             continue
-        best = max(kept)
         tail: Figures | None = findings.figures(at[best])
         late = f", p99 {text.time(tail.p99)} there" if tail and tail.p99 else ""
         told.append(f"{name} keeps up to {best:g} of the floor's rate{late}")

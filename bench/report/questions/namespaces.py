@@ -7,7 +7,7 @@ from ..draw.canvas import Chart
 from ..draw.dots import Dots, Lane
 from ..draw.lines import Lines, Panel
 from ..findings import Findings
-from ..table import Table
+from ..table import Table, spread
 from .section import Section, curve, curves_described, dot, dots_described, drawn, sweep
 
 FLOOR = "namespace/none"
@@ -56,8 +56,8 @@ def ask_sweeps(findings: Findings) -> Section | None:
         "", "", SWEEP_METHOD, "^namespace/.*=")
     told = []
     for parameter, title, x_axis in (
-            ("concurrency", "Makers at once", "makers at once; both scales logarithmic"),
-            ("mounts", "Mounts in the namespace", "mounts; both scales logarithmic")):
+            ("concurrency", "Makers at once", "makers at once"),
+            ("mounts", "Mounts in the namespace", "mounts")):
         points = sweep(findings, parameter, "namespace")
         if not points:
             continue
@@ -68,7 +68,7 @@ def ask_sweeps(findings: Findings) -> Section | None:
             continue
         section.charts.append(Chart(
             f"namespace-{parameter}", title, curves_described(series),
-            Lines([Panel("", series)], x_axis, "median latency", text.count, text.time_tick)))
+            Lines([Panel("", series)], x_axis, "median latency; both scales logarithmic", text.count, text.time_tick)))
         worst = max(series, key=lambda one: one.points[-1].y / one.points[0].y)
         first, last = worst.points[0], worst.points[-1]
         if len(worst.points) > 1:
@@ -151,7 +151,7 @@ def _table(findings: Findings, kinds: list[str]) -> Table:
         floor = findings.figures(row.floor) if row.floor else None
         ratio = figures.ratio
         table.add(
-            head, way, text.number(figures.p50), text.number(figures.mad),
+            head, way, text.number(figures.p50), spread(figures),
             text.optional(figures.p99),
             text.signed_time(figures.p50 - floor.p50) if floor else text.NONE,
             text.ratio(ratio.value) if ratio else text.NONE,
@@ -175,7 +175,7 @@ def _sweep_table(findings: Findings, parameter: str,
                 continue
             ratio = figures.ratio
             table.add(title, text.count(value), text.number(figures.p50),
-                      text.number(figures.mad), text.optional(figures.p99),
+                      spread(figures), text.optional(figures.p99),
                       text.ratio(ratio.value) if ratio else text.NONE,
                       text.ratio_interval(ratio.interval) if ratio else text.NONE)
     return table

@@ -88,7 +88,9 @@ def _table(findings: Findings, names: list[str]) -> Table:
             continue
         ratio = figures.ratio
         table.add(title_of(name), text.number(figures.p50 / 1000),
-                  text.number(figures.mad / 1000), text.number(figures.p90 / 1000),
+                  (text.number(figures.mad / 1000) if len(figures.round_medians) > 1
+                   else text.NONE),
+                  text.number(figures.p90 / 1000),
                   text.ratio(ratio.value) if ratio else text.NONE,
                   text.ratio_interval(ratio.interval) if ratio else text.NONE,
                   _times(findings, name, "peer/brood-run"),

@@ -68,11 +68,11 @@ def dots_described(lanes: list[Lane]) -> str:
 
 
 def sweep(findings: Findings, parameter: str, section: str) -> dict[str, dict[float, str]]:
-    """Rows with that parameter alone: {name without it: {value: row}}, in order of the values."""
+    """Rows with that parameter: {name without it: {value: row}}, in order of the values."""
     series: dict[str, dict[float, str]] = {}
     for row in findings.rows(section):
-        if list(row.parameters) == [parameter]:
-            series.setdefault(row.base, {})[row.parameters[parameter]] = row.name
+        if parameter in row.parameters:
+            series.setdefault(row.without(parameter), {})[row.parameters[parameter]] = row.name
     return {base: dict(sorted(points.items())) for base, points in series.items()}
 
 

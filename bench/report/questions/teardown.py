@@ -6,7 +6,7 @@ from .. import text
 from ..draw.canvas import Chart
 from ..draw.dots import Dot, Dots, Lane
 from ..findings import LATENCY, Findings
-from ..table import Table
+from ..table import Table, notes, spread
 from .section import Section, dots_described, title_of
 
 METHOD = (
@@ -32,7 +32,7 @@ def ask(findings: Findings) -> Section | None:
         title = title_of(row.name)
         names = [name for name in findings.series_names(row.name)
                  if text.unit_of(name) == "us"]
-        names.sort(key=lambda name: name != LATENCY)
+        names.sort(key=lambda name: (name != LATENCY, _p50(findings, row.name, name)))
         if findings.errors(row.name) or not names:
             table.add_instead(title, findings.why_not(row.name))
             lanes.append(Lane(title, instead=findings.why_not(row.name).split(":")[0].split()[0]))
@@ -43,7 +43,7 @@ def ask(findings: Findings) -> Section | None:
             if figures is None:
                 continue
             phase = "the whole" if name == LATENCY else text.words(name)
-            table.add(title, phase, text.number(figures.p50), text.number(figures.mad),
+            table.add(title, phase, text.number(figures.p50), spread(figures),
                       text.number(figures.p90), text.optional(figures.p99),
                       f"{figures.count:,}", str(figures.outliers))
             interval = figures.interval
@@ -55,8 +55,6 @@ def ask(findings: Findings) -> Section | None:
         if not section.figure:
             first = findings.figures(row.name, names[0])
             section.figure = f"{title}, {text.time(first.p50)}" if first else ""
-        if row.note:
-            table.notes.append(f"{title}: {row.note}")
     section.answer = f"{told[0]}." if told else "Not told by this run."
     if whole := _story(findings):
         section.figure, section.answer = whole
@@ -65,6 +63,7 @@ def ask(findings: Findings) -> Section | None:
             "teardown", "The phases of ending", dots_described(lanes),
             Dots(lanes, [], "median, its 95 % interval (thick), p99 (thin); log scale",
                  text.time_tick)))
+    table.notes = notes(findings, {row.name: title_of(row.name) for row in rows})
     section.tables.append(table)
     return section
 
@@ -87,6 +86,11 @@ def _story(findings: Findings) -> tuple[str, str] | None:
                    f"{text.time(many.p50)} after the last, {text.quantity(rate.p50, 'freed_per_s')} "
                    "from the first to the end")
     return f"reaped {text.time(reaped.p50)}, gone {text.time(freed.p50)}", answer + "."
+
+
+def _p50(findings: Findings, row: str, series: str) -> float:
+    figures = findings.figures(row, series)
+    return figures.p50 if figures else 0
 
 
 def _told(findings: Findings, row: str, title: str, names: list[str]) -> str:
