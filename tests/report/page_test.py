@@ -83,7 +83,7 @@ class PageTest(unittest.TestCase):
 
 
 def missing() -> str:
-    packages = [f"python3-{name}" for name in ("jinja2",)
+    packages = [f"python3-{name}" for name in ("jinja2", "matplotlib")
                 if importlib.util.find_spec(name) is None]
     return " ".join([*packages, *filter(None, [browser.missing()])])
 

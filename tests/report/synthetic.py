@@ -183,16 +183,25 @@ def paths(out: Writer) -> None:
                     series={"offered_per_s": 2100 * share,
                             "served_per_s": 2100 * min(share, limit)},
                     parameters={"offered": share})
+    for way, us in (("clone3-vfork", 560), ("brood-parked", 900), ("brood-zygote", 1900),
+                    ("brood-cold", 2300)):
+        out.row(f"spawn/{way}/idle", us, "" if way == "clone3-vfork" else f"{floor}/idle", count=10,
+                parameters={"idle_ms": 20})
     for zygotes in (1, 2, 4):
-        for way in ("parked", "zygote"):
-            out.row(f"scale/{way}/zygotes={zygotes}", None, count=1, parameters={"zygotes": zygotes},
-                    series={"per_s": 600 * zygotes**0.3})
-    for concurrency in (1, 2, 4, 8, 16, 64):
-        out.row(f"scale/parked/concurrency={concurrency}", 900 * concurrency**0.8,
-                parameters={"concurrency": concurrency},
-                series={"per_s": 1e6 / 900 * concurrency**0.2})
-    out.row("memory/parked", None, count=1, series={"worker_bytes": 150_000})
-    out.row("memory/parked-host-net", None, count=1, series={"worker_bytes": 49_000})
+        for concurrency in (1, 2, 4, 8):
+            rate = 600 * zygotes**0.3 * concurrency**0.2
+            out.row(f"scale/zygotes={zygotes}/concurrency={concurrency}", 1e6 / rate, count=1,
+                    parameters={"concurrency": concurrency, "zygotes": zygotes},
+                    series={"per_s": rate})
+    for parked in (16, 64, 256):
+        out.row(f"scale/parked={parked}", 500, count=1, parameters={"parked": parked},
+                series={"per_s": 2000, "park_us": 720})
+    for name, ratio in (("sustained", 0.48), ("sustained-host-net", 0.59)):
+        out.row(f"scale/{name}", 460, count=1, series={"per_s": 2100, "rate_ratio": ratio})
+    for parked in (250, 1000, 4000):
+        for way, size in (("", 150_000), ("host-net/", 48_000)):
+            out.row(f"memory/{way}parked={parked}", 120, count=1, parameters={"parked": parked},
+                    series={"worker_bytes": size})
 
 
 def fences(out: Writer) -> None:
