@@ -4,8 +4,8 @@ Each line of its table is one claim:
 
   | page | words | run | figure | value | command |
 
-`words` stand in the page as they are here, the number among them. `figure` is computed anew from the
-run's own samples:
+`words` stand in the page as they are here, the number among them. `figure` is computed anew from
+the run's own samples:
 
   p50 ROW, p90 ROW, p99 ROW          of the row's latency, in microseconds
   p50 ROW SERIES, ...                of another of its series, in the series' unit
@@ -56,7 +56,8 @@ def read(path: Path) -> list[Claim]:
             in_table = True
         elif in_table and not all(set(cell) <= set("-: ") for cell in cells):
             if len(cells) != len(HEADER):
-                raise ReportError(f"{path}, line {number}, has {len(cells)} cells, not {len(HEADER)}.")
+                raise ReportError(
+                    f"{path}, line {number}, has {len(cells)} cells, not {len(HEADER)}.")
             claims.append(Claim(number, *cells))
     return claims
 

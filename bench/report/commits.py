@@ -60,5 +60,5 @@ def _run(command: list[str], where: Path, what: str, fine: tuple[int, ...] = (0,
     except OSError as error:
         raise ReportError(f"{what}: {command[0]} could not be run: {error.strerror}.") from error
     if ended.returncode not in fine:
-        raise ReportError(f"{what} failed: {' '.join(command)} exited with {ended.returncode}; what "
-                          "it said is above.")
+        raise ReportError(f"{what} failed: {' '.join(command)} exited with {ended.returncode}; "
+                          "what it said is above.")

@@ -31,11 +31,11 @@ def paragraphs(run: Run) -> list[str]:
         f"Mitigations at work: {at('mitigations/active', 'none')}; vulnerable without: "
         f"{at('mitigations/vulnerable', 'nothing')}. Boot options: "
         f"{at('kernel/boot_options', 'none that matter')}.",
-        f"cgroups: {at('cgroup/layout')}, controllers on v2: {at('cgroup/controllers', 'none')}; on "
-        f"v1: {at('cgroup/v1_controllers', 'none')}; favordynmods {at('cgroup/favordynmods')}. "
+        f"cgroups: {at('cgroup/layout')}, controllers on v2: {at('cgroup/controllers', 'none')}; "
+        f"on v1: {at('cgroup/v1_controllers', 'none')}; favordynmods {at('cgroup/favordynmods')}. "
         f"rcu_expedited {at('kernel/rcu_expedited')}, rcu_normal {at('kernel/rcu_normal')}.",
-        f"{at('process/mounts')} mounts in the namespace that is copied; IPv6 {at('network/ipv6')}; "
-        f"RLIMIT_NOFILE {at('process/rlimit_nofile/soft')} soft, "
+        f"{at('process/mounts')} mounts in the namespace that is copied; IPv6 {at('network/ipv6')}"
+        f"; RLIMIT_NOFILE {at('process/rlimit_nofile/soft')} soft, "
         f"{at('process/rlimit_nofile/hard')} hard. Load average {at('load_average/before')} before "
         f"and {at('load_average/after')} after, the run's own work included.",
     ]

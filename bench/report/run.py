@@ -1,4 +1,4 @@
-"""One run as brood-bench wrote it (bench/harness/record.h): context.json, rows.json, samples.jsonl."""
+"""One run as brood-bench wrote it: what bench/harness/record.h tells."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ReportError(f"Reading {path}: {error.strerror}.") from error
     except ValueError as error:
-        raise ReportError(f"{path} is no JSON ({error}): the run was cut short; repeat it.") from error
+        raise ReportError(
+            f"{path} is no JSON ({error}): the run was cut short; repeat it.") from error
     if not isinstance(value, dict):
         raise ReportError(f"{path} holds no JSON object.")
     return value

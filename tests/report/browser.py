@@ -81,7 +81,7 @@ class Browser:
 
     def paper(self, to: Path) -> None:
         """As printed: a PDF."""
-        data = self.command("Page.printToPDF", preferCSSPageSize=True, printBackground=False)["data"]
+        data = self.command("Page.printToPDF", preferCSSPageSize=True)["data"]
         to.write_bytes(base64.b64decode(data))
 
     def command(self, name: str, **parameters: Any) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
+import random
 import tempfile
 import unittest
 from pathlib import Path
 
 import paths  # noqa: F401
-from report import stats
+from report import stats, text
 from report.findings import Findings
 from report.run import ReportError, load
 
@@ -38,6 +41,34 @@ class StatsTest(unittest.TestCase):
         assert interval is not None
         self.assertEqual((interval.low, interval.high), (2, 8))
         self.assertIsNone(stats.median_interval([1.0, 2.0, 3.0, 4.0, 5.0]))
+
+
+    def test_interval_holds_what_it_promises(self) -> None:
+        # Of medians of 15 values from a lopsided distribution whose median is known, ln 2.
+        draw = random.Random(1)
+        held = 0
+        for _ in range(1000):
+            interval = stats.median_interval([draw.expovariate(1) for _ in range(15)])
+            assert interval is not None
+            held += interval.low <= math.log(2) <= interval.high
+        self.assertGreaterEqual(held, 945)
+
+
+class TextTest(unittest.TestCase):
+    def test_three_digits_and_the_unit_that_needs_the_fewest(self) -> None:
+        for us, said in ((0, "0 us"), (0.1234, "0.123 us"), (9.996, "10.0 us"), (857.4, "857 us"),
+                         (999.6, "1.00 ms"), (12345, "12.3 ms"), (1.5e6, "1.50 s")):
+            self.assertEqual(text.time(us), said)
+        for value, said in ((0.9, "×0.90"), (9.997, "×10.0"), (103.4, "×103"), (1234, "×1,230")):
+            self.assertEqual(text.ratio(value), said)
+        self.assertEqual(text.size(150_000), "146 KiB")
+        self.assertEqual(text.signed_time(-2.5), "−2.50 us")
+
+    def test_a_series_name_tells_its_unit(self) -> None:
+        for series, unit in (("us", "us"), ("reap_us", "us"), ("floor_per_s", "per_s"),
+                             ("worker_bytes", "bytes"), ("rate_ratio", ""), ("left", ""),
+                             ("status", "")):
+            self.assertEqual(text.unit_of(series), unit, series)
 
 
 class FindingsTest(unittest.TestCase):
@@ -75,6 +106,28 @@ class FindingsTest(unittest.TestCase):
         self.assertIsNone(found.figures("a/row"))
         self.assertIn("status 1", found.why_not("a/row"))
         self.assertEqual(found.failed(), ["a/row"])
+
+    def test_noise_is_the_spread_of_a_floor(self) -> None:
+        floor = [{"round": n, "row": "a/floor", "values": {"us": [us]}}
+                 for n, us in enumerate((90, 100, 110, 100))]
+        found = self.findings([{"name": "a/floor"}, {"name": "a/row", "floor": "a/floor"}], floor)
+        [noise] = found.noise()
+        self.assertEqual((noise.floor, noise.rounds), ("a/floor", 4))
+        self.assertAlmostEqual(noise.mad, 0.05)
+        self.assertAlmostEqual(noise.spread, 0.2)
+
+    @unittest.skipUnless(importlib.util.find_spec("matplotlib"), "needs python3-matplotlib")
+    def test_a_line_of_a_sweep_keeps_its_other_parameters(self) -> None:
+        from report.questions.section import sweep
+
+        rows = [{"name": f"scale/zygotes={z}/concurrency={c}",
+                 "parameters": {"zygotes": z, "concurrency": c}} for z in (1, 2) for c in (4, 1)]
+        rows.append({"name": "floor/fork/parent=16MiB", "parameters": {"parent_mib": 16}})
+        found = self.findings(rows, [])
+        self.assertEqual(
+            {base: list(points) for base, points in sweep(found, "concurrency", "scale").items()},
+            {"scale/zygotes=1": [1, 4], "scale/zygotes=2": [1, 4]})
+        self.assertEqual(list(sweep(found, "parent_mib", "floor")), ["floor/fork"])
 
     def test_half_a_line_at_the_end_is_no_measurement(self) -> None:
         found = self.findings([{"name": "a/row"}],

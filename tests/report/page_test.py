@@ -82,6 +82,69 @@ class PageTest(unittest.TestCase):
         self.assertIn("skipped", summary)
 
 
+    def test_a_failed_row_is_never_a_figure(self) -> None:
+        for width in (1200, 360):
+            self.browser.open(self.page, width)
+            # Its line in each table has a sentence and no other cell; its lane in a chart a word.
+            lines = self.browser.run("""
+                return [...document.querySelectorAll('#peers tbody tr')]
+                  .filter(line => line.firstElementChild.textContent.startsWith('firejail'))
+                  .map(line => [...line.querySelectorAll('td')].map(cell => cell.textContent))""")
+            self.assertIn(["failed in 4 of 8 rounds: firejail ended with status 1: cannot mount "
+                           "/proc"], lines)
+            tips = self.browser.run("return [...document.querySelectorAll('#peers svg title')]"
+                                    ".map(title => title.textContent)")
+            self.assertTrue([tip for tip in tips if tip.startswith("minijail:")])
+            self.assertFalse([tip for tip in tips if tip.startswith("firejail:")])
+
+    def test_tables_have_captions_and_charts_are_described(self) -> None:
+        self.browser.open(self.page, 1200)
+        self.assertEqual(self.browser.run(
+            "return [...document.querySelectorAll('table')]"
+            ".filter(one => !one.caption?.textContent).length"), 0)
+        self.assertEqual(self.browser.run("""
+            return [...document.querySelectorAll('svg')].filter(svg =>
+              svg.getAttribute('role') !== 'img' ||
+              svg.getAttribute('aria-labelledby').split(' ').some(
+                name => !document.getElementById(name)?.textContent)).length"""), 0)
+        self.assertEqual(self.browser.run("""
+            const names = [...document.querySelectorAll('[id]')].map(one => one.id);
+            return names.filter((name, at) => names.indexOf(name) !== at)"""), [])
+
+    def test_paper_has_what_the_screen_folds_away(self) -> None:
+        self.browser.open(self.page, 1200)
+        self.browser.run("window.dispatchEvent(new Event('beforeprint'))")
+        self.assertEqual(self.browser.run(
+            "return document.querySelectorAll('details:not([open])').length"), 0)
+        self.browser.open(self.page, 700, dark=True, media="print")
+        self.assertEqual(self.browser.run("return getComputedStyle(document.documentElement)"
+                                          ".backgroundColor"), "rgb(255, 255, 255)")
+        self.assertEqual(self.browser.run(
+            "return [...document.querySelectorAll('svg.narrow')]"
+            ".filter(svg => svg.getClientRects().length).length"), 0)
+
+    def test_what_was_not_measured_is_left_out_and_said(self) -> None:
+        run = synthetic_run(Path(self.directory.name) / "part", "--rounds", "2", "--only", "wait")
+        subprocess.run([sys.executable, str(ROOT / "bench/report/make"), str(run)], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.browser.open(run / "report.html", 360)
+        self.assertEqual(self.browser.run(
+            "return [...document.querySelectorAll('main > section')].map(one => one.id)"),
+            ["wait", "run"])
+        self.assertIn("peer: this run has no such rows",
+                      self.browser.run("return document.querySelector('#run').innerText"))
+        self.assertEqual([chart.name for chart in (run / "charts").iterdir()],
+                         ["wait-children.svg"])
+
+    def test_what_cannot_be_made_is_a_sentence(self) -> None:
+        for directory in ("/no/such/run", str(ROOT / "bench")):
+            ended = subprocess.run(
+                [sys.executable, str(ROOT / "bench/report/make"), directory],
+                capture_output=True, text=True, check=False)
+            self.assertEqual(ended.returncode, 2)
+            self.assertRegex(ended.stderr, r"^bench/report/make: .*\.\n$")
+
+
 def missing() -> str:
     packages = [f"python3-{name}" for name in ("jinja2", "matplotlib")
                 if importlib.util.find_spec(name) is None]

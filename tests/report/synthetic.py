@@ -75,8 +75,8 @@ class Writer:
         self.lines: list[dict[str, Any]] = []
         self.drift = [self.random.gauss(1, 0.02) for _ in range(rounds)]
 
-    def row(self, name: str, us: float | None, floor: str = "", count: int = 40, spread: float = 0.2,
-            series: dict[str, float] | None = None, every: int = 1, **keys: Any) -> None:
+    def row(self, name: str, us: float | None, floor: str = "", count: int = 40,
+            spread: float = 0.2, series: dict[str, float] | None = None, every: int = 1, **keys: Any) -> None:
         self.rows.append({"name": name, **({"floor": floor} if floor else {}), **keys,
                           "iterations": count, "every": every})
         if "unavailable" in keys:
@@ -142,7 +142,8 @@ def namespaces(out: Writer) -> None:
     out.row(none, 25)
     out.row(forked, 824)
     for kind, us in FRESH.items():
-        out.row(f"namespace/fresh/{kind}", 25 + us, none, leaves_debt="net" in kind or kind == "all")
+        out.row(f"namespace/fresh/{kind}", 25 + us, none,
+                leaves_debt="net" in kind or kind == "all")
     for kind, us in PREPARED.items():
         out.row(f"namespace/prepared/{kind}", 25 + us, none)
     out.row("namespace/prepared/time", 899, forked)
@@ -150,7 +151,8 @@ def namespaces(out: Writer) -> None:
         for kind in ("net", "mount", "all"):
             us = (25 + FRESH[kind]) * (1 + 0.45 * (concurrency - 1))
             out.row(f"namespace/fresh/{kind}/concurrency={concurrency}", us,
-                    f"namespace/none/concurrency={concurrency}", series={"per_s": concurrency / us * 1e6},
+                    f"namespace/none/concurrency={concurrency}",
+                    series={"per_s": concurrency / us * 1e6},
                     parameters={"concurrency": concurrency})
         out.row(f"namespace/none/concurrency={concurrency}", 25 * (1 + 0.3 * (concurrency - 1)),
                 parameters={"concurrency": concurrency})

@@ -74,7 +74,8 @@ def _lane(findings: Findings, title: str, series: str) -> Lane:
     if not values:
         return Lane(title)
     middle = median(values)
-    return Lane(title, [Dot(int("floor" in series), middle, min(values), max(values), text.time(middle))])
+    return Lane(title, [Dot(int("floor" in series), middle, min(values), max(values),
+                            text.time(middle))])
 
 
 def _table(findings: Findings) -> Table:

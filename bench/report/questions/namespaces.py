@@ -45,15 +45,16 @@ def ask(findings: Findings) -> Section | None:
         section.charts.append(Chart(
             "namespaces", "A child with one namespace, fresh and prepared", dots_described(lanes),
             Dots(lanes, ["fresh", "prepared"],
-                 "median, its 95 % interval (thick), p99 (thin); log scale", text.time_tick, reference=(floor.p50, "none: the floor") if floor else None)))
+                 "median, its 95 % interval (thick), p99 (thin); log scale", text.time_tick,
+                 reference=(floor.p50, "none: the floor") if floor else None)))
     section.tables.append(_table(findings, kinds))
     return section
 
 
 def ask_sweeps(findings: Findings) -> Section | None:
     section = Section(
-        "namespace-sweeps", "What do namespaces cost when many are made at once, or much is copied?",
-        "", "", SWEEP_METHOD, "^namespace/.*=")
+        "namespace-sweeps",
+        "What do namespaces cost when many are made at once, or much is copied?", "", "", SWEEP_METHOD, "^namespace/.*=")
     told = []
     for parameter, title, x_axis in (
             ("concurrency", "Makers at once", "makers at once"),
@@ -68,7 +69,8 @@ def ask_sweeps(findings: Findings) -> Section | None:
             continue
         section.charts.append(Chart(
             f"namespace-{parameter}", title, curves_described(series),
-            Lines([Panel("", series)], x_axis, "median latency; both scales logarithmic", text.count, text.time_tick)))
+            Lines([Panel("", series)], x_axis, "median latency; both scales logarithmic",
+                  text.count, text.time_tick)))
         worst = max(series, key=lambda one: one.points[-1].y / one.points[0].y)
         first, last = worst.points[0], worst.points[-1]
         if len(worst.points) > 1:

@@ -11,8 +11,8 @@ from .section import Section, dots_described, lane, title_of
 
 FLOOR = "peer/floor"
 METHOD = (
-    "The whole command, from its start to its end, as a shell would run it; all take turns in every "
-    "round. The floor is the same static program, started by the same means with no isolation. "
+    "The whole command, from its start to its end, as a shell would run it; all take turns in "
+    "every round. The floor is the same static program, started by the same means with no isolation. "
     "Peers isolate more or less than one another: the note says how each was called and what that "
     "gives. What a peer leaves behind is counted after each round."
 )

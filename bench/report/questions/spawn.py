@@ -37,8 +37,8 @@ SMALL = 0.012
 
 METHOD = (
     "The payload is a static program that only exits. A value is real time as the caller sees it, "
-    "from its first call to the child reaped, and each exit status is checked. One follows the other at "
-    "once, so that each also pays for the teardown of those before it; or comes after 20 ms of "
+    "from its first call to the child reaped, and each exit status is checked. One follows the "
+    "other at once, so that each also pays for the teardown of those before it; or comes after 20 ms of "
     "quiet, and pays for sleeping processors, as its floor does. brood's processes "
     "have eight fresh namespaces, a cgroup each, a read-only root, no capabilities and the system "
     "call filter; what a parked worker cost ahead of its request is not in here. In the waterfall "

@@ -83,8 +83,8 @@ def _story(findings: Findings) -> tuple[str, str] | None:
     rate = findings.figures("teardown/net-freed/count=1000", "freed_per_s")
     if many and made and rate:
         answer += (f"; 1,000 made at {text.quantity(made.p50, 'made_per_s')} are all gone "
-                   f"{text.time(many.p50)} after the last, {text.quantity(rate.p50, 'freed_per_s')} "
-                   "from the first to the end")
+                   f"{text.time(many.p50)} after the last, "
+                   f"{text.quantity(rate.p50, 'freed_per_s')} from the first to the end")
     return f"reaped {text.time(reaped.p50)}, gone {text.time(freed.p50)}", answer + "."
 
 
