@@ -32,8 +32,8 @@ _STYLE = Path(__file__).parent.parent / "chart.css"
 # The fonts of chart.css, since matplotlib names its own in each text.
 _FONTS = "system-ui, 'Segoe UI', 'Liberation Sans', 'DejaVu Sans', sans-serif"
 _SVG = "http://www.w3.org/2000/svg"
-# About the width of a character at the size of a chart's text.
-_CHARACTER = 6.3
+# About the width of a character at the size of a chart's text, in the widest of its fonts.
+_CHARACTER = 6.9
 
 matplotlib.rcParams.update({
     "svg.fonttype": "none", "font.size": 12, "font.family": "DejaVu Sans", "text.color": INK,

@@ -77,7 +77,8 @@ class Dots:
         middle = y + (27 if canvas.narrow else 11.5)
         words = QUIET if lane.instead else INK
         if canvas.narrow:
-            canvas.text(0, top + y + 9, fitting(lane.label, 200), height, color=words)
+            room = canvas.width - text_width(self._values(lane)) - 10
+            canvas.text(0, top + y + 9, fitting(lane.label, room), height, color=words)
         else:
             canvas.text(left - 12, top + middle, fitting(lane.label, left - 10), height,
                         color=words, ha="right")

@@ -85,7 +85,8 @@ def _fences(findings: Findings) -> tuple[str, str] | None:
     known = [f"{name} {over}" for name, over in parts if over]
     if not known:
         return None
-    return f"filter {_over(findings, 'fence/seccomp/default')}", f"{text.listed(known)}."
+    own = _over(findings, "fence/seccomp/default")
+    return f"brood's filter {own}" if own else known[0], f"{text.listed(known)}."
 
 
 TOLD = {"cgroup": _cgroups, "mount": _mounts, "fence": _fences}
