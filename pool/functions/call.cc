@@ -88,7 +88,7 @@ void Call::Go() {
   timer_ = timers_.Add(function_.options().timeout, [this] {
     timer_.reset();
     timed_out_ = true;
-    (void)pool_.Kill(worker_->request);
+    KillWorker();
   });
   const auto errors = pool_.Watch(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
   if (errors.ok()) error_watch_ = *errors;
@@ -125,12 +125,18 @@ void Call::OnGone() {
 // Nobody waits for it any more. What runs is killed; its end is heard of in OnWorkerEnded.
 void Call::Stop() {
   if (worker_ && !worker_->outcome) {
-    (void)pool_.Kill(worker_->request);
+    KillWorker();
   } else if (!worker_ && place_) {
     Leave();
   } else if (worker_) {
     FinishCall();
   }
+}
+
+// The pool may not have taken up a request that was submitted a moment ago: then again, soon.
+void Call::KillWorker() {
+  if (!worker_ || worker_->outcome || pool_.Kill(worker_->request).ok()) return;
+  timers_.Add(std::chrono::milliseconds(5), [self = shared_from_this()] { self->KillWorker(); });
 }
 
 void Call::WriteInput() {

@@ -65,6 +65,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   Fields TimeFields() const;
   void Leave();
   void Stop();
+  void KillWorker();
 
   Pool& pool_;
   Timers& timers_;

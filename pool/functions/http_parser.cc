@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <limits>
 
 namespace brood {
 namespace {
@@ -30,13 +31,15 @@ class HttpParser::Impl : public http::basic_parser<true> {
  public:
   Impl() {
     header_limit(kMaxHead);
-    body_limit(boost::none);  // each function has its own
+    // Each function has its own. (boost::none would be less than any length in 1.74.)
+    body_limit(std::numeric_limits<std::uint64_t>::max());
   }
 
   RequestHead head_;
   std::string* body_ = nullptr;
   int error_ = 0;
   std::string why_;
+  std::size_t head_bytes_ = 0;
 
   void Refuse(int status, std::string why) {
     if (error_ != 0) return;
@@ -73,6 +76,9 @@ class HttpParser::Impl : public http::basic_parser<true> {
         break;
       case http::field::content_length:
         ++lengths_;
+        if (text.find_first_not_of("0123456789") != std::string_view::npos) {
+          Refuse(400, "the body's length is no number");
+        }
         break;
       case http::field::transfer_encoding:
         ++codings_;
@@ -136,6 +142,9 @@ std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
     const std::size_t used =
         impl_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), ec);
     taken += used;
+    // The library's own limit is for one call of it.
+    if (!had_head) impl_->head_bytes_ += used;
+    if (impl_->head_bytes_ > kMaxHead) impl_->Refuse(431, "the head is too long");
     if (ec == http::error::need_more) {
       // Not one step within so much: a chunk's extensions or trailers without end.
       if (used == 0 && input.size() - taken > kMaxHead) impl_->Refuse(431, "a line is too long");

@@ -88,7 +88,9 @@ class Node(unittest.TestCase):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.request("GET", path)
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        answer = response.status, response.read().decode()
+        connection.close()
+        return answer
 
     def metric(self, name, **labels):
         """The sum of the metric's values that have the labels."""
