@@ -47,8 +47,12 @@ class Isolation(Node):
         for _ in range(5):
             self.assertTrue(self.wait_for(self.workers))
             lost = self.metric("primed_lost_total", function="stays")
-            for pid in self.workers():
+            killed = self.workers()
+            for pid in killed:
                 os.kill(pid, signal.SIGKILL)
+            # Dying is not dead: a call in between is answered 500, once.
+            self.assertTrue(self.wait_for(
+                lambda: not any(os.path.exists(f"/proc/{pid}") for pid in killed)))
             self.assertEqual(self.call("stays", b"still").body, b"still")
             self.assertTrue(self.wait_for(
                 lambda: self.metric("primed_lost_total", function="stays") > lost))
