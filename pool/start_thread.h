@@ -18,7 +18,7 @@ absl::Status StartThread(std::thread& thread, Body&& body) {
   } catch (const std::system_error& error) {
     // A thread counts as a process does, so the advice is the same.
     const int number = error.code().value();
-    const std::string_view advice = Advice(Step::kCloneWorker, number);
+    const std::string advice = AdviceHere(Step::kCloneWorker, number);
     return Error(CodeForErrno(number), "starting a thread: {}{}{}", ErrnoText(number),
                  advice.empty() ? "" : "; ", advice);
   }

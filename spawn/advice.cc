@@ -3,6 +3,10 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <optional>
+
+#include "spawn/kernel.h"
+#include "spawn/limits/limits.h"
 
 namespace brood {
 namespace {
@@ -150,6 +154,30 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kExec, ETXTBSY, "somebody has it open for writing"},
 };
 
+constexpr std::uint64_t kAllNamespaces =
+    kernel::kCloneNewNs | kernel::kCloneNewCgroup | kernel::kCloneNewUts | kernel::kCloneNewIpc |
+    kernel::kCloneNewUser | kernel::kCloneNewPid | kernel::kCloneNewNet | kernel::kCloneNewTime;
+
+std::optional<LimitedCall> CallOf(Step step) {
+  switch (step) {
+    case Step::kCloneWorker:
+      return LimitedCall::kClone;
+    case Step::kUnshare:
+      return LimitedCall::kUnshare;
+    case Step::kCopyTree:
+    case Step::kAttachTree:
+    case Step::kMountTmpfs:
+      return LimitedCall::kMount;
+    case Step::kOpenLeaf:
+    case Step::kReceiveFds:
+      return LimitedCall::kOpen;
+    case Step::kNewKeyring:
+      return LimitedCall::kAddKey;
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 std::string_view StepName(Step step) { return Facts(step).name; }
@@ -160,6 +188,15 @@ std::string_view Advice(Step step, int error) {
     if (row.step == step && row.error == error) return row.text;
   }
   return {};
+}
+
+std::string AdviceHere(Step step, int error) {
+  if (const std::optional<LimitedCall> call = CallOf(step)) {
+    const std::vector<LimitReading> limits =
+        LimitsBehind({.call = *call, .error = error, .namespaces = kAllNamespaces});
+    if (!limits.empty() && limits.front().Full()) return LimitSentence(limits);
+  }
+  return std::string(Advice(step, error));
 }
 
 }  // namespace brood

@@ -125,7 +125,7 @@ std::string Blueprint::Describe(const Failure& failure, const OpList& list,
   std::string sentence(StepAction(failure.step));
   if (!subject.empty() && sentence.find(subject) == std::string::npos) sentence += " " + subject;
   sentence += ": " + ErrnoText(failure.error);
-  if (const std::string_view advice = Advice(failure.step, failure.error); !advice.empty()) {
+  if (const std::string advice = AdviceHere(failure.step, failure.error); !advice.empty()) {
     sentence += fmt::format("; {}", advice);
   }
   return sentence;

@@ -180,7 +180,7 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   const sys::Result pid = sys::Clone3(args, ZygoteExecMain, &exec);
   if (pid < 0) {
     const int error = static_cast<int>(-pid);
-    const std::string_view advice = Advice(Step::kCloneWorker, error);
+    const std::string advice = AdviceHere(Step::kCloneWorker, error);
     return Error(CodeForErrno(error), "cloning a zygote: {}{}{}", ErrnoText(error),
                  advice.empty() ? "" : "; ", advice);
   }

@@ -34,6 +34,7 @@ CommandAction AddKillCommand(CLI::App& app);
 CommandAction AddStopCommand(CLI::App& app);
 CommandAction AddWaitCommand(CLI::App& app);
 CommandAction AddDoctorCommand(CLI::App& app);
+CommandAction AddStressCommand(CLI::App& app);
 CommandAction AddVersionCommand(CLI::App& app);
 // Hidden; the last, since it describes those before it.
 CommandAction AddManualCommand(CLI::App& app);

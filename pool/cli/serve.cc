@@ -33,6 +33,8 @@
 #include "pool/daemon/memory_reserve.h"
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
+#include "pool/functions/http_server.h"
+#include "pool/functions/router.h"
 #include "pool/pool.h"
 #include "pool/start_thread.h"
 #include "spawn/cgroup.h"
@@ -46,6 +48,7 @@ struct ServeWords {
   std::string config_file;
   std::string socket;
   std::string group;
+  std::string http;
   std::vector<std::string> templates;
   std::uint32_t pool = 16;
   std::uint32_t max_running = 0;
@@ -148,6 +151,20 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     host.options.parked = words.pool;
     config.templates.push_back(std::move(host));
   }
+  for (const ServeFunction& each : config.functions) {
+    if (each.own_template) continue;
+    const std::string& wanted = each.options.template_name;
+    const auto tmpl = std::find_if(config.templates.begin(), config.templates.end(),
+                                   [&](const auto& one) { return one.options.name == wanted; });
+    const absl::Status fit =
+        tmpl == config.templates.end()
+            ? Error(absl::StatusCode::kInvalidArgument, "there is no template \"{}\"", wanted)
+            : CheckFunctionFences(tmpl->options.spec);
+    if (!fit.ok()) {
+      return Error(fit.code(), "function {}: {}", each.options.name, Message(fit));
+    }
+  }
+  if (!words.http.empty()) BROOD_RETURN_IF_ERROR(ParseHttpAddress(words.http, config.http));
   if (!words.socket.empty()) config.socket = words.socket;
   if (!words.group.empty()) config.group = words.group;
   if (words.max_running != 0) config.max_running = words.max_running;
@@ -193,6 +210,10 @@ class Daemon {
       mkdir(path.substr(0, slash).c_str(), 0755);  // /run is empty after a boot
     }
     BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
+    UniqueFd http_socket;
+    if (!words_.http.empty()) {
+      BROOD_ASSIGN_OR_RETURN(http_socket, ListenHttp(config_.http, config_.http.port));
+    }
     BROOD_RETURN_IF_ERROR(jobs_.Start());
     BROOD_RETURN_IF_ERROR(StartPool());
 
@@ -207,17 +228,43 @@ class Daemon {
     Service service(*pool_, std::move(options));
     Server server(*pool_, service, socket);
     service_ = &service;
+    Timers http_timers(*pool_);
+    Router router(*pool_, http_timers, FunctionsOf(config_),
+                  {.memory_is_short = [] { return MemoryReserve::Short(); }, .log = LogCall});
+    HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
+                    [&](HttpConnection& connection, const RequestHead& head) {
+                      return router.Handle(connection, head);
+                    });
+    if (!words_.http.empty()) {
+      http_ = &http;
+      router_ = &router;
+    }
     PublishTemplates();
     const absl::Status opened = InPool([&] {
       if (const absl::Status timers = service.Open(); !timers.ok()) return timers;
+      if (http_ != nullptr) {
+        BROOD_RETURN_IF_ERROR(http_timers.Open());
+        BROOD_RETURN_IF_ERROR(http.Open());
+        router.Open();
+      }
       return server.Open();
     });
     if (opened.ok()) {
       Log("listening", {{"socket", path}, {"pid", getpid()}, {"cgroup", pool_->CgroupPath()}});
+      if (http_ != nullptr) {
+        Log("http", {{"address", config_.http.address},
+                     {"port", config_.http.port},
+                     {"functions", config_.functions.size()}});
+      }
       NotifyManager("READY=1");
       WaitForEnd(service, server);
     }
     (void)InPool([&] {
+      if (http_ != nullptr) {
+        http.Close();
+        router.Close();
+        http_timers.Close();
+      }
       server.Close();
       service.Close();
       return absl::OkStatus();
@@ -242,10 +289,27 @@ class Daemon {
     }
   }
 
+  static std::vector<FunctionOptions> FunctionsOf(const ServeConfig& config) {
+    std::vector<FunctionOptions> functions;
+    for (const ServeFunction& each : config.functions) functions.push_back(each.options);
+    return functions;
+  }
+
+  static void LogCall(const Call::Report& report) {
+    nlohmann::ordered_json details = {{"function", report.function}, {"end", report.end}};
+    if (report.status != 0) details["status"] = report.status;
+    if (!report.message.empty()) details["message"] = report.message;
+    if (!report.err.empty()) details["stderr"] = report.err;
+    Log("call", details);
+  }
+
   absl::Status StartPool() {
     ClearLeftovers();
     PoolOptions options;
     for (const ServeTemplate& each : config_.templates) options.templates.push_back(each.options);
+    for (const ServeFunction& each : config_.functions) {
+      if (each.own_template) options.templates.push_back(*each.own_template);
+    }
     options.limits_wanted = LimitsToBeHad();
     options.max_running = config_.max_running.value_or(kMaxRunning);
     BROOD_ASSIGN_OR_RETURN(pool_, Pool::Create(std::move(options)));
@@ -312,12 +376,27 @@ class Daemon {
     return absl::OkStatus();
   }
 
+  // Whether a caller of a function still waits for an answer, or reads it.
+  bool HttpBusy() {
+    bool busy = false;
+    if (http_ == nullptr) return busy;
+    (void)InPool([&] {
+      busy = !http_->idle();
+      return absl::OkStatus();
+    });
+    return busy;
+  }
+
   void WaitForEnd(Service& service, Server& server) {
     bool draining = false;
+    bool service_idle = false;
     for (;;) {
       std::array<pollfd, 2> fds{{{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}}};
-      if (poll(fds.data(), fds.size(), -1) < 0) continue;
-      if (fds[1].revents != 0) return;
+      if (service_idle) fds[1].fd = -1;
+      if (poll(fds.data(), fds.size(), service_idle ? 20 : -1) < 0) continue;
+      if (fds[1].revents != 0) service_idle = true;
+      if (service_idle && !HttpBusy()) return;
+      if (fds[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
       if (info.ssi_signo == SIGHUP) {
@@ -334,7 +413,12 @@ class Daemon {
       (void)InPool([&] {
         if (draining) {
           service.KillAll();
+          if (http_ != nullptr) http_->Close();
         } else {
+          if (http_ != nullptr) {
+            router_->Drain();
+            http_->StopListening();
+          }
           server.StopListening();
           service.Drain([this] {
             const std::uint64_t one = 1;
@@ -354,6 +438,8 @@ class Daemon {
   UniqueFd idle_;  // eventfd: nothing runs any more
   std::unique_ptr<Pool> pool_;
   Service* service_ = nullptr;
+  HttpServer* http_ = nullptr;  // with --http
+  Router* router_ = nullptr;
   JobThread jobs_;  // its jobs use the pool
 };
 
@@ -387,6 +473,11 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->type_name("NAME=SPEC")
       ->expected(1)
       ->take_all();
+  serve
+      ->add_option("--http", words->http,
+                   "Serve the configuration's functions at this address and port, over HTTP. "
+                   "Whoever reaches it may call them")
+      ->type_name("ADDRESS:PORT");
   serve->add_option("--pool", words->pool, "Parked workers when no template is given (default 16)")
       ->type_name("N");
   serve

@@ -130,8 +130,65 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
   } else {
     return Error(kInvalid,
                  "there is no setting \"{}\"; there are socket, group, max-running, log-size, and "
-                 "tables [template.NAME]",
+                 "tables [template.NAME], [function.NAME] and [http]",
                  key);
+  }
+  return absl::OkStatus();
+}
+
+// An array of strings, or one string split as a shell would.
+absl::StatusOr<std::vector<std::string>> StringsOf(std::string_view key, const toml::node& value) {
+  if (const auto text = value.value_exact<std::string>()) return SplitWords(*text);
+  std::vector<std::string> out;
+  const toml::array* const array = value.as_array();
+  if (array == nullptr) return Error(kInvalid, "{} must be an array of strings", key);
+  for (const toml::node& each : *array) {
+    const auto text = each.value_exact<std::string>();
+    if (!text) return Error(kInvalid, "{} must be an array of strings", key);
+    out.push_back(*text);
+  }
+  return out;
+}
+
+absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name,
+                                                 const toml::table& table) {
+  std::vector<std::string> words;
+  std::vector<std::string> command;
+  std::vector<std::string> env;
+  for (const auto& [key, value] : table) {
+    const std::string_view word = key.str();
+    if (word == "command") {
+      BROOD_ASSIGN_OR_RETURN(command, StringsOf(word, value));
+    } else if (word == "env") {
+      BROOD_ASSIGN_OR_RETURN(env, StringsOf(word, value));
+    } else {
+      if (word != "cgi" && value.value_exact<bool>()) {
+        BROOD_RETURN_IF_ERROR(CheckFalse(std::string(word), value));
+      }
+      BROOD_RETURN_IF_ERROR(AppendWords(word, value, words));
+    }
+  }
+  return ParseServeFunction(name, words, command, env);
+}
+
+// The table [http], or that of all functions.
+absl::Status TakeFunctions(const std::string& name, const toml::table& table, ServeConfig& config) {
+  if (name == "http") {
+    std::vector<std::string> words;
+    for (const auto& [key, value] : table) {
+      BROOD_RETURN_IF_ERROR(AppendWords(key.str(), value, words));
+    }
+    return ParseHttpWords(words, config.http);
+  }
+  for (const auto& [key, value] : table) {
+    const std::string function(key.str());
+    if (value.as_table() == nullptr)
+      return Error(kInvalid, "a function is a table: [function.{}]", function);
+    absl::StatusOr<ServeFunction> parsed = ParseFunctionTable(function, *value.as_table());
+    if (!parsed.ok()) {
+      return Error(parsed.status().code(), "function {}: {}", function, Message(parsed.status()));
+    }
+    config.functions.push_back(*std::move(parsed));
   }
   return absl::OkStatus();
 }
@@ -190,7 +247,11 @@ absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::s
   for (const auto& [key, value] : root) {
     const std::string name(key.str());
     absl::Status taken;
-    if (name != "template") {
+    if (name == "function" || name == "http") {
+      taken = value.as_table() != nullptr ? TakeFunctions(name, *value.as_table(), config)
+                                          : Error(kInvalid, "{} is a table: [{}]", name,
+                                                  name == "http" ? "http" : "function.NAME");
+    } else if (name != "template") {
       taken = TakeSetting(name, value, config);
     } else if (value.as_table() == nullptr) {
       taken = Error(kInvalid, "templates are tables: [template.NAME]");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "pool/cli/function_config.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -26,6 +27,8 @@ struct ServeConfig {
   std::optional<std::uint32_t> max_running;
   std::optional<std::uint64_t> log_bytes;
   std::vector<ServeTemplate> templates;  // the first is the default
+  HttpOptions http;                      // what [http] says
+  std::vector<ServeFunction> functions;
 };
 
 // A setting of the configuration file, outside of templates.
@@ -47,7 +50,7 @@ absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
 
 // A TOML file: socket, group, max-running, log-size, and a table [template.NAME] for each template,
 // whose keys are the words above without their dashes; what can be given again is an array. What is
-// not known is an error. `text` is the file's content, `file` its name for sentences.
+// not known is an error. [function.NAME] and [http] are described in pool/cli/function_config.h. `text` is the file's content, `file` its name for sentences.
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file);
 
 // Splits "a 'b c' d" as a shell would, quotes only.

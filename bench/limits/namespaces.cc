@@ -1,0 +1,250 @@
+// user.max_*_namespaces, and how deep user and pid namespaces go.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <vector>
+
+#include "bench/limits/unit.h"
+#include "spawn/kernel.h"
+#include "spawn/status.h"
+#include "spawn/unique_fd.h"
+
+namespace brood::limits {
+namespace {
+
+struct Kind {
+  std::uint64_t flag;
+  const char* file;   // in /proc/PID/ns
+  const char* mount;  // as user.max_*_namespaces names it
+};
+
+// Holds namespaces by descriptors: no process has to stay in them.
+class Namespaces : public Pusher {
+ public:
+  explicit Namespaces(Kind kind) : kind_(kind) {}
+
+  absl::Status Confine(std::uint64_t maximum) override {
+    BROOD_RETURN_IF_ERROR(EnterUserNamespace());
+    return SetMaximum(maximum);
+  }
+  int AddOne() override {
+    UniqueFd held;
+    const int error = MakeOne(held);
+    if (error == 0) held_.push_back(std::move(held));
+    return error;
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    LimitQuestion question{.call = Moves() ? LimitedCall::kUnshare : LimitedCall::kClone,
+                           .error = error,
+                           .namespaces = kind_.flag,
+                           .made = count};
+    question.depth = 1;  // all lie beside each other
+    return question;
+  }
+  void Release() override {
+    // The one that this process itself moved into is let go with the next that it makes.
+    held_.clear();
+  }
+  bool Drained() override {
+    // The kernel shows no count; but where one is allowed, one more can be made only when all
+    // others are gone. The one of this process itself may be left, where unshare has moved it.
+    const std::uint64_t own = Moves() ? 1 : 0;
+    if (!SetMaximum(1 + own).ok()) return false;
+    UniqueFd one;
+    return MakeOne(one) == 0;
+  }
+
+ private:
+  // unshare takes a process into these at once; into the others only its children come.
+  bool Moves() const {
+    return kind_.flag != kernel::kCloneNewUser && kind_.flag != kernel::kCloneNewPid;
+  }
+  absl::Status SetMaximum(std::uint64_t maximum) const {
+    const std::string file = fmt::format("/proc/sys/user/max_{}_namespaces", kind_.mount);
+    const int error = WriteFile(file, std::to_string(maximum));
+    return error == 0 ? absl::OkStatus() : ErrnoError(error, "writing {} to {}", maximum, file);
+  }
+  int MakeOne(UniqueFd& held) const {
+    std::string file = fmt::format("/proc/self/ns/{}", kind_.file);
+    int child = 0;
+    if (Moves()) {
+      if (unshare(static_cast<int>(kind_.flag)) != 0) return errno;
+    } else {
+      child = ForkIdle(kind_.flag);
+      if (child < 0) return -child;
+      file = fmt::format("/proc/{}/ns/{}", child, kind_.file);
+    }
+    held.reset(open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    const int error = held.valid() ? 0 : errno;
+    if (child > 0) {
+      std::vector<int> children = {child};
+      EndChildren(children);
+    }
+    return error;
+  }
+
+  Kind kind_;
+  std::vector<UniqueFd> held_;
+};
+
+// This process goes one user namespace deeper each time.
+class UserDepth : public Pusher {
+ public:
+  absl::Status Confine(std::uint64_t) override { return absl::OkStatus(); }
+  int AddOne() override {
+    const int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
+    if (error != 0) return error;
+    // An unmapped user or group may make no namespace inside.
+    if (const int denied = WriteFile("/proc/self/setgroups", "deny"); denied != 0) return denied;
+    const std::string group = fmt::format("{} {} 1", gid_, gid_);
+    if (const int refused = WriteFile("/proc/self/gid_map", group); refused != 0) return refused;
+    return WriteFile("/proc/self/uid_map", fmt::format("{} {} 1", uid_, uid_));
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    return {.call = LimitedCall::kUnshare,
+            .error = error,
+            .namespaces = kernel::kCloneNewUser,
+            .made = count == 0 ? 0 : 1,  // in the innermost: at most the one that failed
+            .depth = count};
+  }
+  void Release() override {}
+  bool Drained() override { return true; }  // they go with this process, which has to leave them
+
+ private:
+  uid_t uid_ = geteuid();
+  gid_t gid_ = getegid();
+};
+
+// A process in a pid namespace makes the next one inside its own, and so on: only the innermost
+// reads orders.
+class PidDepth : public Pusher {
+ public:
+  absl::Status Confine(std::uint64_t) override {
+    BROOD_RETURN_IF_ERROR(EnterUserNamespace());
+    const auto limits = LimitsBehind({.call = LimitedCall::kUnshare,
+                                      .error = ENOSPC,
+                                      .namespaces = kernel::kCloneNewPid,
+                                      .made = 0});
+    for (const LimitReading& limit : limits) {
+      if (limit.name == "pid namespace depth") before_ = limit.used.value_or(0);
+    }
+    std::array<int, 2> orders{};
+    std::array<int, 2> reports{};
+    if (pipe2(orders.data(), O_CLOEXEC) != 0 || pipe2(reports.data(), O_CLOEXEC) != 0) {
+      return ErrnoError(errno, "making pipes");
+    }
+    orders_.reset(orders[1]);
+    reports_.reset(reports[0]);
+    const pid_t pid = fork();
+    if (pid < 0) return ErrnoError(errno, "forking");
+    if (pid == 0) Nest(orders[0], reports[1]);
+    close(orders[0]);
+    close(reports[1]);
+    outermost_.push_back(pid);
+    return absl::OkStatus();
+  }
+  std::uint64_t ThereBefore() const override { return before_; }
+  int AddOne() override {
+    const char go = 1;
+    int error = 0;
+    if (write(orders_.get(), &go, 1) != 1) return errno;
+    if (read(reports_.get(), &error, sizeof(error)) != sizeof(error)) return EIO;
+    return error;
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    return {.call = LimitedCall::kClone,
+            .error = error,
+            .namespaces = kernel::kCloneNewPid,
+            .made = count,
+            .depth = before_ + count};
+  }
+  void Release() override { EndChildren(outermost_); }
+  bool Drained() override {
+    // Reaping the outermost waits for all inside: each init waits for those in its namespace.
+    return outermost_.empty();
+  }
+
+ private:
+  [[noreturn]] static void Nest(int orders, int reports) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (char byte = 0; read(orders, &byte, 1) == 1;) {
+      const long pid = syscall(SYS_clone, kernel::kCloneNewPid | SIGCHLD, 0L, 0L, 0L, 0L);
+      const int error = pid < 0 ? errno : 0;
+      if (pid == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (pid <= 0 && write(reports, &error, sizeof(error)) != sizeof(error)) _exit(1);
+      while (pid > 0) pause();
+    }
+    _exit(0);
+  }
+
+  std::uint64_t before_ = 0;
+  UniqueFd orders_;
+  UniqueFd reports_;
+  std::vector<int> outermost_;
+};
+
+}  // namespace
+
+std::vector<Unit> NamespaceUnits() {
+  static constexpr struct {
+    const char* unit;
+    const char* limit;
+    const char* call;
+    Kind kind;
+  } kAll[] = {
+      {"user-namespaces",
+       "user.max_user_namespaces",
+       "clone(CLONE_NEWUSER)",
+       {kernel::kCloneNewUser, "user", "user"}},
+      {"mount-namespaces",
+       "user.max_mnt_namespaces",
+       "unshare(CLONE_NEWNS)",
+       {kernel::kCloneNewNs, "mnt", "mnt"}},
+      {"pid-namespaces",
+       "user.max_pid_namespaces",
+       "clone(CLONE_NEWPID)",
+       {kernel::kCloneNewPid, "pid", "pid"}},
+      {"net-namespaces",
+       "user.max_net_namespaces",
+       "unshare(CLONE_NEWNET)",
+       {kernel::kCloneNewNet, "net", "net"}},
+      {"ipc-namespaces",
+       "user.max_ipc_namespaces",
+       "unshare(CLONE_NEWIPC)",
+       {kernel::kCloneNewIpc, "ipc", "ipc"}},
+      {"uts-namespaces",
+       "user.max_uts_namespaces",
+       "unshare(CLONE_NEWUTS)",
+       {kernel::kCloneNewUts, "uts", "uts"}},
+      {"cgroup-namespaces",
+       "user.max_cgroup_namespaces",
+       "unshare(CLONE_NEWCGROUP)",
+       {kernel::kCloneNewCgroup, "cgroup", "cgroup"}},
+      {"time-namespaces",
+       "user.max_time_namespaces",
+       "unshare(CLONE_NEWTIME)",
+       {kernel::kCloneNewTime, "time_for_children", "time"}},
+  };
+  std::vector<Unit> units;
+  for (const auto& one : kAll) {
+    units.push_back({one.unit, one.limit, one.call,
+                     "namespaces that one user has in one user namespace", 0,
+                     [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
+  }
+  units.push_back({"user-depth", "user namespace depth", "unshare(CLONE_NEWUSER)",
+                   "user namespaces inside each other", 33,
+                   [] { return std::make_unique<UserDepth>(); }});
+  units.push_back({"pid-depth", "pid namespace depth", "clone(CLONE_NEWPID)",
+                   "pid namespaces inside each other", 32,
+                   [] { return std::make_unique<PidDepth>(); }});
+  return units;
+}
+
+}  // namespace brood::limits

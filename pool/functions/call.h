@@ -1,0 +1,102 @@
+// One call: from the request's head to the answer's end.
+//
+//   body -> input_ -> the worker's stdin      its stdout -> held_ or the connection
+//
+// The answer is held back while it is short, so that its status can tell how the function ended;
+// a longer one is streamed, and broken off when the function fails. Only in the pool's thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "pool/daemon/timers.h"
+#include "pool/functions/function_pool.h"
+#include "pool/functions/http_connection.h"
+#include "pool/pool.h"
+
+namespace brood {
+
+class Call : public Exchange, public std::enable_shared_from_this<Call> {
+ public:
+  static constexpr std::size_t kMaxInput = 64U << 10;  // bytes of the body that wait for stdin
+  static constexpr std::size_t kMaxHeld = 64U << 10;   // bytes of the answer held back
+
+  // What is logged of a call that did not go well.
+  struct Report {
+    std::string function;
+    int status = 0;  // 0: nobody was there to be told
+    std::string end;
+    std::string message;
+    std::string err;  // the last bytes of its stderr
+  };
+
+  Call(Pool& pool, Timers& timers, FunctionPool& function, HttpConnection& connection,
+       std::function<void(const Report&)> log)
+      : pool_(pool),
+        timers_(timers),
+        function_(function),
+        connection_(&connection),
+        log_(std::move(log)) {}
+
+  // Queues it, or answers why not.
+  void Start(const RequestHead& head);
+
+  void OnBody(std::string_view bytes) override;
+  void OnBodyEnd() override;
+  bool full() const override { return input_.size() >= kMaxInput; }
+  void OnDrained() override { ReadOutput(); }
+  void OnGone() override;
+
+ private:
+  void Go();
+  void OnWorkerEnded();
+  void WriteInput();
+  void ReadOutput();
+  void ReadErrors();
+  void WatchInput(bool on);
+  void WatchOutput(bool on);
+  void TakeOutput(std::string_view bytes);
+  bool TakeCgiHead();
+  void BeginAnswer();
+  void FinishCall();
+  void Refuse(int status, std::string_view why, std::string_view end);
+  Fields TimeFields() const;
+  void Leave();
+  void Stop();
+  void KillWorker();
+
+  Pool& pool_;
+  Timers& timers_;
+  FunctionPool& function_;
+  HttpConnection* connection_;  // null: gone, or answered
+  std::function<void(const Report&)> log_;
+  std::shared_ptr<Call> self_;  // while it has a worker or a place
+  FunctionPool::Place place_;
+  std::shared_ptr<FunctionWorker> worker_;
+  bool hit_ = false;
+
+  std::string input_;
+  bool body_ended_ = false;
+  std::uint64_t body_bytes_ = 0;
+  std::optional<Pool::WatchId> input_watch_, output_watch_, error_watch_;
+
+  std::string held_;
+  bool begun_ = false;
+  bool output_ended_ = false;
+  bool cgi_done_ = false;
+  int cgi_status_ = 200;
+  Fields cgi_fields_;
+  std::string cgi_error_;
+  std::string errors_;
+
+  bool expects_continue_ = false;
+  bool timed_out_ = false;
+  std::optional<Timers::Id> timer_;
+  std::int64_t arrived_ns_ = 0;
+  std::int64_t run_ns_ = 0;  // it may run
+  std::int64_t ended_ns_ = 0;
+};
+
+}  // namespace brood

@@ -1,0 +1,47 @@
+// A function as its configuration describes it, and the settings of the HTTP door before it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spawn/spec.h"
+
+namespace brood {
+
+// How far ahead of a call its isolate is prepared. A worker serves one call, whatever the mode.
+enum class FunctionMode : std::uint8_t {
+  kCold,    // nothing: everything is made for the call
+  kParked,  // behind its fences; the call is an exec
+  kPrimed,  // has exec'd the function, which waits on stdin; the call is its bytes
+};
+std::string_view FunctionModeName(FunctionMode mode);
+
+// Plain values; see brood.toml(5) for the words they are made of.
+struct FunctionOptions {
+  std::string name;           // [a-zA-Z0-9][a-zA-Z0-9_-]*, at most 64
+  std::string template_name;  // of the pool; its own, unless the configuration names one
+  Command command;            // its stdio and timeout are the call's to set
+  FunctionMode mode = FunctionMode::kParked;
+  std::uint32_t min = 4;                                        // kPrimed: workers kept primed
+  std::uint32_t concurrency = 64;                               // calls that may run at once
+  std::uint32_t queue = 128;                                    // calls that may wait; beyond, 429
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // of a call that runs
+  std::chrono::nanoseconds queue_timeout = std::chrono::seconds(10);  // of one that waits: 503
+  std::uint64_t max_body = 64ULL << 20;                               // bytes; beyond, 413
+  bool cgi = false;  // its output begins with header lines and an empty line (RFC 3875, 6.2)
+};
+
+struct HttpOptions {
+  std::string address = "127.0.0.1";  // numeric; IPv6 without brackets
+  std::uint16_t port = 8080;          // 0: the kernel's choice
+  std::uint32_t max_connections = 4096;
+  std::chrono::nanoseconds header_timeout = std::chrono::seconds(10);  // for the whole head
+  std::chrono::nanoseconds body_timeout = std::chrono::seconds(20);    // without a byte either way
+  std::chrono::nanoseconds idle_timeout = std::chrono::seconds(60);    // between two requests
+};
+
+}  // namespace brood

@@ -1,0 +1,115 @@
+#include "pool/functions/function_pool.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "spawn/status.h"
+
+namespace brood {
+
+void FunctionPool::Open() {
+  closed_ = false;
+  Prime();
+}
+
+void FunctionPool::Close() {
+  closed_ = true;
+  for (const auto& worker : std::exchange(primed_, {})) {
+    worker->on_ended = nullptr;
+    (void)pool_.Kill(worker->request);
+  }
+}
+
+std::size_t FunctionPool::primed() const {
+  return static_cast<std::size_t>(std::count_if(
+      primed_.begin(), primed_.end(), [](const auto& worker) { return worker->started_ns != 0; }));
+}
+
+void FunctionPool::Prime() {
+  if (options_.mode != FunctionMode::kPrimed) return;
+  while (!closed_ && !waiting_ && primed_.size() < options_.min) {
+    auto worker = StartFunction(pool_, options_, SpawnPath::kParked);
+    if (!worker.ok()) return OnPrimedEnd(nullptr);
+    (*worker)->on_ended = [this, raw = worker->get()] { OnPrimedEnd(raw); };
+    primed_.push_back(*std::move(worker));
+  }
+}
+
+// One that ended before its call: another takes its place, later each time that happens in a row,
+// or a function that cannot start would keep the machine busy.
+void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
+  if (worker != nullptr) {
+    std::erase_if(primed_, [&](const auto& each) { return each.get() == worker; });
+    ++metrics_.primed_lost;
+  }
+  if (closed_ || waiting_) return;
+  waiting_ = true;
+  const auto delay = std::chrono::milliseconds(10) * (1 << std::min(failures_++, 9));
+  timers_.Add(delay, [this] {
+    waiting_ = false;
+    Prime();
+  });
+}
+
+absl::StatusOr<FunctionPool::Place> FunctionPool::Enter(std::function<void()> go) {
+  auto place = std::make_shared<Waiting>(Waiting{std::move(go)});
+  if (running_ < options_.concurrency) {
+    ++running_;
+    std::exchange(place->go, nullptr)();
+    return place;
+  }
+  if (queue_.size() >= options_.queue) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 "{} calls of {} run and {} wait: there is room for no more", running_,
+                 options_.name, queue_.size());
+  }
+  queue_.push_back(place);
+  return place;
+}
+
+void FunctionPool::Leave(const Place& place) {
+  if (place->go) {
+    std::erase(queue_, place);
+    return;
+  }
+  --running_;
+  if (queue_.empty()) return;
+  const Place next = queue_.front();
+  queue_.pop_front();
+  ++running_;
+  std::exchange(next->go, nullptr)();
+}
+
+absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
+  std::shared_ptr<FunctionWorker> found;
+  if (options_.mode == FunctionMode::kPrimed) {
+    const auto alive = std::find_if(primed_.begin(), primed_.end(),
+                                    [](const auto& worker) { return worker->Alive(); });
+    // Those that have ended go when the pool tells so; until then nobody is given one.
+    if (alive != primed_.end()) {
+      found = *alive;
+      primed_.erase(alive);
+      found->on_ended = nullptr;
+      failures_ = 0;
+    } else {
+      ++metrics_.misses[primed_.empty() ? "none" : "not-ready"];
+    }
+  }
+  if (found) {
+    // Afterwards: making the next one must not stand in this call's way.
+    if (!waiting_) {
+      waiting_ = true;
+      timers_.Add(std::chrono::milliseconds(1), [this] {
+        waiting_ = false;
+        Prime();
+      });
+    }
+    return Taken{std::move(found), true};
+  }
+  const bool cold = options_.mode == FunctionMode::kCold;
+  BROOD_ASSIGN_OR_RETURN(
+      auto worker, StartFunction(pool_, options_, cold ? SpawnPath::kCold : SpawnPath::kParked));
+  return Taken{std::move(worker), false};
+}
+
+}  // namespace brood

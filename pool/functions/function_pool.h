@@ -1,0 +1,72 @@
+// One function: its limits, the calls that wait and run, and the workers primed for it.
+//
+//   Call -> Enter -> (queue) -> Take -> FunctionWorker -> Call
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pool/daemon/timers.h"
+#include "pool/functions/function.h"
+#include "pool/functions/function_worker.h"
+#include "pool/functions/metrics.h"
+#include "pool/pool.h"
+
+namespace brood {
+
+// Only in the pool's thread. Must live until the pool has been shut down.
+class FunctionPool {
+ public:
+  FunctionPool(Pool& pool, Timers& timers, FunctionOptions options)
+      : pool_(pool), timers_(timers), options_(std::move(options)) {}
+
+  // Starts priming.
+  void Open();
+  // Ends what is primed, and primes no more.
+  void Close();
+
+  // A call that wants to run. `go` is called when it may, at once or later.
+  struct Waiting {
+    std::function<void()> go;
+  };
+  using Place = std::shared_ptr<Waiting>;
+  // kResourceExhausted when the queue is full.
+  absl::StatusOr<Place> Enter(std::function<void()> go);
+  // Every call that has entered leaves, once: it has run, or given up waiting.
+  void Leave(const Place& place);
+
+  // A worker for a call that may run. `hit`: it was primed.
+  struct Taken {
+    std::shared_ptr<FunctionWorker> worker;
+    bool hit = false;
+  };
+  absl::StatusOr<Taken> Take();
+
+  const FunctionOptions& options() const { return options_; }
+  FunctionMetrics& metrics() { return metrics_; }
+  std::size_t primed() const;  // that have started
+  std::size_t running() const { return running_; }
+  std::size_t queued() const { return queue_.size(); }
+
+ private:
+  void Prime();
+  void OnPrimedEnd(const FunctionWorker* worker);
+
+  Pool& pool_;
+  Timers& timers_;
+  FunctionOptions options_;
+  FunctionMetrics metrics_;
+  std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
+  std::deque<Place> queue_;
+  std::size_t running_ = 0;
+  int failures_ = 0;      // primed workers in a row that ended before a call
+  bool waiting_ = false;  // a timer will prime
+  bool closed_ = true;
+};
+
+}  // namespace brood

@@ -1,0 +1,82 @@
+#include "pool/functions/function_worker.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+
+std::string_view FunctionModeName(FunctionMode mode) {
+  switch (mode) {
+    case FunctionMode::kCold:
+      return "cold";
+    case FunctionMode::kParked:
+      return "parked";
+    case FunctionMode::kPrimed:
+      return "primed";
+  }
+  return "";
+}
+
+bool FunctionWorker::Alive() const {
+  if (outcome || started_ns == 0 || !pidfd.valid()) return false;
+  pollfd poller{pidfd.get(), POLLIN, 0};
+  return poll(&poller, 1, 0) == 0;
+}
+
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+                                                              const FunctionOptions& function,
+                                                              SpawnPath path) {
+  auto worker = std::make_shared<FunctionWorker>();
+  for (std::size_t i = 0; i < 3; ++i) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+      return ErrnoError(errno, "making a pipe to function {}", function.name);
+    }
+    UniqueFd& ours = i == 0 ? worker->in : i == 1 ? worker->out : worker->err;
+    ours.reset(ends[i == 0 ? 1 : 0]);
+    worker->theirs[i].reset(ends[i == 0 ? 0 : 1]);
+    // Of our end alone: the flag belongs to the open file, and a pipe's ends are two.
+    if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) {
+      return ErrnoError(errno, "preparing a pipe to function {}", function.name);
+    }
+  }
+  worker->asked_ns = NowNs();
+  Request request;
+  request.template_name = function.template_name;
+  request.command = function.command;
+  request.command.stdio.mode = StdioMode::kFds;
+  for (std::size_t i = 0; i < 3; ++i) request.command.stdio.fds[i] = worker->theirs[i].get();
+  request.path = path;
+  request.when_empty = WhenEmpty::kSlower;
+  request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {
+    const auto self = weak.lock();
+    if (!self) return;
+    // It has not been reaped, so the number is still its own.
+    self->pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, started.host_pid, 0)));
+    self->path = started.path;
+    self->started_ns = NowNs();
+    if (self->on_started) self->on_started();
+  };
+  const absl::Status submitted = pool.Submit(
+      std::move(request),
+      [worker](absl::StatusOr<Outcome> outcome) {
+        for (UniqueFd& fd : worker->theirs) fd.reset();
+        worker->pidfd.reset();
+        worker->outcome.emplace(std::move(outcome));
+        worker->on_started = nullptr;
+        // What is called may give up the function that is running, and what it holds.
+        if (const auto ended = std::exchange(worker->on_ended, nullptr)) ended();
+      },
+      &worker->request);
+  if (!submitted.ok()) return submitted;
+  return worker;
+}
+
+}  // namespace brood

@@ -1,0 +1,44 @@
+// One isolate of a function, and the pipes to it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pool/functions/function.h"
+#include "pool/pool.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+// Only in the pool's thread. Held by whoever uses it, and until its end by the pool's callback.
+struct FunctionWorker {
+  UniqueFd in;   // to its stdin; not blocking
+  UniqueFd out;  // from its stdout; at its end once `outcome` is there
+  UniqueFd err;
+  std::array<UniqueFd, 3> theirs;  // the other ends, until its outcome
+  UniqueFd pidfd;                  // once started
+  std::uint64_t request = 0;       // the pool's number
+  SpawnPath path = SpawnPath::kParked;
+  std::int64_t asked_ns = 0;
+  std::int64_t started_ns = 0;  // 0: not yet
+  std::optional<absl::StatusOr<Outcome>> outcome;
+  std::function<void()> on_started;
+  std::function<void()> on_ended;
+
+  // Whether it runs now: looked at, not remembered.
+  bool Alive() const;
+};
+
+// Has the pool run the function. `path`: the one wanted; a slower one is taken when there is no
+// parked worker. The time is the caller's to limit, with Pool::Kill.
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+                                                              const FunctionOptions& function,
+                                                              SpawnPath path);
+
+}  // namespace brood

@@ -1,0 +1,334 @@
+#include "pool/functions/http_connection.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+
+#include "spawn/reap.h"
+
+namespace brood {
+namespace {
+
+constexpr std::size_t kMaxInput = 64U << 10;  // bytes read ahead of the parser
+constexpr std::int64_t kLingerNs = 2'000'000'000;
+
+std::string_view Reason(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 202:
+      return "Accepted";
+    case 400:
+      return "Bad Request";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Content Too Large";
+    case 414:
+      return "URI Too Long";
+    case 417:
+      return "Expectation Failed";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    case 507:
+      return "Insufficient Storage";
+    default:
+      return "Status";
+  }
+}
+
+}  // namespace
+
+absl::Status HttpConnection::Open(Handler handler, std::function<void()> closed) {
+  handler_ = std::move(handler);
+  closed_ = std::move(closed);
+  SetPhase(Phase::kHead);
+  SetWatches();
+  if (!open()) return absl::ResourceExhaustedError("the connection cannot be watched");
+  return absl::OkStatus();
+}
+
+void HttpConnection::Close() {
+  if (!open()) return;
+  if (watching_ != 0) pool_.Unwatch(watch_);
+  watching_ = 0;
+  socket_.reset();
+  if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->OnGone();
+  if (const auto closed = std::exchange(closed_, nullptr)) closed();
+}
+
+void HttpConnection::SetPhase(Phase phase) {
+  phase_ = phase;
+  const auto after = [](std::chrono::nanoseconds time) { return NowNs() + time.count(); };
+  switch (phase) {
+    case Phase::kIdle:
+      deadline_ns_ = after(options_.idle_timeout);
+      break;
+    case Phase::kHead:
+      deadline_ns_ = after(options_.header_timeout);
+      break;
+    case Phase::kBody:
+      deadline_ns_ = after(options_.body_timeout);
+      break;
+    case Phase::kAnswer:
+      deadline_ns_ = 0;  // the function's time, until there is output that nobody takes
+      break;
+    case Phase::kLinger:
+      deadline_ns_ = NowNs() + kLingerNs;
+      break;
+  }
+}
+
+void HttpConnection::Expire(std::int64_t now_ns) {
+  if (!open() || deadline_ns_ == 0 || now_ns < deadline_ns_) return;
+  const auto self = shared_from_this();
+  const bool unread = sent_ < output_.size();
+  // A full exchange is not the caller's slowness: its own timeout ends it.
+  if (phase_ == Phase::kBody && !unread && exchange_ && exchange_->full()) {
+    SetPhase(Phase::kBody);
+    return;
+  }
+  if (!unread && !begun_ && (phase_ == Phase::kBody || (phase_ == Phase::kHead && !input_.empty())))
+    return Refuse(408, "the request did not arrive in time");
+  Close();
+}
+
+void HttpConnection::Retire() {
+  retired_ = true;
+  if (phase_ == Phase::kIdle || (phase_ == Phase::kHead && input_.empty())) Close();
+}
+
+void HttpConnection::OnReadable(short events) {
+  const auto self = shared_from_this();
+  if ((events & POLLOUT) != 0) Flush();
+  if (!open()) return;
+  if ((events & (POLLIN | POLLHUP | POLLERR | POLLRDHUP)) == 0) return SetWatches();
+  const bool reading = (watching_ & POLLIN) != 0;
+  // Whoever stops sending while its call runs has gone, as for other servers: a socket that was
+  // closed looks the same as one that was shut half.
+  if (!reading) return Close();
+  std::array<char, 16384> buffer;
+  const ssize_t got = recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got <= 0) return Close();
+  if (phase_ == Phase::kLinger) return;  // read, and thrown away
+  input_.append(buffer.data(), static_cast<std::size_t>(got));
+  if (phase_ == Phase::kIdle) SetPhase(Phase::kHead);
+  if (phase_ == Phase::kBody) SetPhase(Phase::kBody);
+  Advance();
+}
+
+// As far as the input goes: also through requests that were sent ahead.
+void HttpConnection::Advance() {
+  if (advancing_) return;
+  advancing_ = true;
+  const auto self = shared_from_this();
+  while (open() && phase_ != Phase::kLinger) {
+    if (answered_) {
+      Ended();
+      continue;
+    }
+    if (phase_ == Phase::kAnswer) break;
+    if (phase_ == Phase::kBody && exchange_ && exchange_->full()) break;
+    std::string body;
+    const std::size_t taken = parser_->Parse(input_, body);
+    input_.erase(0, taken);
+    if (parser_->error() != 0) {
+      Refuse(parser_->error(), parser_->why());
+      break;
+    }
+    if (phase_ != Phase::kBody && parser_->has_head()) {
+      TakeHead();
+      continue;
+    }
+    if (phase_ == Phase::kBody && exchange_ && !body.empty()) exchange_->OnBody(body);
+    if (open() && phase_ == Phase::kBody && !answered_ && parser_->done()) {
+      SetPhase(Phase::kAnswer);
+      if (exchange_) exchange_->OnBodyEnd();
+      continue;
+    }
+    if (taken == 0) break;
+  }
+  advancing_ = false;
+  if (!open()) return;
+  Flush();
+  if (open()) SetWatches();
+}
+
+void HttpConnection::TakeHead() {
+  const RequestHead& head = parser_->head();
+  keep_alive_ = head.keep_alive && !retired_;
+  SetPhase(Phase::kBody);
+  std::shared_ptr<Exchange> exchange = handler_(*this, head);
+  if (open() && !answered_) exchange_ = std::move(exchange);
+}
+
+// Nothing that comes behind can be told apart any more.
+void HttpConnection::Refuse(int status, std::string_view why) {
+  keep_alive_ = false;
+  const auto exchange = std::exchange(exchange_, nullptr);
+  if (begun_) return Abort();
+  Answer(status, {{"Content-Type", "text/plain"}}, fmt::format("{}\n", why));
+  if (exchange) exchange->OnGone();
+  if (open() && !advancing_) Advance();
+  if (open() && answered_) Ended();
+}
+
+// The answer has been queued: the next request, or the end.
+void HttpConnection::Ended() {
+  answered_ = false;
+  begun_ = false;
+  exchange_.reset();
+  if (keep_alive_ && !retired_) {
+    parser_ = std::make_unique<HttpParser>();
+    SetPhase(input_.empty() ? Phase::kIdle : Phase::kHead);
+    return;
+  }
+  input_.clear();
+  SetPhase(Phase::kLinger);
+  Flush();
+  if (open()) SetWatches();
+}
+
+void HttpConnection::Put(int status, const Fields& fields, bool more) {
+  // A body that was not read whole would be taken for the next request.
+  if (!parser_->done()) keep_alive_ = false;
+  chunked_ = more && parser_->head().version == 11;
+  if (more && !chunked_) keep_alive_ = false;
+  output_ += fmt::format("HTTP/1.1 {} {}\r\n", status, Reason(status));
+  for (const auto& [name, value] : fields) output_ += fmt::format("{}: {}\r\n", name, value);
+  if (chunked_) output_ += "Transfer-Encoding: chunked\r\n";
+  if (!keep_alive_) {
+    output_ += "Connection: close\r\n";
+  } else if (parser_->head().version == 10) {
+    output_ += "Connection: keep-alive\r\n";
+  }
+}
+
+void HttpConnection::Answer(int status, Fields fields, std::string_view body) {
+  if (!open() || answered_) return;
+  fields.emplace_back("Content-Length", fmt::to_string(body.size()));
+  Put(status, fields, /*more=*/false);
+  output_ += "\r\n";
+  if (parser_->head().method != "HEAD") output_ += body;
+  begun_ = answered_ = true;
+  Advance();
+}
+
+void HttpConnection::Begin(int status, Fields fields) {
+  if (!open()) return;
+  Put(status, fields, /*more=*/true);
+  output_ += "\r\n";
+  begun_ = true;
+}
+
+void HttpConnection::Write(std::string_view bytes) {
+  if (!open() || bytes.empty()) return;
+  if (chunked_) output_ += fmt::format("{:x}\r\n", bytes.size());
+  output_ += bytes;
+  if (chunked_) output_ += "\r\n";
+  Flush();
+  if (open()) SetWatches();
+}
+
+void HttpConnection::Finish(const Fields& trailer) {
+  if (!open()) return;
+  if (chunked_) {
+    output_ += "0\r\n";
+    for (const auto& [name, value] : trailer) output_ += fmt::format("{}: {}\r\n", name, value);
+    output_ += "\r\n";
+  }
+  answered_ = true;
+  Advance();
+}
+
+void HttpConnection::Abort() {
+  if (!open()) return;
+  // A reset, since to HTTP/1.0 an orderly end would be the body's.
+  const linger now{1, 0};
+  setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+  Close();
+}
+
+void HttpConnection::Continue() {
+  if (!open() || begun_ || parser_->done() || parser_->head().version != 11) return;
+  output_ += "HTTP/1.1 100 Continue\r\n\r\n";
+  Flush();
+}
+
+void HttpConnection::Resume() {
+  if (!open() || advancing_) return;
+  if (phase_ == Phase::kBody) SetPhase(Phase::kBody);
+  Advance();
+}
+
+void HttpConnection::Flush() {
+  const bool was_congested = congested();
+  while (sent_ < output_.size()) {
+    const ssize_t count = send(socket_.get(), output_.data() + sent_, output_.size() - sent_,
+                               MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) break;
+    if (count <= 0) return Close();
+    sent_ += static_cast<std::size_t>(count);
+    if (phase_ == Phase::kAnswer) {
+      deadline_ns_ = NowNs() + options_.body_timeout.count();
+    }
+  }
+  if (sent_ == output_.size()) {
+    output_.clear();
+    sent_ = 0;
+    if (phase_ == Phase::kAnswer) deadline_ns_ = 0;
+    if (phase_ == Phase::kLinger) shutdown(socket_.get(), SHUT_WR);
+  } else {
+    if (deadline_ns_ == 0) deadline_ns_ = NowNs() + options_.body_timeout.count();
+    if (sent_ > kHighWater) {
+      output_.erase(0, sent_);
+      sent_ = 0;
+    }
+  }
+  if (was_congested && !congested() && exchange_) exchange_->OnDrained();
+}
+
+void HttpConnection::SetWatches() {
+  short wanted = POLLRDHUP;
+  const bool full = exchange_ && exchange_->full();
+  // Requests sent ahead stay in the socket until their turn.
+  if (phase_ != Phase::kAnswer && !full && input_.size() < kMaxInput &&
+      (phase_ != Phase::kIdle || !congested())) {
+    wanted |= POLLIN;
+  }
+  if (sent_ < output_.size()) wanted |= POLLOUT;
+  if (wanted == watching_) return;
+  if (watching_ != 0) pool_.Unwatch(watch_);
+  watching_ = 0;
+  const auto watch = pool_.Watch(socket_.get(), wanted, [weak = weak_from_this()](short events) {
+    if (const auto self = weak.lock(); self && self->open()) self->OnReadable(events);
+  });
+  if (!watch.ok()) return Close();
+  watch_ = *watch;
+  watching_ = wanted;
+}
+
+}  // namespace brood

@@ -1,0 +1,107 @@
+// One HTTP connection: requests in, one at a time and in order; answers out.
+//
+//   socket -> input -> HttpParser -> Exchange
+//   socket <- output <- Answer / Begin, Write, Finish <- Exchange
+//
+// Bounded both ways: nothing is read from the socket while the exchange is full, and an exchange
+// writes only while the connection is not congested. Only in the pool's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "pool/functions/function.h"
+#include "pool/functions/http_parser.h"
+#include "pool/pool.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+using Fields = std::vector<std::pair<std::string, std::string>>;
+
+// Whatever a request with a body is handed to.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual void OnBody(std::string_view bytes) = 0;
+  virtual void OnBodyEnd() = 0;
+  virtual bool full() const = 0;  // takes no more for now; it calls Resume when it does
+  virtual void OnDrained() = 0;   // the connection is congested no more
+  virtual void OnGone() = 0;      // the caller has gone; the connection must not be used again
+};
+
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  static constexpr std::size_t kHighWater = 256U << 10;  // bytes of output that wait
+
+  // Answers at once and returns null, or returns the exchange that will.
+  using Handler = std::function<std::shared_ptr<Exchange>(HttpConnection&, const RequestHead&)>;
+
+  HttpConnection(Pool& pool, const HttpOptions& options, UniqueFd socket)
+      : pool_(pool), options_(options), socket_(std::move(socket)) {}
+
+  // `closed` is called once, when it has ended from either side.
+  absl::Status Open(Handler handler, std::function<void()> closed);
+  void Close();
+  bool open() const { return socket_.valid(); }
+  // Closes when its deadline has passed: no whole head, no byte of a body, an answer nobody reads.
+  void Expire(std::int64_t now_ns);
+  // No further request after the one under way, if any.
+  void Retire();
+
+  // A whole answer.
+  void Answer(int status, Fields fields, std::string_view body);
+  // One in pieces, of unknown length: chunked, or to HTTP/1.0 up to the connection's end. The
+  // trailer's fields are left out for HTTP/1.0.
+  void Begin(int status, Fields fields);
+  void Write(std::string_view bytes);
+  void Finish(const Fields& trailer);
+  // Breaks off an answer that was begun, so that nobody takes it for whole.
+  void Abort();
+
+  void Continue();  // 100
+  void Resume();    // the exchange is no longer full
+  bool congested() const { return output_.size() - sent_ > kHighWater; }
+
+ private:
+  enum class Phase : std::uint8_t { kIdle, kHead, kBody, kAnswer, kLinger };
+
+  void OnReadable(short events);
+  void Advance();
+  void TakeHead();
+  void Refuse(int status, std::string_view why);
+  void Ended();
+  void Flush();
+  void SetWatches();
+  void SetPhase(Phase phase);
+  void Put(int status, const Fields& fields, bool more);
+
+  Pool& pool_;
+  const HttpOptions& options_;
+  UniqueFd socket_;
+  Handler handler_;
+  std::function<void()> closed_;
+  std::string input_;
+  std::string output_;
+  std::size_t sent_ = 0;  // of output_
+  std::unique_ptr<HttpParser> parser_ = std::make_unique<HttpParser>();
+  std::shared_ptr<Exchange> exchange_;
+  Phase phase_ = Phase::kIdle;
+  bool answered_ = false;    // the answer to this request has been queued whole
+  bool begun_ = false;       // its head has been
+  bool chunked_ = false;     // it goes out in chunks
+  bool keep_alive_ = false;  // another request may follow
+  bool retired_ = false;
+  bool advancing_ = false;
+  std::int64_t deadline_ns_ = 0;
+  short watching_ = 0;
+  Pool::WatchId watch_ = 0;
+};
+
+}  // namespace brood

@@ -1,0 +1,167 @@
+#include "pool/functions/http_parser.h"
+
+// The library's headers trip over our warnings, not we.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#include <boost/beast/http/basic_parser.hpp>
+#pragma GCC diagnostic pop
+
+#include <algorithm>
+#include <cctype>
+#include <limits>
+
+namespace brood {
+namespace {
+
+namespace http = boost::beast::http;
+using ErrorCode = boost::beast::error_code;
+using View = boost::beast::string_view;
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+}  // namespace
+
+class HttpParser::Impl : public http::basic_parser<true> {
+ public:
+  Impl() {
+    header_limit(kMaxHead);
+    // Each function has its own. (boost::none would be less than any length in 1.74.)
+    body_limit(std::numeric_limits<std::uint64_t>::max());
+  }
+
+  RequestHead head_;
+  std::string* body_ = nullptr;
+  int error_ = 0;
+  std::string why_;
+  std::size_t head_bytes_ = 0;
+
+  void Refuse(int status, std::string why) {
+    if (error_ != 0) return;
+    error_ = status;
+    why_ = std::move(why);
+  }
+
+ private:
+  void on_request_impl(http::verb, View method, View target, int version, ErrorCode& ec) override {
+    head_.method.assign(method.data(), method.size());
+    head_.version = version;
+    std::string_view path(target.data(), target.size());
+    if (path.size() > kMaxTarget) Refuse(414, "the target is too long");
+    // The absolute form, which proxies may send (RFC 9112, 3.2.2).
+    if (path.starts_with("http://")) {
+      const std::size_t slash = path.find('/', 7);
+      path = slash == std::string_view::npos ? "/" : path.substr(slash);
+    }
+    const std::size_t question = path.find('?');
+    head_.path = path.substr(0, question);
+    if (question != std::string_view::npos) head_.query = path.substr(question + 1);
+    if (version != 10 && version != 11) Refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+    if (error_ != 0) ec = http::error::bad_target;
+  }
+
+  void on_response_impl(int, View, int, ErrorCode&) override {}
+
+  void on_field_impl(http::field name, View, View value, ErrorCode& ec) override {
+    if (head_done_) return;  // a trailer's field, which decides nothing
+    const std::string_view text(value.data(), value.size());
+    switch (name) {
+      case http::field::host:
+        ++hosts_;
+        break;
+      case http::field::content_length:
+        ++lengths_;
+        if (text.find_first_not_of("0123456789") != std::string_view::npos) {
+          Refuse(400, "the body's length is no number");
+        }
+        break;
+      case http::field::transfer_encoding:
+        ++codings_;
+        if (!EqualsIgnoringCase(text, "chunked")) Refuse(501, "the only coding known is chunked");
+        break;
+      case http::field::expect:
+        if (EqualsIgnoringCase(text, "100-continue")) {
+          head_.expects_continue = true;
+        } else {
+          Refuse(417, "the only expectation known is 100-continue");
+        }
+        break;
+      default:
+        break;
+    }
+    if (lengths_ > 1 || codings_ > 1 || (lengths_ == 1 && codings_ == 1)) {
+      Refuse(400, "the body's length is told in more than one way");
+    }
+    if (error_ != 0) ec = http::error::bad_field;
+  }
+
+  void on_header_impl(ErrorCode& ec) override {
+    head_done_ = true;
+    if (hosts_ > 1 || (hosts_ == 0 && head_.version == 11)) Refuse(400, "one Host is needed");
+    if (codings_ > 0 && head_.version == 10) Refuse(400, "HTTP/1.0 has no chunks");
+    if (error_ != 0) ec = http::error::bad_field;
+    head_.keep_alive = keep_alive();
+    const auto length = content_length();
+    if (length) head_.content_length = *length;
+    head_.has_body = chunked() || (length && *length > 0);
+  }
+
+  void on_body_init_impl(boost::optional<std::uint64_t> const&, ErrorCode&) override {}
+  std::size_t on_body_impl(View body, ErrorCode&) override {
+    body_->append(body.data(), body.size());
+    return body.size();
+  }
+  void on_chunk_header_impl(std::uint64_t, View, ErrorCode&) override {}
+  std::size_t on_chunk_body_impl(std::uint64_t, View body, ErrorCode&) override {
+    body_->append(body.data(), body.size());
+    return body.size();
+  }
+  void on_finish_impl(ErrorCode&) override {}
+
+  bool head_done_ = false;
+  int hosts_ = 0;
+  int lengths_ = 0;
+  int codings_ = 0;
+};
+
+HttpParser::HttpParser() : impl_(std::make_unique<Impl>()) {}
+HttpParser::~HttpParser() = default;
+
+std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
+  impl_->body_ = &body;
+  std::size_t taken = 0;
+  // One step at a time: the head, a piece of the body, a chunk's header.
+  while (impl_->error_ == 0 && !impl_->is_done() && taken < input.size()) {
+    const bool had_head = impl_->is_header_done();
+    ErrorCode ec;
+    const std::size_t used =
+        impl_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), ec);
+    taken += used;
+    // The library's own limit is for one call of it.
+    if (!had_head) impl_->head_bytes_ += used;
+    if (impl_->head_bytes_ > kMaxHead) impl_->Refuse(431, "the head is too long");
+    if (ec == http::error::need_more) {
+      // Not one step within so much: a chunk's extensions or trailers without end.
+      if (used == 0 && input.size() - taken > kMaxHead) impl_->Refuse(431, "a line is too long");
+      if (used == 0) break;
+      continue;
+    }
+    if (ec == http::error::header_limit) impl_->Refuse(431, "the head is too long");
+    if (ec) impl_->Refuse(400, ec.message());
+    if (!had_head && impl_->is_header_done()) break;
+  }
+  return taken;
+}
+
+bool HttpParser::has_head() const { return impl_->error_ == 0 && impl_->is_header_done(); }
+bool HttpParser::done() const { return impl_->error_ == 0 && impl_->is_done(); }
+const RequestHead& HttpParser::head() const { return impl_->head_; }
+int HttpParser::error() const { return impl_->error_; }
+const std::string& HttpParser::why() const { return impl_->why_; }
+
+}  // namespace brood

@@ -1,0 +1,123 @@
+#include "pool/functions/http_server.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kFull =
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    "Content-Length: 0\r\n\r\n";
+constexpr auto kSweepEvery = std::chrono::milliseconds(200);
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& port) {
+  sockaddr_storage storage{};
+  auto* const v4 = reinterpret_cast<sockaddr_in*>(&storage);
+  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+  socklen_t length = sizeof(sockaddr_in);
+  if (inet_pton(AF_INET, options.address.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(options.port);
+  } else if (inet_pton(AF_INET6, options.address.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(options.port);
+    length = sizeof(sockaddr_in6);
+  } else {
+    return Error(absl::StatusCode::kInvalidArgument, "\"{}\" is no numeric address",
+                 options.address);
+  }
+  UniqueFd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return ErrnoError(errno, "making a socket for HTTP");
+  const int on = 1;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 ||
+      listen(fd.get(), 1024) != 0) {
+    return ErrnoError(errno, "listening for HTTP on {} port {}", options.address, options.port);
+  }
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&storage), &length) != 0) {
+    return ErrnoError(errno, "asking for the port of HTTP");
+  }
+  port = ntohs(storage.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+  return fd;
+}
+
+absl::Status HttpServer::Open() {
+  spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  BROOD_ASSIGN_OR_RETURN(watch_, pool_.Watch(socket_.get(), POLLIN, [this](short) { Accept(); }));
+  timers_.Add(kSweepEvery, [this] { Sweep(); });
+  return absl::OkStatus();
+}
+
+void HttpServer::Accept() {
+  // A bounded number: others wait for this thread, too.
+  for (int i = 0; i < 64; ++i) {
+    if (!spare_.valid()) spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    UniqueFd socket(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    bool full = connections_.size() >= options_.max_connections;
+    if (!socket.valid()) {
+      if (errno != EMFILE && errno != ENFILE) return;
+      // Left alone, the connection would make the socket readable for ever.
+      spare_.reset();
+      socket.reset(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!socket.valid()) {
+        poll(nullptr, 0, 1);
+        return;
+      }
+      full = true;
+    }
+    if (full) {
+      (void)send(socket.get(), kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      continue;
+    }
+    const int on = 1;
+    setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    auto connection = std::make_shared<HttpConnection>(pool_, options_, std::move(socket));
+    HttpConnection* const raw = connection.get();
+    connections_.emplace(raw, connection);
+    (void)connection->Open(handler_, [this, raw] { connections_.erase(raw); });
+  }
+}
+
+void HttpServer::Sweep() {
+  if (closed_) return;
+  const std::int64_t now = NowNs();
+  std::vector<std::shared_ptr<HttpConnection>> all;
+  all.reserve(connections_.size());
+  for (const auto& [raw, connection] : connections_) all.push_back(connection);
+  for (const auto& connection : all) connection->Expire(now);
+  timers_.Add(kSweepEvery, [this] { Sweep(); });
+}
+
+void HttpServer::StopListening() {
+  if (watch_) pool_.Unwatch(*watch_);
+  watch_.reset();
+  socket_.reset();
+  std::vector<std::shared_ptr<HttpConnection>> all;
+  for (const auto& [raw, connection] : connections_) all.push_back(connection);
+  for (const auto& connection : all) connection->Retire();
+}
+
+void HttpServer::Close() {
+  StopListening();
+  closed_ = true;
+  std::vector<std::shared_ptr<HttpConnection>> all;
+  for (const auto& [raw, connection] : connections_) all.push_back(connection);
+  for (const auto& connection : all) connection->Close();
+}
+
+}  // namespace brood

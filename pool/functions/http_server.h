@@ -1,0 +1,54 @@
+// The listening socket and its connections.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "pool/daemon/timers.h"
+#include "pool/functions/function.h"
+#include "pool/functions/http_connection.h"
+#include "pool/pool.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+// Bound and listening; any thread. `port` gets the number, where the kernel chose it.
+absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& port);
+
+// Only in the pool's thread. Must live until the pool has been shut down.
+class HttpServer {
+ public:
+  HttpServer(Pool& pool, Timers& timers, HttpOptions options, UniqueFd socket,
+             HttpConnection::Handler handler)
+      : pool_(pool),
+        timers_(timers),
+        options_(std::move(options)),
+        socket_(std::move(socket)),
+        handler_(std::move(handler)) {}
+
+  absl::Status Open();
+  // Accepts no more, and closes connections once the request under way has been answered.
+  void StopListening();
+  void Close();
+  bool idle() const { return connections_.empty(); }
+
+ private:
+  void Accept();
+  void Sweep();
+
+  Pool& pool_;
+  Timers& timers_;
+  HttpOptions options_;
+  UniqueFd socket_;
+  UniqueFd spare_;  // given up to turn a connection away when there are no descriptors left
+  HttpConnection::Handler handler_;
+  std::optional<Pool::WatchId> watch_;
+  std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
+  bool closed_ = false;
+};
+
+}  // namespace brood

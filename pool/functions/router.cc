@@ -1,0 +1,158 @@
+#include "pool/functions/router.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kFunctions = "/functions/";
+
+void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
+  fields.emplace_back("Content-Type", "text/plain");
+  connection.Answer(status, std::move(fields), text);
+}
+
+}  // namespace
+
+Router::Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options)
+    : pool_(pool), timers_(timers), options_(std::move(options)) {
+  for (FunctionOptions& each : functions) {
+    std::string name = each.name;
+    functions_.try_emplace(std::move(name), pool_, timers_, std::move(each));
+  }
+}
+
+void Router::Open() {
+  for (auto& [name, function] : functions_) function.Open();
+}
+
+void Router::Drain() {
+  draining_ = true;
+  for (auto& [name, function] : functions_) function.Close();
+}
+
+void Router::Close() {
+  for (auto& [name, function] : functions_) function.Close();
+}
+
+std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
+  const bool reads = head.method == "GET" || head.method == "HEAD";
+  const std::string_view path = head.path;
+  if (path == "/functions" || path == "/healthz" || path == "/metrics") {
+    if (!reads) {
+      Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
+    } else if (path == "/healthz") {
+      Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
+    } else if (path == "/metrics") {
+      connection.Answer(200, {{"Content-Type", "text/plain; version=0.0.4"}}, Metrics());
+    } else {
+      connection.Answer(200, {{"Content-Type", "application/json"}}, Describe());
+    }
+    return nullptr;
+  }
+  const auto function = path.starts_with(kFunctions)
+                            ? functions_.find(path.substr(kFunctions.size()))
+                            : functions_.end();
+  if (function == functions_.end()) {
+    Plain(connection, 404, "there is nothing of that name\n");
+    return nullptr;
+  }
+  if (head.method != "POST") {
+    Plain(connection, 405, "a function is called with POST\n", {{"Allow", "POST"}});
+    return nullptr;
+  }
+  if (draining_ || (options_.memory_is_short && options_.memory_is_short())) {
+    Plain(connection, 503, draining_ ? "the daemon is shutting down\n" : "memory is short\n",
+          {{"Retry-After", "1"}});
+    return nullptr;
+  }
+  auto call = std::make_shared<Call>(pool_, timers_, function->second, connection, options_.log);
+  call->Start(head);
+  return call;
+}
+
+std::string Router::Describe() const {
+  auto list = nlohmann::ordered_json::array();
+  for (const auto& [name, function] : functions_) {
+    const FunctionOptions& options = function.options();
+    list.push_back({{"name", name},
+                    {"mode", FunctionModeName(options.mode)},
+                    {"concurrency", options.concurrency},
+                    {"queue", options.queue},
+                    {"timeout_seconds", std::chrono::duration<double>(options.timeout).count()},
+                    {"max_body_bytes", options.max_body},
+                    {"primed", function.primed()},
+                    {"running", function.running()},
+                    {"queued", function.queued()}});
+  }
+  return list.dump(2) + "\n";
+}
+
+std::string Router::Metrics() {
+  std::string out;
+  const auto metric = [&](std::string_view name, std::string_view type, std::string_view help,
+                          const auto& print) {
+    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
+    for (auto& [label, function] : functions_) {
+      print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), function);
+    }
+  };
+  const auto number = [&](std::string_view name, std::string_view type, std::string_view help,
+                          const auto& get) {
+    metric(name, type, help, [&](const std::string& full, const std::string& labels, auto& f) {
+      out += fmt::format("{}{{{}}} {}\n", full, labels, get(f));
+    });
+  };
+  const auto counts = [&](std::string_view name, std::string_view help, std::string_view label,
+                          const auto& get) {
+    metric(name, "counter", help, [&](const std::string& full, const std::string& labels, auto& f) {
+      for (const auto& [key, count] : get(f)) {
+        out += fmt::format("{}{{{},{}=\"{}\"}} {}\n", full, labels, label, key, count);
+      }
+    });
+  };
+  const auto histogram = [&](std::string_view name, std::string_view help, const auto& get) {
+    metric(name, "histogram", help,
+           [&](const std::string& full, const std::string& labels, auto& f) {
+             get(f).Print(full, labels, out);
+           });
+  };
+  number("calls_accepted_total", "counter", "Calls that were accepted.",
+         [](auto& f) { return f.metrics().accepted; });
+  counts(
+      "answers_total", "Answers to calls.", "status",
+      [](auto& f) -> auto& { return f.metrics().answers; });
+  number("callers_gone_total", "counter", "Callers who left before their answer.",
+         [](auto& f) { return f.metrics().gone; });
+  number("answers_broken_total", "counter", "Answers broken off after they had begun.",
+         [](auto& f) { return f.metrics().broken; });
+  counts(
+      "paths_total", "Calls by how their isolate came to be.", "path",
+      [](auto& f) -> auto& { return f.metrics().paths; });
+  counts(
+      "misses_total", "Calls that found no primed worker.", "reason",
+      [](auto& f) -> auto& { return f.metrics().misses; });
+  number("primed_lost_total", "counter", "Primed workers that ended before a call.",
+         [](auto& f) { return f.metrics().primed_lost; });
+  number("primed", "gauge", "Workers that are primed.", [](auto& f) { return f.primed(); });
+  number("running", "gauge", "Calls that run.", [](auto& f) { return f.running(); });
+  number("queued", "gauge", "Calls that wait.", [](auto& f) { return f.queued(); });
+  histogram(
+      "queue_seconds", "Time until a call may run.",
+      [](auto& f) -> auto& { return f.metrics().queue; });
+  histogram(
+      "spawn_seconds", "Time until the function has its isolate.",
+      [](auto& f) -> auto& { return f.metrics().spawn; });
+  histogram(
+      "run_seconds", "Time until it has ended.", [](auto& f) -> auto& { return f.metrics().run; });
+  histogram(
+      "total_seconds", "Time from the request's head to the answer.",
+      [](auto& f) -> auto& { return f.metrics().total; });
+  return out;
+}
+
+}  // namespace brood

@@ -1,0 +1,47 @@
+// Which request goes where: the functions by name, and what is told about them.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pool/daemon/timers.h"
+#include "pool/functions/call.h"
+#include "pool/functions/function_pool.h"
+#include "pool/functions/http_connection.h"
+#include "pool/pool.h"
+
+namespace brood {
+
+//   POST /functions/NAME   a call        GET /functions   what there is
+//   GET /healthz           200, or 503 while the daemon drains
+//   GET /metrics           Prometheus text
+// Only in the pool's thread. Must live until the pool has been shut down.
+class Router {
+ public:
+  struct Options {
+    std::function<bool()> memory_is_short;  // new calls are refused; may be null
+    std::function<void(const Call::Report&)> log;
+  };
+  Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options);
+
+  void Open();   // starts priming
+  void Drain();  // new calls are refused
+  void Close();  // ends what is primed
+
+  std::shared_ptr<Exchange> Handle(HttpConnection& connection, const RequestHead& head);
+
+ private:
+  std::string Describe() const;
+  std::string Metrics();
+
+  Pool& pool_;
+  Timers& timers_;
+  Options options_;
+  std::map<std::string, FunctionPool, std::less<>> functions_;
+  bool draining_ = false;
+};
+
+}  // namespace brood

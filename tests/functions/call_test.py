@@ -1,0 +1,168 @@
+"""What a caller gets, in every mode."""
+
+import http.client
+import json
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+from node import MODES, Node, function
+
+
+class Calls(Node):
+    CONFIG = "".join(
+        function(f"{name}-{mode}", script, mode=mode, min=2, **settings)
+        for mode in MODES
+        for name, script, settings in [
+            ("echo", "exec cat", {}),
+            ("exit", "cat; echo a secret >&2; exit 7", {}),
+            ("crash", "cat; exec /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'", {}),
+            ("hang", "cat; sleep 1000", {"timeout": "300ms"}),
+            ("flood", "cat >/dev/null; exec yes", {"timeout": "20s"}),
+            ("ignore", "read line; echo got $line", {}),
+            ("halfway", "cat; head -c 200000 /dev/zero; exit 3", {}),
+        ]
+    ) + function("cgi", 'read a; printf "Status: 201\\r\\nX-A: $a\\r\\nConnection: x\\r\\n\\r\\nyes"',
+                 cgi=True, mode="primed", min=1) \
+      + function("bad-cgi", "cat; echo no head", cgi=True) \
+      + function("small", "exec cat", **{"max-body": "1000"}) \
+      + function("one", "read a; sleep $a; echo done", concurrency=1, queue=1,
+                 **{"queue-timeout": "500ms"})
+
+    def test_echo(self):
+        for mode in MODES:
+            for body in (b"", b"x", bytes(range(256)) * 4096):
+                answer = self.call(f"echo-{mode}", body)
+                self.assertEqual((answer.status, answer.body), (200, body), mode)
+
+    def test_the_path_is_told(self):
+        self.primed("echo-primed", 1)
+        for mode in MODES:
+            answer = self.call(f"echo-{mode}", b"x")
+            self.assertEqual(answer.headers["Brood-Path"], mode)
+            for phase in ("Queue", "Spawn", "Run", "Total"):
+                self.assertGreaterEqual(int(answer.headers[f"Brood-{phase}-Us"]), 0)
+
+    def test_exit_status(self):
+        for mode in MODES:
+            answer = self.call(f"exit-{mode}", b"partial")
+            self.assertEqual(answer.status, 500)
+            self.assertEqual(answer.headers["Brood-Exit-Code"], "7")
+            self.assertNotIn(b"secret", answer.body)
+        self.assertIn("a secret", self.log())
+
+    def test_crash(self):
+        for mode in MODES:
+            answer = self.call(f"crash-{mode}")
+            self.assertEqual((answer.status, answer.headers["Brood-Signal"]), (500, "11"), mode)
+
+    def test_timeout(self):
+        for mode in MODES:
+            start = time.monotonic()
+            self.assertEqual(self.call(f"hang-{mode}").status, 504)
+            self.assertLess(time.monotonic() - start, 5)
+
+    def test_body_that_is_not_read(self):
+        for mode in MODES:
+            answer = self.call(f"ignore-{mode}", b"first\n" + b"x" * 30000)
+            self.assertEqual((answer.status, answer.body), (200, b"got first\n"))
+
+    def test_a_failure_behind_the_head_breaks_the_answer_off(self):
+        for mode in MODES:
+            with self.assertRaises((http.client.IncompleteRead, ConnectionResetError)):
+                self.call(f"halfway-{mode}")
+
+    def test_flood_goes_no_faster_than_it_is_read(self):
+        for mode in MODES:
+            client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+            client.sendall(f"POST /functions/flood-{mode} HTTP/1.1\r\nHost: x\r\n"
+                           "Content-Length: 0\r\n\r\n".encode())
+            self.assertTrue(client.recv(12).startswith(b"HTTP/1.1 200"))
+            before = self.memory()
+            time.sleep(0.5)
+            self.assertLess(self.memory() - before, 8 << 10)
+            client.close()
+            self.assertTrue(self.wait_for(
+                lambda: self.metric("running", function=f"flood-{mode}") == 0), mode)
+
+    def memory(self):
+        with open(f"/proc/{self.daemon.pid}/status") as status:
+            return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+    def test_a_caller_that_vanishes_ends_its_isolate(self):
+        before = self.metric("callers_gone_total")
+        for mode in MODES:
+            client = socket.create_connection(("127.0.0.1", self.port))
+            client.sendall(f"POST /functions/flood-{mode} HTTP/1.1\r\nHost: x\r\n"
+                           "Content-Length: 10\r\n\r\nhalf".encode())
+            self.assertTrue(self.wait_for(
+                lambda: self.metric("running", function=f"flood-{mode}") == 1))
+            client.close()
+            self.assertTrue(self.wait_for(
+                lambda: self.metric("running", function=f"flood-{mode}") == 0))
+        self.assertEqual(self.metric("callers_gone_total"), before + len(MODES))
+
+    def test_cgi(self):
+        answer = self.call("cgi", b"value\n")
+        self.assertEqual((answer.status, answer.headers["X-A"], answer.body),
+                         (201, "value", b"yes"))
+        self.assertNotEqual(answer.headers["Connection"], "x")
+        self.assertEqual(self.call("bad-cgi").status, 502)
+
+    def test_too_long(self):
+        self.assertEqual(self.call("small", b"x" * 1000).status, 200)
+        self.assertEqual(self.call("small", b"x" * 1001).status, 413)
+        pieces = (b"x" * 600 for _ in range(2))
+        self.assertEqual(self.call("small", pieces, encode_chunked=True,
+                                   headers={"Transfer-Encoding": "chunked"}).status, 413)
+
+    def test_queue(self):
+        statuses = []
+        def call(seconds):
+            answer = self.call("one", seconds)
+            statuses.append((answer.status, answer.headers["Retry-After"]))
+        first = threading.Thread(target=call, args=(b"2\n",))
+        first.start()
+        self.assertTrue(self.wait_for(lambda: self.metric("running", function="one") == 1))
+        second = threading.Thread(target=call, args=(b"0\n",))
+        second.start()
+        self.assertTrue(self.wait_for(lambda: self.metric("queued", function="one") == 1))
+        call(b"0\n")
+        self.assertEqual(statuses, [(429, "1")])
+        second.join()
+        self.assertEqual(statuses[1:], [(503, "1")])
+        first.join()
+        self.assertEqual(statuses[2:], [(200, None)])
+        self.assertEqual(self.metric("running", function="one"), 0)
+
+    def test_what_there_is(self):
+        self.assertEqual(self.get("/healthz"), (200, "ok\n"))
+        names = [each["name"] for each in json.loads(self.get("/functions")[1])]
+        self.assertIn("echo-primed", names)
+        self.assertEqual(self.get("/functions/none")[0], 404)
+        self.assertEqual(self.get("/functions/echo-cold")[0], 405)
+        self.assertEqual(self.call("none").status, 404)
+        self.assertEqual(self.call("../healthz").status, 404)
+
+    def test_curl_with_an_expectation(self):
+        answer = subprocess.run(
+            ["curl", "-sS", "-H", "Expect: 100-continue", "--data-binary", "@-", "-i",
+             f"http://127.0.0.1:{self.port}/functions/echo-primed"],
+            input=b"~" * 100000, capture_output=True, timeout=20, check=True).stdout
+        self.assertTrue(answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"))
+        self.assertEqual(answer.count(b"~"), 100000)
+
+    def test_pipelined_answers_come_in_order(self):
+        request = (b"POST /functions/echo-primed HTTP/1.1\r\nHost: x\r\n"
+                   b"Transfer-Encoding: chunked\r\n%s\r\n2\r\n%02d\r\n0\r\n\r\n")
+        answer = self.raw(b"".join(
+            request % (b"Connection: close\r\n" if i == 19 else b"", i) for i in range(20)))
+        self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 20)
+        at = [answer.index(b"\r\n\r\n%02d" % i) for i in range(20)]
+        self.assertEqual(at, sorted(at))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,72 @@
+"""No call sees what another has left, in any mode."""
+
+import os
+import signal
+import unittest
+
+from node import MODES, Node, function
+
+LOOK = ("read secret; ls -A /tmp /dev/shm /run/lock 2>/dev/null | grep -c mark; "
+        "env | grep -c planted; ls /proc | grep -c '^[0-9]'; "
+        "ls -l /proc/$$/fd | grep -v pipe | grep -c -- '->'; "
+        "export planted=$secret; echo $secret > /tmp/mark; echo $secret > /dev/shm/mark; "
+        "sleep 1000 & true")
+
+
+class Isolation(Node):
+    CONFIG = "".join(function(f"look-{mode}", LOOK, mode=mode, min=2) for mode in MODES) + \
+        function("stays", "exec cat", mode="primed", min=1) + \
+        function("dies", "exit 1", mode="primed", min=1) + \
+        function("fork", "cat; while :; do sleep 1000 & done 2>/dev/null", mode="primed", min=1,
+                 timeout="1s", rlimit=["NPROC=64"])
+
+    def test_each_call_finds_what_the_first_has_found(self):
+        for mode in MODES:
+            first = self.call(f"look-{mode}", b"secret\n")
+            self.assertEqual(first.status, 200)
+            self.assertEqual(first.body.split()[:2], [b"0", b"0"])
+            for _ in range(5):
+                self.assertEqual(self.call(f"look-{mode}", b"secret\n").body, first.body, mode)
+
+    def workers(self):
+        """Processes of the primed function that only cat runs as."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as stat:
+                    after = stat.read().rsplit(")", 1)[1].split()
+                with open(f"/proc/{pid}/comm") as comm:
+                    if comm.read() == "cat\n" and int(after[1]) == self.daemon.pid:
+                        found.append(int(pid))
+            except OSError:
+                pass
+        return found
+
+    def test_a_primed_worker_that_dies_is_replaced_and_never_serves(self):
+        self.primed("stays", 1)
+        for _ in range(5):
+            self.assertTrue(self.wait_for(self.workers))
+            lost = self.metric("primed_lost_total", function="stays")
+            killed = self.workers()
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            # Dying is not dead: a call in between is answered 500, once.
+            self.assertTrue(self.wait_for(
+                lambda: not any(os.path.exists(f"/proc/{pid}") for pid in killed)))
+            self.assertEqual(self.call("stays", b"still").body, b"still")
+            self.assertTrue(self.wait_for(
+                lambda: self.metric("primed_lost_total", function="stays") > lost))
+
+    def test_a_function_that_cannot_wait_does_not_keep_the_machine_busy(self):
+        self.assertTrue(self.wait_for(
+            lambda: self.metric("primed_lost_total", function="dies") >= 2))
+        self.assertLess(self.metric("primed_lost_total", function="dies"), 40)
+        self.assertEqual(self.call("dies").status, 500)
+
+    def test_what_forks_is_ended_whole(self):
+        self.assertIn(self.call("fork", b"x").status, (500, 504))
+        self.assertTrue(self.wait_for(lambda: self.metric("running", function="fork") == 0))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,126 @@
+"""A daemon of its own for each test class, with the functions of its configuration."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BROOD = os.environ["BROOD_PROGRAM"]
+MODES = ("cold", "parked", "primed")
+
+# sh, given a script on stdin's place: each function is one script.
+def function(name, script, **settings):
+    lines = [f"[function.{name}]", f"command = {json.dumps(['/bin/sh', '-c', script])}"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    return "\n".join(lines) + "\n"
+
+
+class Node(unittest.TestCase):
+    """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left."""
+
+    CONFIG = ""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="brood_functions_")
+        config = os.path.join(cls.directory.name, "brood.toml")
+        with open(config, "w") as file:
+            file.write(cls.CONFIG + "[template.default]\nparked = 2\n")
+        cls.log_file = open(os.path.join(cls.directory.name, "log"), "w+")
+        cls.daemon = subprocess.Popen(
+            [BROOD, "serve", "--socket", os.path.join(cls.directory.name, "s"),
+             "--config", config, "--http", "127.0.0.1:0"],
+            stderr=cls.log_file, stdin=subprocess.DEVNULL)
+        found = cls.wait_for(lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()), 20)
+        if not found:
+            cls.daemon.kill()
+            raise AssertionError("the daemon did not start: " + cls.log())
+        cls.port = int(found.group(1))
+        cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()).group(1)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.send_signal(signal.SIGTERM)
+        try:
+            status = cls.daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            cls.daemon.kill()
+            cls.daemon.wait()
+            raise
+        log = cls.log()
+        cls.log_file.close()
+        cls.directory.cleanup()
+        if status != 0:
+            raise AssertionError(f"the daemon ended with {status}: {log}")
+        if cls.cgroup and os.path.exists(cls.cgroup):
+            raise AssertionError(f"{cls.cgroup} was left behind")
+
+    @classmethod
+    def log(cls):
+        with open(cls.log_file.name) as file:
+            return file.read()
+
+    @staticmethod
+    def wait_for(condition, seconds=10):
+        end = time.monotonic() + seconds
+        while True:
+            result = condition()
+            if result or time.monotonic() > end:
+                return result
+            time.sleep(0.01)
+
+    def call(self, name, body=b"", method="POST", headers={}, **keywords):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, f"/functions/{name}", body, headers, **keywords)
+        response = connection.getresponse()
+        response.body = response.read()
+        connection.close()
+        return response
+
+    def get(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer = response.status, response.read().decode()
+        connection.close()
+        return answer
+
+    def metric(self, name, **labels):
+        """The sum of the metric's values that have the labels."""
+        total = 0
+        for line in self.get("/metrics")[1].splitlines():
+            if line.split("{")[0] == f"brood_{name}" and all(
+                    f'{key}="{value}"' in line for key, value in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def primed(self, name, count):
+        self.assertTrue(self.wait_for(lambda: self.metric("primed", function=name) >= count))
+
+    def raw(self, data, seconds=20, shut=False):
+        """All that comes back for the bytes, until the other side closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as client:
+            client.sendall(data)
+            if shut:
+                client.shutdown(socket.SHUT_WR)
+            answer = b""
+            try:
+                while piece := client.recv(65536):
+                    answer += piece
+            except ConnectionResetError:
+                pass
+            return answer
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
+
+
+if __name__ == "__main__":
+    sys.exit("this is what the tests share")
