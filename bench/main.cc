@@ -39,6 +39,7 @@ struct Options {
   std::string payload;
   int rounds = 0;
   bool full = false;
+  bool favor_dynmods = false;
   bool list = false;
 };
 
@@ -168,6 +169,8 @@ int Main(int argc, char** argv) {
   app.add_option("--payload", options.payload,
                  "Program to spawn, as an absolute path (default brood-true, beside this one)")
       ->type_name("FILE");
+  app.add_flag("--favordynmods", options.favor_dynmods,
+               "Also measure cgroups with favordynmods, whose effect stays until the next boot");
   app.add_flag("--list", options.list, "Print the rows' names and measure nothing");
   app.footer(
       "\nWrites context.json, rows.json and samples.jsonl, of which bench/report makes a page.\n"
@@ -182,7 +185,7 @@ int Main(int argc, char** argv) {
   if (options.payload.empty()) options.payload = *own / "brood-true";
   if (const absl::Status seen = CheckPayload(options.payload); !seen.ok()) return Complain(seen);
   const Setup setup{PayloadCommand(options.payload), PayloadCommand(*own / "brood-true-dynamic"),
-                    *own / "brood", janitor->scratch()};
+                    *own / "brood", janitor->scratch(), options.favor_dynmods};
   const absl::StatusOr<int> measured = Measure(options, setup);
   return measured.ok() ? *measured : Complain(measured.status());
 }

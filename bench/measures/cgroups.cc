@@ -182,7 +182,7 @@ Row ConcurrentCgroupRow(const std::string& name, const Case& wanted, int threads
 
 }  // namespace
 
-std::vector<Row> CgroupRows(const Setup&) {
+std::vector<Row> CgroupRows(const Setup& setup) {
   struct Named {
     const char* name;
     Case wanted;
@@ -213,9 +213,13 @@ std::vector<Row> CgroupRows(const Setup&) {
     if (each.wanted.way == Way::kNone) continue;
     rows.push_back(CgroupRow(fmt::format("{}/favordynmods", each.name), each.wanted, true));
     rows.push_back(CgroupRow(fmt::format("{}/favordynmods/idle", each.name), idle, true));
-    if (host.ok() && host->favordynmods) {
-      for (std::size_t i = rows.size() - 2; i < rows.size(); ++i) {
+    for (std::size_t i = rows.size() - 2; i < rows.size(); ++i) {
+      if (host.ok() && host->favordynmods) {
         rows[i].unavailable = "this machine has favordynmods already: so do all other rows";
+      } else if (!setup.may_favor_dynmods) {
+        rows[i].unavailable =
+            "once set it cannot be undone before the next boot, for the whole machine; "
+            "--favordynmods allows it";
       }
     }
   }

@@ -20,6 +20,9 @@ struct Setup {
   Command dynamic_payload;  // the same, linked with libc as most programs are
   std::string brood;        // the command line program, for its whole command
   std::filesystem::path scratch;  // an empty directory of this run's own
+  // Whether cgroup2 may be remounted with favordynmods: from some kernel on (seen on 6.18) its effect
+  // stays until the next boot, for everybody.
+  bool may_favor_dynmods = false;
 };
 
 // `setup` must outlive the rows.

@@ -123,7 +123,7 @@ std::string Options(const std::vector<ManualOption>& options, bool as_keys) {
 
 bool HasOption(const ManualCommand& command, std::string_view name) {
   for (const ManualOption& option : command.options) {
-    if (option.names.back() == name) return true;
+    if (!option.names.empty() && option.names.back() == name) return true;
   }
   return false;
 }

@@ -80,8 +80,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"cgroup-depth", "cgroup.max.depth", "EAGAIN"},
                       Case{"nofile", "RLIMIT_NOFILE", "EMFILE"},
                       Case{"inotify-instances", "user.max_inotify_instances", "EMFILE"}),
-    [](const auto& info) {
-      std::string name = info.param.unit;
+    [](const auto& instance) {
+      std::string name = instance.param.unit;
       std::erase(name, '-');
       return name;
     });
