@@ -123,7 +123,7 @@ class ProcessLimitTest : public ExhaustionTest {
   std::optional<V1Cgroup> cgroup_;
 };
 
-constexpr char kNoProcess[] = "EAGAIN (Resource temporarily unavailable); no process can be added";
+constexpr char kNoProcess[] = "EAGAIN (Resource temporarily unavailable); pids.max is used up";
 
 TEST_F(ProcessLimitTest, IsNamedAndPasses) {
   StartDaemon({"--pool", "3"}, [&] { cgroup_->Enter(); });
@@ -246,7 +246,7 @@ TEST_F(NamespaceLimitTest, IsNamedAndPasses) {
     ASSERT_TRUE(AllParked(1)) << kind;
     SetMost(kind, "0");
     EXPECT_EQ(Run({"submit", "--", "true"}).status, 0) << "the one that was parked; " << kind;
-    ExpectRefused({"submit", "--", "true"}, "count is used up");
+    ExpectRefused({"submit", "--", "true"}, "is used up");
     ExpectRefused({"submit", "--", "true"}, "user.max_");
     SetMost(kind, "10000");
     ExpectServes();
