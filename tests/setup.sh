@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 # What it takes to build everything. Names are those of Debian 12 and Ubuntu 24.04.
 # shellcheck disable=SC2034  # used by whoever sources this
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
-  libabsl-dev libbenchmark-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libgmock-dev libgtest-dev
+  libabsl-dev libbenchmark-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev
+  libgmock-dev libgtest-dev
   liburing-dev libseccomp-dev libtomlplusplus-dev nlohmann-json3-dev)
 
 # What the report is made with, and what its tests look at it with.
