@@ -70,8 +70,11 @@ sys::Result DropCapabilities() {
 
 // Whoever shares its parent's descriptors holds the writing end, too: if that one is killed, there
 // is no end of file.
-sys::Result Hold(int fd) {
+sys::Result Hold(int fd, int parent) {
   sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
+  // It may have died before that. From a pid namespace of our own it is seen as 0.
+  const sys::Result now = sys::Call(__NR_getppid);
+  if (now != 0 && now != parent) sys::ExitGroup(0);
   char byte = 0;
   return sys::Read(fd, &byte, 1);
 }
@@ -107,7 +110,7 @@ void BareChildMain(void* argument) {
     step(BareStep::kFilter, sys::Seccomp(/*SECCOMP_SET_MODE_FILTER*/ 1, 0, child.filter));
   }
   if (child.drop_capabilities) step(BareStep::kCapability, DropCapabilities());
-  if (child.hold_fd >= 0) step(BareStep::kHold, Hold(child.hold_fd));
+  if (child.hold_fd >= 0) step(BareStep::kHold, Hold(child.hold_fd, child.parent));
   if (child.path != nullptr) {
     step(BareStep::kExec, sys::Execve(child.path, child.argv, child.envp));
   }

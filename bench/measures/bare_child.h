@@ -48,6 +48,7 @@ struct BareChild {
   bool drop_capabilities = false;  // all of them, from the bounding set, too
   bool no_new_privs = false;
   const kernel::SeccompFilter* filter = nullptr;
+  int parent = 0;              // who made it; for hold_fd
   int hold_fd = -1;            // then wait for its end of file
   const char* path = nullptr;  // to execute; null: exit with 0
   const char* const* argv = nullptr;

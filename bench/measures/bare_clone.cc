@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <new>
@@ -74,6 +75,7 @@ absl::StatusOr<BareClone> BareClone::Create() {
 absl::StatusOr<pid_t> BareClone::Start(std::uint64_t flags, int cgroup) {
   memory_->child.failed = BareStep::kNone;
   memory_->child.error = 0;
+  memory_->child.parent = getpid();
   kernel::CloneArgs args;
   args.flags = flags;
   // No signal, as for brood's own workers: a SIGCHLD costs the parent something, too.

@@ -54,6 +54,7 @@ class Children {
     all->hold_.reset(ends[0]);
     all->release_.reset(ends[1]);
     all->child_.hold_fd = ends[0];
+    all->child_.parent = getpid();
     for (int i = 0; i < count; ++i) {
       int pidfd = -1;
       kernel::CloneArgs args;
