@@ -10,6 +10,7 @@
 
 #include "spawn/cgroup_host.h"
 #include "spawn/id_ranges.h"
+#include "spawn/limits/limits.h"
 
 namespace brood {
 namespace {
@@ -47,29 +48,13 @@ struct Limit {
   std::string remedy;
 };
 
-// Of this process's cgroups, those of v1 and of v2, up to the top: the tightest pids.max.
+// The tightest of those over this process.
 Limit PidsMax(std::uint64_t needed) {
   Limit limit{"pids.max", std::nullopt, needed, "a worker is a process", ""};
-  std::ifstream own("/proc/self/cgroup");
-  for (std::string line; std::getline(own, line);) {
-    // 0::/path, or 8:pids:/path
-    const std::size_t first = line.find(':');
-    const std::size_t second = line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    if (!controllers.empty() && controllers.find("pids") == std::string::npos) continue;
-    const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-    std::string mount = controllers.empty() && host.ok() ? host->mount : "/sys/fs/cgroup/pids";
-    for (std::string path = line.substr(second + 1); !path.empty();
-         path.resize(std::max<std::size_t>(path.rfind('/'), 0))) {
-      const std::string file = mount + path + "/pids.max";
-      const std::optional<std::uint64_t> value = NumberIn(file);
-      if (value && (!limit.value || *value < *limit.value)) {
-        limit.value = value;
-        limit.remedy = fmt::format("echo max > {}", file);
-      }
-      if (path.rfind('/') == std::string::npos) break;
-    }
+  for (const LimitReading& reading : PidsLimits()) {
+    if (!reading.maximum || (limit.value && *reading.maximum >= *limit.value)) continue;
+    limit.value = reading.maximum;
+    limit.remedy = reading.raise;
   }
   return limit;
 }
