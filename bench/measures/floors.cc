@@ -66,14 +66,6 @@ absl::Status PosixSpawnOnce(const ExecArguments* run) {
   return ReapChild("the payload after posix_spawn", pid);
 }
 
-absl::Status FloorOnce(FloorSpawner& floor) {
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd pidfd, floor.Spawn());
-  BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd.get()));
-  if (exit.code == CLD_EXITED && exit.status == 0) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "the floor's payload {} {}",
-               exit.code == CLD_EXITED ? "exited with status" : "was ended by signal", exit.status);
-}
-
 // What is measured over and over: made where it runs, since a lab is another process.
 absl::StatusOr<Once> Prepare(Start how, const Command* command) {
   std::shared_ptr<ExecArguments> run;
@@ -256,6 +248,14 @@ Row SweptRow(const Way& way, const Command& command, const char* parameter, doub
 }
 
 }  // namespace
+
+absl::Status FloorOnce(FloorSpawner& floor) {
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd pidfd, floor.Spawn());
+  BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd.get()));
+  if (exit.code == CLD_EXITED && exit.status == 0) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "the floor's payload {} {}",
+               exit.code == CLD_EXITED ? "exited with status" : "was ended by signal", exit.status);
+}
 
 Row ExecRow(std::string name, Start how, const Command& command, std::chrono::milliseconds quiet) {
   return StartRow(std::move(name), how, &command, quiet);

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <string>
 
+#include "absl/status/status.h"
 #include "bench/harness/row.h"
+#include "spawn/floor.h"
 #include "spawn/spec.h"
 
 namespace brood::bench {
@@ -17,5 +19,8 @@ enum class Start { kFork, kVfork, kPosixSpawn, kClone3, kClone3Vfork };
 // those that came before, is then not in the figure.
 Row ExecRow(std::string name, Start how, const Command& command,
             std::chrono::milliseconds quiet = {});
+
+// One bare process of `floor`, made, reaped, and its exit checked.
+absl::Status FloorOnce(FloorSpawner& floor);
 
 }  // namespace brood::bench

@@ -7,13 +7,13 @@
 #include <chrono>
 #include <cmath>
 #include <condition_variable>
-#include <csignal>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <thread>
 #include <utility>
 
+#include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/paths.h"
 #include "pool/burst.h"
@@ -91,14 +91,6 @@ class OpenLoop {
   std::vector<double> latencies_;
 };
 
-absl::Status RunFloor(FloorSpawner& floor) {
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd pidfd, floor.Spawn());
-  BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(pidfd.get()));
-  if (exit.code == CLD_EXITED && exit.status == 0) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "the floor's payload ended with {}",
-               exit.status);
-}
-
 // How many bare processes the machine can start in a second, one after the other: what offered
 // loads are shares of.
 absl::StatusOr<double> FloorRate(const Command& command) {
@@ -107,7 +99,7 @@ absl::StatusOr<double> FloorRate(const Command& command) {
   std::vector<double> us;
   for (int i = 0; i < kCount; ++i) {
     const std::int64_t start = NowNs();
-    BROOD_RETURN_IF_ERROR(RunFloor(floor));
+    BROOD_RETURN_IF_ERROR(FloorOnce(floor));
     us.push_back(static_cast<double>(NowNs() - start) / 1e3);
   }
   std::nth_element(us.begin(), us.begin() + kCount / 2, us.end());
@@ -131,7 +123,7 @@ class FloorServer {
             done = std::move(queue_.front());
             queue_.erase(queue_.begin());
           }
-          done(floor.ok() ? RunFloor(*floor) : floor.status());
+          done(floor.ok() ? FloorOnce(*floor) : floor.status());
         }
       });
     }
