@@ -248,6 +248,8 @@ absl::Status Pool::Kill(std::uint64_t id) {
   return front_->AskStatus([=](Reactor& reactor) { return reactor.Kill(id); });
 }
 
+bool Pool::RunsCommand(std::uint64_t id) { return front_->reactor().RunsCommand(id); }
+
 bool Pool::Post(std::function<void()> task) { return front_->Post(std::move(task)); }
 
 absl::StatusOr<Pool::WatchId> Pool::Watch(int fd, short events, std::function<void(short)> ready) {

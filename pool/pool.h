@@ -119,6 +119,10 @@ class Pool {
   // answers it with kCancelled. kNotFound when it has been answered.
   absl::Status Kill(std::uint64_t id);
 
+  // Whether the worker of a request has come to its command. Until then its fences may not all
+  // stand, and its time namespace is not its own yet. Only in the pool's thread, as Watch.
+  bool RunsCommand(std::uint64_t id);
+
   // Waits until `count` workers of a template are parked at once; kDeadlineExceeded otherwise, with
   // the reason when parking fails.
   absl::Status AwaitParked(const std::string& template_name, std::uint32_t count,

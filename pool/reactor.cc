@@ -427,6 +427,13 @@ absl::Status Reactor::Signal(std::uint64_t id, int signal) {
   return Error(absl::StatusCode::kNotFound, "the request has no running worker");
 }
 
+bool Reactor::RunsCommand(std::uint64_t id) {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+    return worker.phase == WorkerPhase::kRunning && !worker.exit && worker.request->id == id &&
+           HasExeced(worker);
+  });
+}
+
 absl::Status Reactor::Kill(std::uint64_t id) {
   for (Worker& worker : workers_) {
     if (!worker.request || worker.exit || worker.request->id != id) continue;

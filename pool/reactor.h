@@ -49,6 +49,7 @@ class Reactor {
   std::vector<int> ZygotePids() const;
   absl::Status Signal(std::uint64_t id, int signal);
   absl::Status Kill(std::uint64_t id);
+  bool RunsCommand(std::uint64_t id);
   absl::Status PutTemplate(TemplateOptions options);
   absl::Status RemoveTemplate(const std::string& name);
 
@@ -129,6 +130,7 @@ class Reactor {
   absl::Status WatchWorker(std::uint32_t worker, int pidfd);
   void Abandon(std::uint32_t worker, const absl::Status& why);
   void Launching(std::uint32_t worker);
+  bool HasExeced(const Worker& worker);
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);

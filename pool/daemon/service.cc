@@ -64,6 +64,9 @@ bool NeedsMemory(MessageType type) {
   }
 }
 
+// Between looks whether an isolate has come to its command.
+constexpr std::chrono::milliseconds kUntilCommand{1};
+
 // What a command takes in memory, nearly.
 std::size_t BytesOf(const std::vector<std::string>& argv, const std::vector<std::string>& env) {
   std::size_t bytes = 0;
@@ -390,6 +393,14 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   if (peer->foreground.contains(tag)) {
     return Error(kInvalid, "tag {} runs something already", tag);
   }
+  if (!pool_.RunsCommand(isolate->request)) {
+    // A moment later, then: what is entered now might have fences that do not stand yet.
+    timers_.Add(kUntilCommand, [this, caller = std::weak_ptr<Peer>(peer),
+                                again = std::make_shared<Incoming>(std::move(message))] {
+      if (const auto to = caller.lock()) Handle(to, std::move(*again));
+    });
+    return absl::OkStatus();
+  }
   auto held = std::make_shared<std::vector<UniqueFd>>(std::move(message.fds));
   Request request;
   request.template_name = isolate->template_name;
@@ -404,7 +415,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (spec.namespaces[i].mode == NamespaceMode::kHost) continue;
     const std::string path = fmt::format("/proc/{}/ns/{}", isolate->host_pid,
-                                         NamespaceProcName(static_cast<NamespaceKind>(i)));
+                                         NamespaceLink(static_cast<NamespaceKind>(i)));
     const UniqueFd& fd = namespaces->emplace_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.valid()) return ErrnoError(errno, "opening {}", path);
     spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/self/fd/{}", fd.get())};

@@ -135,6 +135,7 @@ TEST_F(DaemonTest, ExecEntersTheSameFences) {
               HasSubstr(entered + "\n"));
   EXPECT_EQ(Run({"kill", id}).status, 0);
   EXPECT_EQ(sleeper.Wait(), 137) << "it ends with the isolate";
+  Run({"wait", id});
   const Result late = Run({"exec", id, "true"});
   EXPECT_EQ(late.status, 125);
   EXPECT_THAT(late.err, HasSubstr("has ended"));
