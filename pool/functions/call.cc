@@ -82,6 +82,7 @@ void Call::Go() {
   }
   worker_ = std::move(taken->worker);
   hit_ = taken->hit;
+  sent_.clear();
   // A primed worker waited for the call, not the call for it.
   if (hit_) worker_->started_ns = worker_->asked_ns = run_ns_;
   worker_->on_ended = [this] { OnWorkerEnded(); };
@@ -154,6 +155,7 @@ void Call::WriteInput() {
     }
     written += static_cast<std::size_t>(count);
   }
+  if (hit_ && sent_.size() <= kMaxInput) sent_.append(input_, 0, written);
   input_.erase(0, written);
   WatchInput(!input_.empty());
   if (input_.empty() && body_ended_) worker_->in.reset();
@@ -285,8 +287,27 @@ void Call::BeginAnswer() {
   connection_->Begin(cgi_status_, std::move(fields));
 }
 
+// A primed worker may be killed from outside, or by the OOM killer, at the moment it is taken. It
+// has seen nothing of the call when all that was sent to it still lies in its pipe.
+bool Call::MayTryAgain() const {
+  if (!hit_ || timed_out_ || connection_ == nullptr || begun_ || !held_.empty()) return false;
+  const absl::StatusOr<Outcome>& outcome = *worker_->outcome;
+  const bool killed = outcome.ok() && (outcome->end == End::kSignalled ||
+                                       outcome->end == End::kKilled || outcome->end == End::kOom);
+  return killed && !sent_.empty() && sent_.size() <= kMaxInput && worker_->unread == sent_.size();
+}
+
 void Call::OnWorkerEnded() {
   const auto self = self_;
+  if (MayTryAgain()) {
+    ++function_.metrics().misses["died"];
+    WatchInput(false);
+    WatchOutput(false);
+    if (error_watch_) pool_.Unwatch(*error_watch_);
+    error_watch_.reset();
+    input_.insert(0, std::exchange(sent_, {}));
+    return Go();
+  }
   ended_ns_ = NowNs();
   if (timer_) timers_.Cancel(*timer_);
   timer_.reset();

@@ -52,6 +52,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
  private:
   void Go();
   void OnWorkerEnded();
+  bool MayTryAgain() const;
   void WriteInput();
   void ReadOutput();
   void ReadErrors();
@@ -78,6 +79,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   bool hit_ = false;
 
   std::string input_;
+  std::string sent_;  // to a primed worker's pipe, which may not have been read; kMaxInput at most
   bool body_ended_ = false;
   std::uint64_t body_bytes_ = 0;
   std::optional<Pool::WatchId> input_watch_, output_watch_, error_watch_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -67,6 +68,10 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
   const absl::Status submitted = pool.Submit(
       std::move(request),
       [worker](absl::StatusOr<Outcome> outcome) {
+        int unread = 0;
+        if (ioctl(worker->theirs[0].get(), FIONREAD, &unread) == 0) {
+          worker->unread = static_cast<std::size_t>(unread);
+        }
         for (UniqueFd& fd : worker->theirs) fd.reset();
         worker->pidfd.reset();
         worker->outcome.emplace(std::move(outcome));

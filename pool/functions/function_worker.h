@@ -28,6 +28,7 @@ struct FunctionWorker {
   std::int64_t asked_ns = 0;
   std::int64_t started_ns = 0;  // 0: not yet
   std::optional<absl::StatusOr<Outcome>> outcome;
+  std::size_t unread = 0;  // bytes that lay in the pipe to its stdin when it had ended
   std::function<void()> on_started;
   std::function<void()> on_ended;
 

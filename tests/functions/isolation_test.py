@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import unittest
 
 from node import MODES, Node, function
@@ -50,12 +51,32 @@ class Isolation(Node):
             killed = self.workers()
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
-            # Dying is not dead: a call in between is answered 500, once.
             self.assertTrue(self.wait_for(
                 lambda: not any(os.path.exists(f"/proc/{pid}") for pid in killed)))
             self.assertEqual(self.call("stays", b"still").body, b"still")
             self.assertTrue(self.wait_for(
                 lambda: self.metric("primed_lost_total", function="stays") > lost))
+
+    def test_a_call_that_meets_a_dying_worker_gets_another(self):
+        for _ in range(5):
+            self.assertTrue(self.wait_for(self.workers))
+            stopped = self.workers()
+            # A stopped one lives, but reads nothing of the call until it is killed.
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            died = self.metric("misses_total", function="stays", reason="died")
+            answers = []
+            caller = threading.Thread(
+                target=lambda: answers.append(self.call("stays", b"still")))
+            caller.start()
+            self.assertTrue(self.wait_for(
+                lambda: self.metric("running", function="stays") == 1))
+            for pid in stopped:
+                os.kill(pid, signal.SIGKILL)
+            caller.join()
+            self.assertEqual((answers[0].status, answers[0].body), (200, b"still"))
+            self.assertEqual(self.metric("misses_total", function="stays", reason="died"),
+                             died + 1)
 
     def test_a_function_that_cannot_wait_does_not_keep_the_machine_busy(self):
         self.assertTrue(self.wait_for(
