@@ -13,10 +13,10 @@
 #include <thread>
 #include <utility>
 
+#include "bench/measures/burst_row.h"
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/paths.h"
-#include "pool/burst.h"
 #include "pool/pool.h"
 #include "spawn/floor.h"
 #include "spawn/reap.h"
@@ -219,31 +219,6 @@ Row LoadRow(const Command& command, const std::string& name, double offered,
   return row;
 }
 
-// A burst as a row: its latency is that of one process at the rate they were served with.
-Row BurstedRow(std::string name, BurstOptions options) {
-  Row row;
-  row.name = std::move(name);
-  row.iterations = 1;
-  row.warm_ups = 0;
-  row.every = 3;
-  row.leaves_debt = true;
-  row.run = [options = std::move(options)](benchmark::State& state, Samples& samples) {
-    samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
-      BROOD_ASSIGN_OR_RETURN(const BurstReport report, RunBurst(options));
-      if (report.failed != 0) {
-        return Error(absl::StatusCode::kFailedPrecondition, "{} of {} failed; the first: {}",
-                     report.failed, report.count, report.first_failure);
-      }
-      samples.Add("per_s", report.rate_per_s);
-      if (options.floor) samples.Add("rate_ratio", report.RateRatio());
-      if (report.park_bytes > 0) samples.Add("worker_bytes", report.park_bytes);
-      if (report.park_us_p50 > 0) samples.Add("park_us", report.park_us_p50);
-      return 1e6 / report.rate_per_s;
-    });
-  };
-  return row;
-}
-
 Spec WithHostNetwork() {
   Spec spec;
   spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
@@ -284,8 +259,8 @@ std::vector<Row> ScaleRows(const Setup& setup) {
       options.count = 200;
       options.zygotes = zygotes;
       options.concurrency = concurrency;
-      rows.push_back(BurstedRow(
-          fmt::format("scale/zygotes={}/concurrency={}", zygotes, concurrency), options));
+      rows.push_back(
+          BurstRow(fmt::format("scale/zygotes={}/concurrency={}", zygotes, concurrency), options));
       rows.back().parameters = {{"zygotes", zygotes}, {"concurrency", concurrency}};
     }
   }
@@ -297,14 +272,14 @@ std::vector<Row> ScaleRows(const Setup& setup) {
     options.parked = kLoadParked;
     options.floor = true;
     if (!net) options.spec = WithHostNetwork();
-    rows.push_back(BurstedRow(net ? "scale/sustained" : "scale/sustained-host-net", options));
+    rows.push_back(BurstRow(net ? "scale/sustained" : "scale/sustained-host-net", options));
   }
   for (const std::uint32_t parked : {16U, 64U, 256U}) {
     BurstOptions options = base;
     options.count = 1000;
     options.concurrency = 8;
     options.parked = parked;
-    rows.push_back(BurstedRow(fmt::format("scale/parked={}", parked), options));
+    rows.push_back(BurstRow(fmt::format("scale/parked={}", parked), options));
     rows.back().parameters = {{"parked", parked}};
   }
   for (const bool net : {true, false}) {
@@ -315,7 +290,7 @@ std::vector<Row> ScaleRows(const Setup& setup) {
       options.parked = count;
       if (!net) options.spec = WithHostNetwork();
       rows.push_back(
-          BurstedRow(fmt::format("memory/{}parked={}", net ? "" : "host-net/", count), options));
+          BurstRow(fmt::format("memory/{}parked={}", net ? "" : "host-net/", count), options));
       rows.back().parameters = {{"parked", count}};
       rows.back().note =
           "memory of one parked worker: the machine's available memory before and "

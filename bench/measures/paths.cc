@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "bench/measures/bare_clone.h"
+#include "bench/measures/burst_row.h"
 #include "bench/measures/exec_arguments.h"
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/namespaces.h"
-#include "pool/burst.h"
 #include "pool/pool.h"
 #include "spawn/outcome.h"
 #include "spawn/status.h"
@@ -118,49 +118,16 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path,
   return row;
 }
 
-// `count` isolated processes asked for at once, out of as many parked workers. Its latency is that
-// of one process at the rate they were served with.
-Row BurstRow(const Command& command, std::uint32_t count) {
-  Row row;
-  row.name = "spawn/burst";
+// As many as are parked, all asked for at once.
+Row BurstOf(const Command& command, std::uint32_t count) {
+  BurstOptions options;
+  options.command = command;
+  options.count = count;
+  options.concurrency = count;
+  options.parked = count;
+  Row row = BurstRow("spawn/burst", std::move(options));
   row.parameters = {{"count", count}};
-  row.iterations = 1;
-  row.warm_ups = 0;
-  row.every = 3;
-  row.leaves_debt = true;
   row.note = "bursts of processes asked for at once, and before and after as many bare ones";
-  row.run = [&command, count](benchmark::State& state, Samples& samples) {
-    samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
-      BurstOptions options;
-      options.command = command;
-      options.count = count;
-      options.concurrency = count;
-      options.parked = count;
-      BROOD_ASSIGN_OR_RETURN(const BurstReport report, RunBurst(options));
-      const BurstReport::LeftBehind& left = report.left_behind;
-      // Rates of a burst with failures would be told of fewer, or of faster, processes.
-      if (report.failed != 0) {
-        return Error(absl::StatusCode::kFailedPrecondition, "{} of {} failed; the first: {}",
-                     report.failed, count, report.first_failure);
-      }
-      if (left.any()) {
-        return Error(absl::StatusCode::kFailedPrecondition,
-                     "{} processes, {} cgroups, {} mounts and {} descriptors were left behind",
-                     left.processes, left.cgroups, left.mounts, left.fds);
-      }
-      samples.Add("rate_ratio", report.RateRatio());
-      samples.Add("per_s", report.rate_per_s);
-      samples.Add("floor_per_s", report.floor_rate_per_s);
-      samples.Add("p50_us", report.latency_us.p50);
-      samples.Add("p99_us", report.latency_us.p99);
-      samples.Add("floor_p50_us", report.floor_us.p50);
-      samples.Add("floor_p99_us", report.floor_us.p99);
-      samples.Add("park_us", report.park_us_p50);
-      samples.Add("worker_bytes", report.park_bytes);
-      state.SetLabel(FallbackText(report.fallbacks));
-      return 1e6 / report.rate_per_s;
-    });
-  };
   return row;
 }
 
@@ -227,7 +194,7 @@ std::vector<Row> PathRows(const Setup& setup) {
     row.parameters = {{"idle_ms", static_cast<double>(kQuiet.count())}};
     if (row.name != idle_floor) row.floor = idle_floor;
   }
-  rows.push_back(BurstRow(command, 1000));
+  rows.push_back(BurstOf(command, 1000));
   for (Row& row : rows) row.brief = true;
   return rows;
 }
