@@ -20,6 +20,7 @@
 #include "pool/daemon/client.h"
 #include "pool/percentile.h"
 #include "spawn/floor.h"
+#include "spawn/limits/limits.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -56,19 +57,6 @@ struct Census {
     return census;
   }
 };
-
-// MemAvailable, in bytes.
-double AvailableBytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string word;
-  while (meminfo >> word) {
-    if (word != "MemAvailable:") continue;
-    double kilobytes = 0;
-    meminfo >> kilobytes;
-    return kilobytes * 1024;
-  }
-  return 0;
-}
 
 class Burst {
  public:
@@ -205,7 +193,7 @@ class Burst {
   absl::Status Park(Pool& pool) {
     const std::uint32_t wanted = std::min(parked_, options_.count);
     if (wanted == 0) return absl::OkStatus();
-    const double memory = AvailableBytes();
+    const auto memory = static_cast<double>(MeminfoBytes("MemAvailable:"));
     // In steps, for whoever watches; ten seconds without one more parked worker is too long.
     for (std::uint32_t step = 0; step < wanted;) {
       Progress("parking", step, wanted);
@@ -214,7 +202,10 @@ class Burst {
     }
     Progress("parking", wanted, wanted);
     // Fewer drown in what else the machine does.
-    if (wanted >= 200) report_.park_bytes = std::max(0.0, memory - AvailableBytes()) / wanted;
+    if (wanted >= 200) {
+      const auto left = static_cast<double>(MeminfoBytes("MemAvailable:"));
+      report_.park_bytes = std::max(0.0, memory - left) / wanted;
+    }
     if (options_.count <= parked_) pool.SetParked("", 0);
     return absl::OkStatus();
   }

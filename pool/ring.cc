@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "spawn/limits/limits.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -53,15 +54,11 @@ absl::StatusOr<Ring> Ring::Create(unsigned entries) {
   io_uring_params params{};
   params.flags = IORING_SETUP_CLAMP;
   if (const int result = io_uring_queue_init_params(entries, ring.get(), &params); result < 0) {
-    const char* advice = "";
-    if (result == -EPERM) {
-      advice =
-          "; it may be switched off (sysctl kernel.io_uring_disabled=0 switches it on) or "
-          "refused by a seccomp filter";
-    } else if (result == -ENOMEM) {
-      advice = "; the ring's memory counts against `ulimit -l`";
-    }
-    return Error(CodeForErrno(-result), "setting up io_uring: {}{}", ErrnoText(-result), advice);
+    std::string advice = FullLimit({.call = LimitedCall::kRing, .error = -result});
+    if (advice.empty() && result == -EPERM)
+      advice = "a seccomp filter or a security module refuses it";
+    return Error(CodeForErrno(-result), "setting up io_uring: {}{}{}", ErrnoText(-result),
+                 advice.empty() ? "" : "; ", advice);
   }
   Ring out;
   out.ring_.reset(ring.release());

@@ -192,9 +192,19 @@ std::string_view Advice(Step step, int error) {
 
 std::string AdviceHere(Step step, int error) {
   if (const std::optional<LimitedCall> call = CallOf(step)) {
-    const std::vector<LimitReading> limits =
-        LimitsBehind({.call = *call, .error = error, .namespaces = kAllNamespaces});
-    if (!limits.empty() && limits.front().Full()) return LimitSentence(limits);
+    if (std::string limit =
+            FullLimit({.call = *call, .error = error, .namespaces = kAllNamespaces});
+        !limit.empty()) {
+      return limit;
+    }
+  }
+  if (step == Step::kCopyTree) {
+    // A detached copy counts as a mount namespace, too.
+    if (std::string limit = FullLimit(
+            {.call = LimitedCall::kUnshare, .error = error, .namespaces = kernel::kCloneNewNs});
+        !limit.empty()) {
+      return limit;
+    }
   }
   return std::string(Advice(step, error));
 }

@@ -13,6 +13,7 @@
 
 #include "spawn/cgroup_controllers.h"
 #include "spawn/cgroup_tree.h"
+#include "spawn/limits/limits.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -68,6 +69,14 @@ std::string UniqueName() {
   return fmt::format("{}-{:08x}", getpid(), random);
 }
 
+// EAGAIN is a count of this cgroup or of one above it.
+absl::Status MakeError(int error, const std::string& parent, std::string_view name) {
+  const std::string limit =
+      FullLimit({.call = LimitedCall::kMakeCgroup, .error = error, .cgroup = parent});
+  return Error(CodeForErrno(error), "making the cgroup {}/{}: {}{}{}", parent, name,
+               ErrnoText(error), limit.empty() ? "" : "; ", limit);
+}
+
 // Makes `name` in BASE/brood and returns {BASE/brood, locked exclusively; the new directory}.
 struct NewNest {
   UniqueFd brood;
@@ -78,8 +87,7 @@ absl::StatusOr<NewNest> MakeNest(int base, const std::string& name) {
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     if (mkdirat(base, kBroodName, 0700) != 0 && errno != EEXIST) {
-      const int error = errno;
-      return ErrnoError(error, "making the cgroup {}/{}", PathOfFd(base), kBroodName);
+      return MakeError(errno, PathOfFd(base), kBroodName);
     }
     auto brood = OpenDirectoryAt(base, kBroodName);
     if (absl::IsNotFound(brood.status())) continue;
@@ -90,7 +98,7 @@ absl::StatusOr<NewNest> MakeNest(int base, const std::string& name) {
     if (mkdirat(brood->get(), name.c_str(), 0755) != 0) {
       const int error = errno;
       if (error == ENOENT || error == ENODEV) continue;  // removed before we had the lock
-      return ErrnoError(error, "making the cgroup {}/{}", PathOfFd(brood->get()), name);
+      return MakeError(error, PathOfFd(brood->get()), name);
     }
     // A launcher that looks for leftovers holds the lock on BASE/brood: it never meets a nest that
     // is there but not locked yet.
@@ -226,8 +234,7 @@ absl::StatusOr<std::string> CgroupNest::MakeLeaf(std::string_view name,
   BROOD_RETURN_IF_ERROR(CheckName(name));
   std::string leaf(name);
   if (mkdirat(nest_.get(), leaf.c_str(), 0755) != 0) {
-    const int error = errno;
-    return ErrnoError(error, "making the cgroup {}/{}", path_, leaf);
+    return MakeError(errno, path_, leaf);
   }
   if (absl::Status status = WriteLimits(nest_.get(), leaf, limits); !status.ok()) {
     unlinkat(nest_.get(), leaf.c_str(), AT_REMOVEDIR);

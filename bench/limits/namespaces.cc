@@ -9,6 +9,8 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <fstream>
+#include <limits>
 #include <vector>
 
 #include "bench/limits/unit.h"
@@ -18,6 +20,10 @@
 
 namespace brood::limits {
 namespace {
+
+// user_namespace.c and pid_namespace.c: MAX_PID_NS_LEVEL, and one more of user namespaces.
+constexpr std::uint64_t kUserDepth = 33;
+constexpr std::uint64_t kPidDepth = 32;
 
 struct Kind {
   std::uint64_t flag;
@@ -30,9 +36,14 @@ class Namespaces : public Pusher {
  public:
   explicit Namespaces(Kind kind) : kind_(kind) {}
 
-  absl::Status Confine(std::uint64_t maximum) override {
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
+    const std::optional<std::uint64_t> machine = MaximumHere();
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
-    return SetMaximum(maximum);
+    // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
+    if (!wanted) return machine.value_or(kNoMaximum);
+    maximum_ = *wanted;
+    BROOD_RETURN_IF_ERROR(SetMaximum(*wanted));
+    return *wanted;
   }
   int AddOne() override {
     UniqueFd held;
@@ -60,14 +71,35 @@ class Namespaces : public Pusher {
     UniqueFd one;
     return MakeOne(one) == 0;
   }
+  std::optional<std::uint64_t> Counted() override {
+    // Under a maximum that is filled by those there are, dead ones among them, one more is refused,
+    // which costs next to nothing; under the first that is not, it is made.
+    UniqueFd one;
+    std::uint64_t guess = 1;
+    for (; SetMaximum(guess).ok(); guess += 1 + guess / 20) {
+      const int error = MakeOne(one);
+      if (error == ENOSPC) continue;
+      const bool put_back = SetMaximum(maximum_).ok();
+      return error == 0 && put_back ? std::optional(guess - 1) : std::nullopt;
+    }
+    return std::nullopt;
+  }
 
  private:
+  std::string MaximumFile() const {
+    return fmt::format("/proc/sys/user/max_{}_namespaces", kind_.mount);
+  }
+  std::optional<std::uint64_t> MaximumHere() const {
+    std::ifstream file(MaximumFile());
+    std::uint64_t maximum = 0;
+    return file >> maximum ? std::optional(maximum) : std::nullopt;
+  }
   // unshare takes a process into these at once; into the others only its children come.
   bool Moves() const {
     return kind_.flag != kernel::kCloneNewUser && kind_.flag != kernel::kCloneNewPid;
   }
   absl::Status SetMaximum(std::uint64_t maximum) const {
-    const std::string file = fmt::format("/proc/sys/user/max_{}_namespaces", kind_.mount);
+    const std::string file = MaximumFile();
     const int error = WriteFile(file, std::to_string(maximum));
     return error == 0 ? absl::OkStatus() : ErrnoError(error, "writing {} to {}", maximum, file);
   }
@@ -91,13 +123,16 @@ class Namespaces : public Pusher {
   }
 
   Kind kind_;
+  std::uint64_t maximum_ = std::numeric_limits<std::int32_t>::max();  // INT_MAX (ucount.c)
   std::vector<UniqueFd> held_;
 };
 
 // This process goes one user namespace deeper each time.
 class UserDepth : public Pusher {
  public:
-  absl::Status Confine(std::uint64_t) override { return absl::OkStatus(); }
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
+    return kUserDepth;
+  }
   int AddOne() override {
     const int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
     if (error != 0) return error;
@@ -126,7 +161,7 @@ class UserDepth : public Pusher {
 // reads orders.
 class PidDepth : public Pusher {
  public:
-  absl::Status Confine(std::uint64_t) override {
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     const auto limits = LimitsBehind({.call = LimitedCall::kUnshare,
                                       .error = ENOSPC,
@@ -148,7 +183,7 @@ class PidDepth : public Pusher {
     close(orders[0]);
     close(reports[1]);
     outermost_.push_back(pid);
-    return absl::OkStatus();
+    return kPidDepth;
   }
   std::uint64_t ThereBefore() const override { return before_; }
   int AddOne() override {
@@ -193,57 +228,83 @@ class PidDepth : public Pusher {
 }  // namespace
 
 std::vector<Unit> NamespaceUnits() {
+  // Kernel memory of one, about; each is held by a descriptor.
   static constexpr struct {
     const char* unit;
     const char* limit;
     const char* call;
     Kind kind;
+    std::uint64_t bytes;
   } kAll[] = {
       {"user-namespaces",
        "user.max_user_namespaces",
        "clone(CLONE_NEWUSER)",
-       {kernel::kCloneNewUser, "user", "user"}},
+       {kernel::kCloneNewUser, "user", "user"},
+       16'000},
       {"mount-namespaces",
        "user.max_mnt_namespaces",
        "unshare(CLONE_NEWNS)",
-       {kernel::kCloneNewNs, "mnt", "mnt"}},
+       {kernel::kCloneNewNs, "mnt", "mnt"},
+       10'000},
       {"pid-namespaces",
        "user.max_pid_namespaces",
        "clone(CLONE_NEWPID)",
-       {kernel::kCloneNewPid, "pid", "pid"}},
+       {kernel::kCloneNewPid, "pid", "pid"},
+       10'000},
       {"net-namespaces",
        "user.max_net_namespaces",
        "unshare(CLONE_NEWNET)",
-       {kernel::kCloneNewNet, "net", "net"}},
+       {kernel::kCloneNewNet, "net", "net"},
+       180'000},
       {"ipc-namespaces",
        "user.max_ipc_namespaces",
        "unshare(CLONE_NEWIPC)",
-       {kernel::kCloneNewIpc, "ipc", "ipc"}},
+       {kernel::kCloneNewIpc, "ipc", "ipc"},
+       16'000},
       {"uts-namespaces",
        "user.max_uts_namespaces",
        "unshare(CLONE_NEWUTS)",
-       {kernel::kCloneNewUts, "uts", "uts"}},
+       {kernel::kCloneNewUts, "uts", "uts"},
+       1'000},
       {"cgroup-namespaces",
        "user.max_cgroup_namespaces",
        "unshare(CLONE_NEWCGROUP)",
-       {kernel::kCloneNewCgroup, "cgroup", "cgroup"}},
+       {kernel::kCloneNewCgroup, "cgroup", "cgroup"},
+       1'000},
       {"time-namespaces",
        "user.max_time_namespaces",
        "unshare(CLONE_NEWTIME)",
-       {kernel::kCloneNewTime, "time_for_children", "time"}},
+       {kernel::kCloneNewTime, "time_for_children", "time"},
+       5'000},
   };
+  static const std::vector<std::string>& files = *[] {
+    auto* const paths = new std::vector<std::string>;
+    for (const auto& one : kAll) {
+      paths->push_back(fmt::format("/proc/sys/user/max_{}_namespaces", one.kind.mount));
+    }
+    return paths;
+  }();
   std::vector<Unit> units;
   for (const auto& one : kAll) {
-    units.push_back({one.unit, one.limit, one.call,
-                     "namespaces that one user has in one user namespace", 0,
-                     [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
+    units.push_back({.name = one.unit,
+                     .limit = one.limit,
+                     .call = one.call,
+                     .what = "namespaces that one user has in one user namespace",
+                     .where = files[units.size()],
+                     .cost = {.descriptors = 1, .bytes = one.bytes},
+                     .make = [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
   }
-  units.push_back({"user-depth", "user namespace depth", "unshare(CLONE_NEWUSER)",
-                   "user namespaces inside each other", 33,
-                   [] { return std::make_unique<UserDepth>(); }});
-  units.push_back({"pid-depth", "pid namespace depth", "clone(CLONE_NEWPID)",
-                   "pid namespaces inside each other", 32,
-                   [] { return std::make_unique<PidDepth>(); }});
+  units.push_back({.name = "user-depth",
+                   .limit = "user namespace depth",
+                   .call = "unshare(CLONE_NEWUSER)",
+                   .what = "user namespaces inside each other",
+                   .make = [] { return std::make_unique<UserDepth>(); }});
+  units.push_back({.name = "pid-depth",
+                   .limit = "pid namespace depth",
+                   .call = "clone(CLONE_NEWPID)",
+                   .what = "pid namespaces inside each other",
+                   .cost = {.processes = 1},
+                   .make = [] { return std::make_unique<PidDepth>(); }});
   return units;
 }
 

@@ -1,19 +1,33 @@
-// Processes: pids.max of a cgroup, and RLIMIT_NPROC of a user.
+// Processes: pids.max of a cgroup and of one above it, RLIMIT_NPROC of a user, kernel.pid_max of a
+// pid namespace, kernel.threads-max of the machine.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
+#include <memory>
+#include <string>
 #include <vector>
 
+#include "bench/limits/leftovers.h"
 #include "bench/limits/unit.h"
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
 
 namespace brood::limits {
 namespace {
+
+// A process that only waits: task, stack, credentials, page tables of a copy of this one.
+constexpr Cost kProcess{.processes = 1, .bytes = 150'000};
 
 class Processes : public Pusher {
  public:
@@ -35,7 +49,10 @@ class Processes : public Pusher {
 
 class PidsMax : public Processes {
  public:
-  absl::Status Confine(std::uint64_t maximum) override {
+  // With `above`, the limit is the parent's and the processes are in a child that has none.
+  explicit PidsMax(bool above) : above_(above) {}
+
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
     if (!host.ok()) return host.status();
     std::string mount = host->Has("pids") ? host->base : "";
@@ -46,66 +63,208 @@ class PidsMax : public Processes {
       return Error(absl::StatusCode::kUnavailable, "the pids controller is not here to be used");
     }
     BROOD_ASSIGN_OR_RETURN(cgroup_, MakeRunCgroup(mount, getppid()));
-    for (const auto& [file, text] :
-         {std::pair<const char*, std::string>{"pids.max", std::to_string(maximum)},
-          {"cgroup.procs", "0"}}) {
-      if (const int error = WriteFile(cgroup_ + "/" + file, text); error != 0) {
-        return Error(absl::StatusCode::kUnavailable, "writing {}/{}: {}", cgroup_, file,
-                     ErrnoText(error));
+    if (wanted) BROOD_RETURN_IF_ERROR(Write(cgroup_ + "/pids.max", std::to_string(*wanted)));
+    std::string own = cgroup_;
+    if (above_) {
+      // On v2 a child has only the controllers that its parent passes on.
+      if (host->Has("pids") && mount == host->base) {
+        BROOD_RETURN_IF_ERROR(Write(cgroup_ + "/cgroup.subtree_control", "+pids"));
       }
+      own += "/inner";
+      if (mkdir(own.c_str(), 0755) != 0) return ErrnoError(errno, "making a cgroup {}", own);
     }
-    return absl::OkStatus();
+    BROOD_RETURN_IF_ERROR(Write(own + "/cgroup.procs", "0"));
+    return wanted.value_or(kNoMaximum);
   }
   bool Drained() override {
-    std::uint64_t left = 0;
-    return (std::ifstream(cgroup_ + "/pids.current") >> left) && left <= 1;
+    const std::optional<std::uint64_t> left = Counted();
+    return left && *left <= 1;
+  }
+  std::optional<std::uint64_t> Counted() override {
+    std::ifstream file(cgroup_ + "/pids.current");
+    std::uint64_t count = 0;
+    return file >> count ? std::optional(count) : std::nullopt;
   }
 
  private:
+  static absl::Status Write(const std::string& path, std::string_view text) {
+    const int error = WriteFile(path, text);
+    if (error == 0) return absl::OkStatus();
+    return Error(absl::StatusCode::kUnavailable, "writing {}: {}", path, ErrnoText(error));
+  }
+
+  bool above_;
   std::string cgroup_;
 };
 
 class Nproc : public Processes {
  public:
-  absl::Status Confine(std::uint64_t maximum) override {
-    if (geteuid() != 0) {
-      return Error(absl::StatusCode::kUnavailable,
-                   "taking a user that has no processes needs root");
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
+    BROOD_RETURN_IF_ERROR(BecomeNobodyElse());
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NPROC, &limit) != 0) return ErrnoError(errno, "reading RLIMIT_NPROC");
+    if (!wanted) return limit.rlim_cur == RLIM_INFINITY ? kNoMaximum : limit.rlim_cur;
+    limit = {*wanted, *wanted};
+    if (setrlimit(RLIMIT_NPROC, &limit) != 0) {
+      return Error(absl::StatusCode::kUnavailable, "setting RLIMIT_NPROC to {}: {}", *wanted,
+                   ErrnoText(errno));
     }
-    const pid_t parent = getppid();
-    // A user that nobody is: the count is the user's, not the process's. Root is exempt from it.
-    const uid_t user = 0x6b000000U + static_cast<uid_t>(getpid());
-    const rlimit limit{maximum, maximum};
-    if (setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0 ||
-        setrlimit(RLIMIT_NPROC, &limit) != 0) {
-      return ErrnoError(errno, "becoming user {} with RLIMIT_NPROC {}", user, maximum);
-    }
-    // Taking another user has cleared it (prctl(2)).
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return ErrnoError(errno, "tying it to its parent");
-    if (getppid() != parent) _exit(0);
-    return absl::OkStatus();
+    return *wanted;
   }
   bool Drained() override {
     // The count falls when the last of a child is gone, a moment after it has been reaped; one
     // more fits below a limit of two only when this process is alone.
-    const rlimit two{2, 2};
-    std::vector<int> one;
+    rlimit two{};
+    if (getrlimit(RLIMIT_NPROC, &two) != 0) return false;
+    two.rlim_cur = 2;
     if (setrlimit(RLIMIT_NPROC, &two) != 0) return false;
     const int pid = ForkIdle(0);
     if (pid < 0) return false;
-    one.push_back(pid);
+    std::vector<int> one = {pid};
     EndChildren(one);
     return true;
+  }
+};
+
+// From Linux 6.14 on each pid namespace has a maximum of its own, which its /proc/sys shows.
+class PidMax : public Pusher {
+ public:
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
+    static constexpr const char* kFile = "/proc/sys/kernel/pid_max";
+    std::uint64_t machine = 0;
+    std::ifstream(kFile) >> machine;
+    BROOD_RETURN_IF_ERROR(EnterUserNamespace());
+    if (unshare(CLONE_NEWPID | CLONE_NEWNS) != 0) {
+      return Error(absl::StatusCode::kUnavailable, "making a pid and a mount namespace: {}",
+                   ErrnoText(errno));
+    }
+    const pid_t init = fork();
+    if (init < 0) return ErrnoError(errno, "forking the init of a pid namespace");
+    if (init > 0) RelayAsParent(init);
+    // From here on this is the namespace's init, number 1.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
+      return Error(absl::StatusCode::kUnavailable, "mounting a /proc of its own: {}",
+                   ErrnoText(errno));
+    }
+    if (!wanted) return machine - 1;
+    // The kernel's least is 301: numbers below 300 are for its own threads (RESERVED_PIDS).
+    const std::uint64_t maximum = std::max<std::uint64_t>(*wanted + 1, kLeast);
+    if (const int error = WriteFile(kFile, std::to_string(maximum)); error != 0) {
+      return Error(absl::StatusCode::kUnavailable,
+                   "kernel.pid_max of a pid namespace cannot be set before Linux 6.14: {}",
+                   ErrnoText(error));
+    }
+    std::uint64_t now = 0;
+    std::ifstream(kFile) >> now;
+    if (now != maximum) {
+      return Error(absl::StatusCode::kUnavailable,
+                   "kernel.pid_max is the whole machine's before Linux 6.14");
+    }
+    return maximum - 1;  // the first number that is not given out
+  }
+  std::uint64_t ThereBefore() const override { return 1; }
+  int AddOne() override {
+    const int pid = ForkIdle(0);
+    if (pid < 0) return -pid;
+    pids_.push_back(pid);
+    return 0;
+  }
+  LimitQuestion Question(int error, std::uint64_t) const override {
+    return {.call = LimitedCall::kClone, .error = error};
+  }
+  void Release() override { EndChildren(pids_); }
+  bool Drained() override {
+    // All numbers but this process's own are free again, where /proc lists no other process.
+    std::error_code error;
+    std::uint64_t count = 0;
+    for (std::filesystem::directory_iterator it("/proc", error), end; !error && it != end;
+         it.increment(error)) {
+      const std::string name = it->path().filename();
+      if (name.find_first_not_of("0123456789") == std::string::npos) ++count;
+    }
+    return !error && count == 1;
+  }
+
+ private:
+  static constexpr std::uint64_t kLeast = 301;
+
+  // The process that came here only waits for the one that goes on.
+  [[noreturn]] static void RelayAsParent(pid_t init) {
+    int status = 0;
+    while (waitpid(init, &status, 0) < 0 && errno == EINTR) {
+    }
+    _exit(0);
+  }
+
+  std::vector<int> pids_;
+};
+
+class ThreadsMax : public Processes {
+ public:
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
+    if (wanted) {
+      return Error(absl::StatusCode::kUnavailable,
+                   "kernel.threads-max is the whole machine's alone; see --host");
+    }
+    std::uint64_t machine = 0;
+    std::ifstream("/proc/sys/kernel/threads-max") >> machine;
+    return machine;
+  }
+  std::uint64_t ThereBefore() const override { return ThreadsNow(); }
+  bool Drained() override { return true; }  // each has been reaped
+  std::optional<std::uint64_t> Counted() override { return ThreadsNow(); }
+
+ private:
+  static std::uint64_t ThreadsNow() {
+    std::ifstream file("/proc/loadavg");
+    std::string word;
+    for (int i = 0; i < 4 && file >> word; ++i) {
+    }
+    const std::size_t slash = word.find('/');
+    return slash == std::string::npos ? 0 : std::stoull(word.substr(slash + 1));
   }
 };
 
 }  // namespace
 
 std::vector<Unit> ProcessUnits() {
-  return {{"pids-max", "pids.max", "clone", "processes and threads in a cgroup", 0,
-           [] { return std::make_unique<PidsMax>(); }},
-          {"nproc", "RLIMIT_NPROC", "clone", "processes and threads of one user", 0,
-           [] { return std::make_unique<Nproc>(); }}};
+  return {{.name = "pids-max",
+           .limit = "pids.max",
+           .call = "clone",
+           .what = "processes and threads in a cgroup",
+           .where = "pids.max",
+           .cost = kProcess,
+           .make = [] { return std::make_unique<PidsMax>(false); }},
+          {.name = "pids-max-above",
+           .limit = "pids.max",
+           .call = "clone",
+           .what = "processes and threads below a cgroup, in one that has no limit itself",
+           .where = "pids.max of the parent",
+           .cost = kProcess,
+           .make = [] { return std::make_unique<PidsMax>(true); }},
+          {.name = "nproc",
+           .limit = "RLIMIT_NPROC",
+           .call = "clone",
+           .what = "processes and threads of one user",
+           .where = "setrlimit(RLIMIT_NPROC)",
+           .cost = kProcess,
+           .make = [] { return std::make_unique<Nproc>(); }},
+          {.name = "pid-max",
+           .limit = "kernel.pid_max",
+           .call = "clone",
+           .what = "numbers for processes and threads in a pid namespace",
+           .where = "/proc/sys/kernel/pid_max",
+           .cost = kProcess,
+           .make = [] { return std::make_unique<PidMax>(); }},
+          {.name = "threads-max",
+           .limit = "kernel.threads-max",
+           .call = "clone",
+           .what = "threads of the whole machine",
+           .where = "/proc/sys/kernel/threads-max",
+           .cost = kProcess,
+           .make = [] { return std::make_unique<ThreadsMax>(); }}};
 }
 
 }  // namespace brood::limits

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,8 +23,10 @@ class Pusher {
   Pusher& operator=(const Pusher&) = delete;
   virtual ~Pusher() = default;
 
-  // Enters a place of its own and sets the limit there. kUnavailable when the machine lacks it.
-  virtual absl::Status Confine(std::uint64_t maximum) = 0;
+  // Enters a place of its own and sets the limit there, or leaves the machine's in force when
+  // `wanted` is none. The maximum that holds now, which differs from `wanted` where the kernel has
+  // none to set or a least value. kUnavailable when the machine lacks it.
+  virtual absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) = 0;
   // Those that count already, such as this process itself.
   virtual std::uint64_t ThereBefore() const { return 0; }
   // One more, held. 0 or the errno of the call.
@@ -33,33 +37,57 @@ class Pusher {
   virtual void Release() = 0;
   // Whether the kernel counts none any more but those from before.
   virtual bool Drained() = 0;
+  // How many the kernel counts now, dead ones that it still has among them; none when it cannot be
+  // told. Within a twentieth.
+  virtual std::optional<std::uint64_t> Counted() { return std::nullopt; }
 };
 
+// What one more takes of other limits: the first of all of them to be used up is the ceiling.
+struct Cost {
+  std::uint64_t descriptors = 0;
+  std::uint64_t processes = 0;
+  std::uint64_t bytes = 0;  // of kernel memory, about
+};
+
+// Confine without a wanted maximum has nothing to end at.
+constexpr std::uint64_t kNoMaximum = UINT64_MAX;
+
 struct Unit {
-  std::string_view name;
-  std::string_view limit;  // as spawn/limits names it
-  std::string_view call;   // what is called to add one
-  std::string_view what;
-  std::uint64_t built_in;  // a maximum that cannot be set; 0 for one that can
-  std::function<std::unique_ptr<Pusher>()> make;
+  std::string_view name = {};
+  std::string_view limit = {};  // as spawn/limits names it; empty: the kernel has none
+  std::string_view call = {};   // what is called to add one
+  std::string_view what = {};
+  std::string_view where = {};  // the file, or the call, that sets it; empty: built into the kernel
+  Cost cost = {};
+  std::function<std::unique_ptr<Pusher>()> make = {};
 };
 
 std::vector<Unit> NamespaceUnits();
 std::vector<Unit> ProcessUnits();
 std::vector<Unit> CgroupUnits();
 std::vector<Unit> FileUnits();
+std::vector<Unit> KeyUnits();
+std::vector<Unit> MemoryUnits();
+std::vector<Unit> MountUnits();
+std::vector<Unit> NetworkUnits();
+
+// All of them, in the order in which they are pushed.
+const std::vector<Unit>& AllUnits();
+// nullptr when there is none of that name.
+const Unit* FindUnit(std::string_view name);
+
+// What the limit is on this machine, where this process stands: a sysctl, a cgroup's file or an
+// rlimit. None when it is unlimited, not there, or built in.
+std::optional<std::uint64_t> Configured(const Unit& unit);
 
 // 0 or an errno.
 int WriteFile(const std::string& path, std::string_view text);
 // A user namespace of its own, where this process has all capabilities and keeps its ids.
 absl::Status EnterUserNamespace();
+// Becomes a user that nobody is, for what is counted by user; root is exempt from most of it.
+absl::Status BecomeNobodyElse();
 // A forked child that does nothing and ends with this process. Its pid, or -errno.
 int ForkIdle(std::uint64_t flags);
 void EndChildren(std::vector<int>& pids);
-// A new cgroup that belongs to this run, in `mount`: "MOUNT/brood-stress-PID-START".
-absl::StatusOr<std::string> MakeRunCgroup(const std::string& mount, int owner);
-
-// Removes the cgroups of this process's own run, which must be empty or about to be.
-absl::Status RemoveOwn();
 
 }  // namespace brood::limits

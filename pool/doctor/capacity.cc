@@ -3,111 +3,121 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <array>
-#include <fstream>
+#include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "spawn/cgroup_host.h"
 #include "spawn/id_ranges.h"
+#include "spawn/kernel.h"
 #include "spawn/limits/limits.h"
 
 namespace brood {
 namespace {
 
-// What stands beside the workers: the machine's own processes, zygotes, the launcher's threads.
-constexpr std::uint64_t kBeside = 200;
+// Beside the workers: zygotes, the launcher's threads, namespaces of templates.
+constexpr std::uint64_t kBeside = 16;
 // A parked worker with its network namespace (measured: 150 to 260 KB), and some room.
 constexpr std::uint64_t kWorkerBytes = 320 * 1024;
 // Descriptors that a launcher holds whatever it does, and while it closes many.
 constexpr std::uint64_t kLauncherFds = 300;
 
-// The number in a file; none for "max", and where there is none.
-std::optional<std::uint64_t> NumberIn(const std::string& path) {
-  std::ifstream file(path);
-  std::uint64_t number = 0;
-  if (!(file >> number)) return std::nullopt;
-  return number;
-}
+constexpr std::uint64_t kEachHasItsOwn =
+    kernel::kCloneNewNs | kernel::kCloneNewCgroup | kernel::kCloneNewUts | kernel::kCloneNewIpc |
+    kernel::kCloneNewUser | kernel::kCloneNewPid | kernel::kCloneNewNet | kernel::kCloneNewTime;
 
-std::uint64_t AvailableBytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string word;
-  std::uint64_t kilobytes = 0;
-  while (file >> word) {
-    if (word == "MemAvailable:" && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
-
-struct Limit {
-  std::string name;
-  std::optional<std::uint64_t> value;
-  std::uint64_t needed = 0;
+struct Need {
+  LimitReading limit;
+  std::uint64_t more = 0;  // than there are now
   std::string why;
-  std::string remedy;
 };
 
-// The tightest of those over this process.
-Limit PidsMax(std::uint64_t needed) {
-  Limit limit{"pids.max", std::nullopt, needed, "a worker is a process", ""};
-  for (const LimitReading& reading : PidsLimits()) {
-    if (!reading.maximum || (limit.value && *reading.maximum >= *limit.value)) continue;
-    limit.value = reading.maximum;
-    limit.remedy = reading.raise;
-  }
-  return limit;
+// What an errno of these calls could mean is what a pool's calls count against.
+void Add(const LimitQuestion& question, std::uint64_t more, const std::string& why,
+         std::vector<Need>& needs) {
+  for (LimitReading& limit : LimitsBehind(question)) needs.push_back({std::move(limit), more, why});
 }
 
-std::vector<Limit> Limits(std::uint32_t workers) {
-  std::vector<Limit> limits;
-  const std::uint64_t processes = workers + kBeside;
-  const auto sysctl = [&](const std::string& name, std::uint64_t needed, std::string why) {
-    std::string path = "/proc/sys/" + name;
-    for (char& c : path) {
-      if (c == '.') c = '/';
-    }
-    limits.push_back({name, NumberIn(path), needed, std::move(why),
-                      fmt::format("sysctl -w {}={}", name, needed * 2)});
-  };
-  for (const char* const kind : {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"}) {
-    sysctl(fmt::format("user.max_{}_namespaces", kind), workers + 16, "each worker has its own");
-  }
-  sysctl("kernel.pid_max", processes, "a worker has a number here and one inside");
-  sysctl("kernel.threads-max", processes, "a worker is a thread, too");
-  limits.push_back(PidsMax(processes));
-  rlimit files{};
-  getrlimit(RLIMIT_NOFILE, &files);
-  limits.push_back({"RLIMIT_NOFILE (hard)",
-                    files.rlim_max == RLIM_INFINITY ? std::nullopt : std::optional(files.rlim_max),
-                    kLauncherFds,
-                    "parked workers cost the launcher no descriptor, running ones one each",
-                    "ulimit -Hn, or LimitNOFILE= in the unit"});
+std::vector<Need> Needs(std::uint32_t workers) {
+  const std::uint64_t more = workers + kBeside;
+  std::vector<Need> needs;
+  // How many there are is not shown by the kernel; none is tried when the caller tells.
+  Add({.call = LimitedCall::kUnshare,
+       .error = ENOSPC,
+       .namespaces = kEachHasItsOwn,
+       .made = 0,
+       .depth = 0},
+      more, "each worker has its own", needs);
+  std::erase_if(needs, [](const Need& need) { return need.limit.name.ends_with(" depth"); });
+  Add({.call = LimitedCall::kClone, .error = EAGAIN}, more,
+      "a worker is a process with a number here and one inside", needs);
   if (const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
       host.ok() && !host->base.empty()) {
-    limits.push_back({"cgroup.max.descendants", NumberIn(host->base + "/cgroup.max.descendants"),
-                      workers + 16, "each worker is born in a cgroup of its own",
-                      fmt::format("echo max > {}/cgroup.max.descendants", host->base)});
+    Add({.call = LimitedCall::kMakeCgroup, .error = EAGAIN, .cgroup = host->base}, more,
+        "each worker is born in a cgroup of its own", needs);
+    std::erase_if(needs, [](const Need& need) { return need.limit.name == "cgroup.max.depth"; });
   }
-  limits.push_back({"ranges of host ids", kRangeCount, workers,
-                    "each worker has 65,536 ids that nobody else has", ""});
-  limits.push_back({"available memory", AvailableBytes(), workers * kWorkerBytes,
-                    "a parked worker holds some 250 KB, most of it its network namespace's",
-                    "--net host holds a fifth of that"});
-  return limits;
+  // The launcher raises its soft limit to the hard one.
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY) {
+    needs.push_back({{.name = "RLIMIT_NOFILE (hard)",
+                      .maximum = files.rlim_max,
+                      .raise = "ulimit -Hn, or LimitNOFILE= in the unit"},
+                     kLauncherFds,
+                     "parked workers cost the launcher no descriptor, running ones one each"});
+  }
+  needs.push_back({{.name = "ranges of host ids", .maximum = kRangeCount},
+                   workers,
+                   "each worker has 65,536 ids that nobody else has"});
+  needs.push_back({{.name = "available memory",
+                    .maximum = MeminfoBytes("MemAvailable:"),
+                    .raise = "--net host holds a fifth of that"},
+                   workers * kWorkerBytes,
+                   "a parked worker holds some 250 KB, most of it its network namespace's"});
+  return needs;
+}
+
+// Of several limits of one name, as pids.max of a cgroup and of those above it, the tightest.
+void KeepTightest(std::vector<Need>& needs) {
+  const auto room = [](const LimitReading& limit) {
+    if (!limit.maximum) return UINT64_MAX;
+    return *limit.maximum - std::min(limit.used.value_or(0), *limit.maximum);
+  };
+  std::vector<Need> kept;
+  for (Need& need : needs) {
+    const auto same = [&](const Need& other) { return other.limit.name == need.limit.name; };
+    const auto found = std::find_if(kept.begin(), kept.end(), same);
+    if (found == kept.end()) {
+      kept.push_back(std::move(need));
+    } else if (room(need.limit) < room(found->limit)) {
+      *found = std::move(need);
+    }
+  }
+  needs = std::move(kept);
 }
 
 }  // namespace
 
 void AddCapacity(std::uint32_t workers, std::vector<Finding>& findings) {
+  std::vector<Need> needs = Needs(workers);
+  KeepTightest(needs);
   bool all_fine = true;
-  for (const Limit& limit : Limits(workers)) {
-    if (!limit.value || *limit.value >= limit.needed) continue;
+  for (const Need& need : needs) {
+    const LimitReading& limit = need.limit;
+    if (!limit.maximum) continue;
+    const std::uint64_t needed = limit.used.value_or(0) + need.more;
+    if (*limit.maximum >= needed) continue;
     all_fine = false;
-    findings.push_back(
-        {limit.name, Verdict::kLess,
-         fmt::format("is {}; {} workers need {}", *limit.value, workers, limit.needed), limit.why,
-         limit.remedy});
+    std::string what = fmt::format("is {}; {} workers need {}", *limit.maximum, workers, needed);
+    if (limit.used.value_or(0) > 0) what += fmt::format(", {} being in use", *limit.used);
+    std::string remedy = limit.raise;
+    // A sysctl has to be so much, not twice what it is.
+    if (remedy.starts_with("sysctl -w ")) {
+      remedy = fmt::format("sysctl -w {}={}", limit.name, needed * 2);
+    }
+    findings.push_back({limit.name, Verdict::kLess, std::move(what), need.why, std::move(remedy)});
   }
   if (!all_fine) return;
   findings.push_back({fmt::format("room for {} workers", workers), Verdict::kFine,

@@ -1,5 +1,6 @@
 #include "spawn/limits/limits.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -51,14 +52,24 @@ std::optional<std::uint64_t> Keyed(const std::string& path, std::string_view key
   return std::nullopt;
 }
 
-std::uint64_t Entries(const std::string& directory) {
-  std::error_code error;
-  std::uint64_t count = 0;
+bool IsNumber(const std::string& name) {
+  return !name.empty() && name.find_first_not_of("0123456789") == std::string::npos;
+}
+
+// The entries of a directory that are numbers, as of /proc and /proc/PID/fd. `error` tells why
+// there are none.
+std::vector<std::uint64_t> Numbers(const std::string& directory, std::error_code& error) {
+  std::vector<std::uint64_t> numbers;
   for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end;
        it.increment(error)) {
-    ++count;
+    const std::string name = it->path().filename();
+    if (IsNumber(name)) numbers.push_back(std::stoull(name));
   }
-  return count;
+  return numbers;
+}
+std::vector<std::uint64_t> Numbers(const std::string& directory) {
+  std::error_code ignored;
+  return Numbers(directory, ignored);
 }
 
 std::string Doubled(std::optional<std::uint64_t> maximum) {
@@ -92,10 +103,33 @@ std::uint64_t ThreadsOf(const std::string& proc, uid_t uid) {
   std::error_code error;
   for (std::filesystem::directory_iterator it(proc, error), end; !error && it != end;
        it.increment(error)) {
-    const std::string name = it->path().filename();
-    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (!IsNumber(it->path().filename())) continue;
     const std::string status = it->path().string() + "/status";
     if (Keyed(status, "Uid:") == uid) count += Keyed(status, "Threads:").value_or(1);
+  }
+  return count;
+}
+
+// Whether this process is in a pid namespace that is not the machine's (PROC_PID_INIT_INO).
+bool InPidNamespace(const std::string& proc) {
+  std::error_code error;
+  const std::filesystem::path own = std::filesystem::read_symlink(proc + "/self/ns/pid", error);
+  return !error && own != "pid:[4026531836]";
+}
+
+// Numbers that are taken or not given out again, in this process's pid namespace: from 6.14 on each
+// has a maximum of its own. They are given out upwards, and after the last one from kReservedPids.
+std::uint64_t PidNumbers(const std::string& proc) {
+  std::istringstream words(Text(proc + "/loadavg"));
+  std::string word;
+  std::uint64_t last = 0;  // the fifth, in this pid namespace
+  for (int i = 0; i < 4; ++i) words >> word;
+  if (words >> last && last < kReservedPids) return last + 1;
+  std::uint64_t count = kReservedPids;
+  for (const std::uint64_t pid : Numbers(proc)) {
+    for (const std::uint64_t thread : Numbers(fmt::format("{}/{}/task", proc, pid))) {
+      if (thread >= kReservedPids) ++count;
+    }
   }
   return count;
 }
@@ -187,6 +221,23 @@ bool Refused(std::uint64_t flag) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 1;
 }
 
+// When the caller has told how many there are and how deep, a single kind that was refused below
+// its own maximum can only have been refused by a user namespace outside.
+void ConcludeOuterLimit(const LimitQuestion& question, std::vector<LimitReading>& limits) {
+  if (!question.made || !question.depth) return;
+  const auto is_full = [](const LimitReading& limit) { return limit.Full(); };
+  if (std::any_of(limits.begin(), limits.end(), is_full)) return;
+  LimitReading* only = nullptr;
+  for (LimitReading& limit : limits) {
+    if (!limit.name.starts_with("user.max_")) continue;
+    if (only != nullptr) return;
+    only = &limit;
+  }
+  if (only == nullptr) return;
+  only->refused = true;
+  only->where = "a user namespace outside this one";
+}
+
 void AddNamespaces(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   const bool may_try = !question.made && !question.depth && question.proc == "/proc";
   for (const Kind& kind : kKinds) {
@@ -215,6 +266,7 @@ void AddNamespaces(const LimitQuestion& question, std::vector<LimitReading>& lim
                       .maximum = kUserDepth,
                       .used = question.depth});
   }
+  ConcludeOuterLimit(question, limits);
 }
 
 void AddProcesses(const LimitQuestion& question, std::vector<LimitReading>& limits) {
@@ -226,7 +278,12 @@ void AddProcesses(const LimitQuestion& question, std::vector<LimitReading>& limi
   limits.push_back(std::move(most));
   LimitReading numbers =
       Sysctl(question, "kernel.pid_max", "numbers for processes, threads, groups and sessions");
-  if (threads) numbers.used = *threads + kReservedPids;
+  // /proc/loadavg counts the whole machine's threads, whoever reads it.
+  if (InPidNamespace(question.proc)) {
+    numbers.used = PidNumbers(question.proc);
+  } else if (threads) {
+    numbers.used = *threads + kReservedPids;
+  }
   limits.push_back(std::move(numbers));
 }
 
@@ -259,11 +316,18 @@ LimitReading Nofile(const LimitQuestion& question) {
                        .raise = "ulimit -n N, up to ulimit -Hn; LimitNOFILE= in the unit"};
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    reading.maximum = question.nofile.value_or(limit.rlim_cur);
+    reading.maximum = question.rlimit.value_or(limit.rlim_cur);
   }
-  // Looking takes one itself; at the limit there is none to look with.
-  const std::uint64_t entries = Entries(question.proc + "/self/fd");
-  if (entries > 0) reading.used = entries - 1;
+  std::error_code error;
+  std::vector<std::uint64_t> open = Numbers(question.proc + "/self/fd", error);
+  // At the limit there is no descriptor to look with, which says it all.
+  if (error == std::errc::too_many_files_open) reading.refused = true;
+  if (open.empty() || !reading.maximum) return reading;
+  // The limit is on numbers: one above it takes no room. Nor does the one that was looked with.
+  std::erase_if(open, [&](std::uint64_t fd) {
+    return fd >= *reading.maximum || fcntl(static_cast<int>(fd), F_GETFD) < 0;
+  });
+  reading.used = open.size();
   return reading;
 }
 
@@ -311,10 +375,53 @@ void AddMemory(const LimitQuestion& question, std::vector<LimitReading>& limits)
   limits.push_back(std::move(reading));
 }
 
+// What this process may map or pin, beside the machine's memory.
+void AddRlimit(const LimitQuestion& question, int resource, const char* name, const char* what,
+               std::initializer_list<const char*> counted, std::vector<LimitReading>& limits) {
+  LimitReading reading{.name = name,
+                       .what = what,
+                       .where = fmt::format("setrlimit({})", name),
+                       .raise = fmt::format("prlimit --pid PID, or {}= in the unit",
+                                            resource == RLIMIT_AS ? "LimitAS" : "LimitMEMLOCK"),
+                       .wanted = question.wanted};
+  rlimit limit{};
+  if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) return;
+  if (!question.rlimit && limit.rlim_cur == RLIM_INFINITY) return;
+  reading.maximum = question.rlimit.value_or(limit.rlim_cur);
+  std::uint64_t kilobytes = 0;
+  for (const char* const key : counted) {
+    kilobytes += Keyed(question.proc + "/self/status", key).value_or(0);
+  }
+  reading.used = kilobytes * 1024;
+  limits.push_back(std::move(reading));
+}
+
+void AddMappings(const LimitQuestion& question, std::vector<LimitReading>& limits) {
+  LimitReading reading = Sysctl(question, "vm.max_map_count", "memory mappings of a process");
+  const std::string maps = Text(question.proc + "/self/maps");
+  reading.used = static_cast<std::uint64_t>(std::count(maps.begin(), maps.end(), '\n'));
+  limits.push_back(std::move(reading));
+}
+
+// Those of this process's mount namespace. What lies under its root, as the initial file system
+// does, is counted by the kernel but not listed: the root's parent tells that it is there.
+std::uint64_t Mounts(const std::string& proc) {
+  std::ifstream file(proc + "/self/mountinfo");
+  std::uint64_t count = 0;
+  bool root_is_covering = false;
+  for (std::string line; std::getline(file, line); ++count) {
+    std::istringstream words(line);
+    std::string id, parent, device, root, point;
+    if (words >> id >> parent >> device >> root >> point && point == "/" && id != parent) {
+      root_is_covering = true;
+    }
+  }
+  return count + (root_is_covering ? 1 : 0);
+}
+
 void AddMounts(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   LimitReading reading = Sysctl(question, "fs.mount-max", "mounts of one mount namespace");
-  const std::string mounts = Text(question.proc + "/self/mountinfo");
-  reading.used = static_cast<std::uint64_t>(std::count(mounts.begin(), mounts.end(), '\n'));
+  reading.used = Mounts(question.proc);
   limits.push_back(std::move(reading));
 }
 
@@ -331,12 +438,29 @@ void Add(const LimitQuestion& question, std::vector<LimitReading>& limits) {
     LimitReading instances =
         Sysctl(question, "user.max_inotify_instances", "inotify instances of a user");
     instances.used = question.made;
+    LimitReading files = Nofile(question);
+    // As with namespaces: the caller knows the count, and nothing in here is full.
+    if (question.made && !instances.Full() && files.used && !files.Full()) {
+      instances.refused = true;
+      instances.where = "a user namespace outside this one";
+    }
     limits.push_back(std::move(instances));
-    limits.push_back(Nofile(question));
+    limits.push_back(std::move(files));
     return;
   }
   if (error == EMFILE || error == ENFILE) return AddFiles(question, limits);
-  if (error == ENOMEM) return AddMemory(question, limits);
+  if (error == ENOMEM) {
+    if (question.call == LimitedCall::kMap) {
+      AddRlimit(question, RLIMIT_AS, "RLIMIT_AS", "bytes of address space of a process",
+                {"VmSize:"}, limits);
+      AddMappings(question, limits);
+    }
+    if (question.call == LimitedCall::kRing) {
+      AddRlimit(question, RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", "bytes of pinned memory of a user",
+                {"VmPin:", "VmLck:"}, limits);
+    }
+    return AddMemory(question, limits);
+  }
   switch (question.call) {
     case LimitedCall::kClone:
       if (error == EAGAIN) return AddProcesses(question, limits);
@@ -353,7 +477,10 @@ void Add(const LimitQuestion& question, std::vector<LimitReading>& limits) {
       return;
     case LimitedCall::kInotifyWatch:
       if (error == ENOSPC) {
-        limits.push_back(Sysctl(question, "user.max_inotify_watches", "inotify watches of a user"));
+        LimitReading watches =
+            Sysctl(question, "user.max_inotify_watches", "inotify watches of a user");
+        watches.used = question.made;
+        limits.push_back(std::move(watches));
       }
       return;
     case LimitedCall::kAddKey:
@@ -364,6 +491,7 @@ void Add(const LimitQuestion& question, std::vector<LimitReading>& limits) {
       return;
     case LimitedCall::kOpen:
     case LimitedCall::kInotifyInit:
+    case LimitedCall::kMap:
       return;
   }
 }
@@ -374,6 +502,10 @@ int Likelihood(const LimitReading& limit) {
 }
 
 }  // namespace
+
+std::uint64_t MeminfoBytes(std::string_view key) {
+  return Keyed("/proc/meminfo", key).value_or(0) * 1024;
+}
 
 std::vector<LimitReading> PidsLimits(const std::string& proc) {
   const std::string own = Text(proc + "/self/cgroup");
@@ -425,14 +557,19 @@ std::string LimitSentence(const std::vector<LimitReading>& limits) {
   std::string text = first.name + " is used up";
   if (first.maximum && first.used) {
     text += fmt::format(" ({} of {}, {})", *first.used, *first.maximum, first.where);
-  } else if (first.maximum && first.refused) {
-    text +=
-        fmt::format(" (maximum {} here; a user namespace outside may allow fewer)", *first.maximum);
+  } else if (first.maximum && first.refused && first.name.starts_with("user.max_")) {
+    text += fmt::format(" (maximum {} here, and perhaps less in a user namespace outside)",
+                        *first.maximum);
   } else if (first.maximum) {
     text += fmt::format(" (maximum {})", *first.maximum);
   }
   if (!first.raise.empty()) text += ": " + first.raise;
   return text;
+}
+
+std::string FullLimit(const LimitQuestion& question) {
+  const std::vector<LimitReading> limits = LimitsBehind(question);
+  return !limits.empty() && limits.front().Full() ? LimitSentence(limits) : std::string();
 }
 
 }  // namespace brood

@@ -21,12 +21,13 @@ struct LimitReading {
   std::optional<std::uint64_t> maximum = {};  // none when unlimited, or when it cannot be read
   // How many there are. None where the kernel does not tell: it shows no count of namespaces.
   std::optional<std::uint64_t> used = {};
-  std::string raise = {};  // the command that raises it; empty for what is built into the kernel
+  std::string raise = {};    // the command that raises it; empty for what is built into the kernel
+  std::uint64_t wanted = 1;  // how many more were asked for
 
-  bool refused = false;  // one more was tried just now, and refused
+  bool refused = false;  // one more was tried just now, and refused; or nothing else can have been
 
-  // Whether one more is too many, by the trial or the numbers. False when neither tells.
-  bool Full() const { return refused || (maximum && used && *used >= *maximum); }
+  // Whether those wanted are too many, by the trial or the numbers. False when neither tells.
+  bool Full() const { return refused || (maximum && used && *used + wanted > *maximum); }
 };
 
 // What was called when the kernel refused.
@@ -39,7 +40,8 @@ enum class LimitedCall : std::uint8_t {
   kInotifyInit,   // inotify_init1
   kInotifyWatch,  // inotify_add_watch
   kAddKey,        // add_key, keyctl(KEYCTL_JOIN_SESSION_KEYRING)
-  kRing,          // io_uring_setup
+  kRing,          // io_uring_setup, and io_uring_register with memory that is pinned
+  kMap,           // mmap, brk, mlock
 };
 
 struct LimitQuestion {
@@ -50,8 +52,10 @@ struct LimitQuestion {
   // What a caller knows that holds all there are in its user namespace; else none is tried.
   std::optional<std::uint64_t> made = {};
   std::optional<std::uint64_t> depth = {};  // of the namespace that was to be nested in
-  // RLIMIT_NOFILE as it was at the refusal, where it has been raised since to look about.
-  std::optional<std::uint64_t> nofile = {};
+  // The rlimit that the call counts against (RLIMIT_NOFILE, RLIMIT_AS) as it was at the refusal,
+  // where it has been raised since to look about.
+  std::optional<std::uint64_t> rlimit = {};
+  std::uint64_t wanted = 1;    // bytes of memory that were asked for, where the limit is of bytes
   std::string proc = "/proc";  // tests have one of their own
 };
 
@@ -66,6 +70,14 @@ std::vector<LimitReading> LimitsBehind(const LimitQuestion& question);
 // "user.max_net_namespaces is used up (maximum 5): sysctl -w user.max_net_namespaces=10"; several
 // when the numbers do not decide. Empty when there are none.
 std::string LimitSentence(const std::vector<LimitReading>& limits);
+
+// The same of what LimitsBehind finds, when the kernel's numbers decide; else empty: for the end of
+// an error's sentence, which says by itself what the kernel said.
+std::string FullLimit(const LimitQuestion& question);
+
+// The bytes behind a key of /proc/meminfo, such as "MemAvailable:". 0 when it cannot be read, for
+// instance because no descriptor is left to read it with.
+std::uint64_t MeminfoBytes(std::string_view key);
 
 // Every pids.max over this process, own cgroup first: of v1's hierarchy and of v2's.
 std::vector<LimitReading> PidsLimits(const std::string& proc = "/proc");

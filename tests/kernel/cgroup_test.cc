@@ -281,6 +281,19 @@ TEST_F(CgroupTest, LeafNamesAreFileNames) {
   EXPECT_TRUE(nest.RemoveLeaf("worker-1").ok());
 }
 
+TEST_F(CgroupTest, FullParentIsNamedWithItsFile) {
+  const CgroupNest nest = MakeNest();
+  MakeLeaf(nest, "a");
+  ASSERT_EQ(WriteFileAt(AT_FDCWD, (nest.path() + "/cgroup.max.descendants").c_str(), "1"), 0);
+  const absl::Status refused = nest.MakeLeaf("b", {}).status();
+  EXPECT_THAT(std::string(Message(refused)),
+              ::testing::AllOf(HasSubstr("EAGAIN"),
+                               HasSubstr("cgroup.max.descendants is used up (1 "
+                                         "of 1, " +
+                                         nest.path()),
+                               HasSubstr("echo max > ")));
+}
+
 TEST_F(CgroupTest, MissingLeafIsNotFound) {
   const CgroupNest nest = MakeNest();
   EXPECT_TRUE(absl::IsNotFound(nest.KillLeaf("none")));
