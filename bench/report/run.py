@@ -66,6 +66,7 @@ class Run:
     context: dict[str, Any]
     rows: dict[str, Row]
     measurements: list[Measurement]
+    stress: list[dict[str, Any]] = field(default_factory=list)  # what brood stress wrote
 
     @property
     def name(self) -> str:
@@ -114,7 +115,7 @@ def load(directory: Path) -> Run:
             raise ReportError(f"{directory / 'rows.json'} has the row {row.name} twice.")
         rows[row.name] = row
     measurements = _read_samples(directory / "samples.jsonl", rows)
-    return Run(directory, context, rows, measurements)
+    return Run(directory, context, rows, measurements, _read_stress(directory))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -128,6 +129,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ReportError(f"{path} holds no JSON object.")
     return value
+
+
+def _read_stress(directory: Path) -> list[dict[str, Any]]:
+    """Of all stress*.json, each of which is what one `brood stress --json` printed."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(directory.glob("stress*.json")):
+        try:
+            units = json.loads(path.read_text(encoding="utf-8"))
+            found += [one for one in units if isinstance(one["unit"], str)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ReportError(
+                f"{path} is not what `brood stress --json` prints: write it again.") from error
+    return found
 
 
 def _row(one: Any, path: Path) -> Row:

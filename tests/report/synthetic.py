@@ -207,23 +207,31 @@ def paths(out: Writer) -> None:
 
 
 def fences(out: Writer) -> None:
-    out.row("cgroup/mkdir-rmdir", 62)
-    out.row("cgroup/born-in-leaf", 31, "namespace/none")
-    out.row("cgroup/written-to-procs", 240, "namespace/none", note="cgroup.procs after the fork")
-    out.row("mount/open_tree-clone", 21, "namespace/none")
-    out.row("mount/pivot_root", 185, "namespace/none")
-    out.row("mount/empty-namespace", None, "namespace/none", unavailable="needs Linux 7.1")
-    out.row("fence/seccomp-linear", 130, "namespace/none")
-    out.row("fence/seccomp-tree", 46, "namespace/none")
-    out.row("fence/capabilities", 26, "namespace/none")
-    out.row("fence/rlimits", 27, "namespace/none")
-    out.row("fence/id-maps", 39, "namespace/none")
+    out.row("cgroup/none", 25)
+    out.row("cgroup/none/idle", 180)
+    out.row("cgroup/mkdir", 62)
+    for way, us, idle in (("into", 31, 200), ("into-fresh", 60, 260), ("procs", 34, 11_900),
+                          ("procs-fresh", 70, 12_000)):
+        out.row(f"cgroup/{way}", us, "cgroup/none",
+                note="cgroup.procs after the fork" if way == "procs" else "")
+        out.row(f"cgroup/{way}/idle", idle, "cgroup/none/idle", count=10)
+    for way, us in (("bind", 4.2), ("bind/open_tree", 4.4), ("tmpfs", 11), ("proc", 13),
+                    ("devpts", 13), ("overlay", 50), ("tree/one-by-one", 87),
+                    ("tree/open_tree", 26), ("root/in-the-tree", 30), ("root/pivot_root", 185)):
+        out.row(f"mount/{way}", us)
+    out.row("mount/root/CLONE_EMPTY_MNTNS", None, unavailable="needs Linux 7.1")
+    out.row("fence/none", 25)
+    for way, us in (("seccomp/allow-all", 38), ("seccomp/default", 82), ("seccomp/linear-400", 1100),
+                    ("capabilities", 74), ("rlimits", 31), ("user+map", 39)):
+        out.row(f"fence/{way}", us, "fence/none")
     out.fail("fence/rlimits", "setting RLIMIT_NICE failed: Operation not permitted (EPERM); "
              "run it with CAP_SYS_RESOURCE")
-    for way, factor in (("kill-one", 1), ("kill-hundred", 22), ("exit", 0.8)):
-        out.row(f"teardown/{way}", 900 * factor, count=10, series={
-            "exit_us": 210 * factor, "populated_us": 340 * factor, "rmdir_us": 38 * factor,
-            "freed_us": 21_000 * factor**0.2})
+    for kinds, us in (("none", 60), ("net", 90), ("all", 180)):
+        out.row(f"teardown/{kinds}", us, "" if kinds == "none" else "teardown/none", count=10,
+                series={"populated_us": us + 8, "rmdir_us": us + 45, "gone_us": 53_000})
+    for number in (1, 1000):
+        out.row(f"teardown/net-freed/count={number}", 80_000, count=2,
+                parameters={"count": number}, series={"made_per_s": 1800, "freed_per_s": 1600})
     for children in (1, 10, 100, 1000, 10000):
         for way, us, each in (("sigchld", 9, 0.09), ("waitid", 8, 0.07), ("epoll", 7, 0.0004),
                               ("ring-poll", 6.5, 0.0003), ("ring-waitid", 6, 0.05)):
@@ -243,6 +251,43 @@ def peers(out: Writer) -> None:
     out.row("peer/podman", None, "peer/floor", unavailable="podman is not installed")
     out.row("peer/firejail", 50_000, "peer/floor", count=4, note="firejail --noprofile")
     out.fail("peer/firejail", "firejail ended with status 1: cannot mount /proc")
+
+
+def stress() -> list[dict[str, Any]]:
+    """What `brood stress --json` prints: some that are refused, one without a limit, one skipped."""
+    curve = [[count, us + count * us / 4000] for count in (1, 2, 5, 20, 80, 300, 500)
+             for us in (340.0,)]
+    pushed = {"what": "", "where": "/proc/sys/user/x", "configured": 96365, "set_to": 500,
+              "there_before": 0, "reached": 500, "stopped_by": "limit", "seconds": 0.2,
+              "curve": curve, "bytes_each": 181_000, "drained": True, "drain_ms": 91.5}
+    found: list[dict[str, Any]] = [
+        {**pushed, "unit": unit, "limit": limit, "errno": error, "named": [limit],
+         "predicted": {"limit": limit, "reached": 500}}
+        for unit, limit, error in (("net-namespaces", "user.max_net_namespaces", "ENOSPC"),
+                                   ("uts-namespaces", "user.max_uts_namespaces", "ENOSPC"),
+                                   ("pids-max", "pids.max", "EAGAIN"),
+                                   ("mounts", "fs.mount-max", "ENOSPC"))]
+    found.append({**pushed, "unit": "veth-pairs", "limit": "", "configured": None, "set_to": None,
+                  "stopped_by": "up-to", "predicted": {"limit": "none", "reached": None}})
+    found.append({"unit": "threads-max", "skipped": "it is the whole machine's alone"})
+    three = {"before": 90, "peak": 20_200, "after": 91}
+    found.append({"unit": "isolates", "what": "", "set_to": 20_000, "reached": 20_000,
+                  "launchers": 8, "raised": [{"file": "/proc/sys/kernel/pid_max", "from": 32768,
+                                              "to": 27_000}],
+                  "predicted": {"limit": "up-to", "reached": 20_000}, "processes_seen": 20_110,
+                  "stopped_by": "up-to", "seconds": 61.0,
+                  "curve": [[count, 2500 + count / 10] for count in range(500, 20_001, 500)],
+                  "bytes_each": 560_000, "drained": True, "drain_ms": 31_000, "recovered": 1.0,
+                  "counts": {"threads": three, "cgroups": three,
+                             "available_bytes": {"before": 24e9, "peak": 12e9, "after": 23.9e9}}})
+    for rate in (500, 2000):
+        found.append({"unit": "net-namespaces", "what": "", "rate_wanted": rate,
+                      "rate_reached": min(rate, 1800), "made": rate * 10,
+                      "errors": {"ENOSPC": 3} if rate == 2000 else {},
+                      "latency_us": {"p50": 420.0, "p99": 9000.0, "max": 20_000.0},
+                      "debt": [[at / 4, rate // 10 + at] for at in range(40)] + [[10.1, 0]],
+                      "peak": rate // 10 + 39, "drained": True, "drain_ms": 90.0})
+    return found
 
 
 def main() -> None:
@@ -266,6 +311,8 @@ def main() -> None:
         out.rows = [row for row in out.rows if wanted(row["name"])]
         out.lines = [line for line in out.lines if wanted(line["row"])]
     out.write(options.directory, options.commit)
+    if not options.only:
+        (options.directory / "stress.json").write_text(json.dumps(stress(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

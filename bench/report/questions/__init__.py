@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..findings import Findings
-from . import burst, curves, fences, load, memory, namespaces, others, peers, spawn, teardown
+from . import (burst, curves, fences, limits, load, memory, namespaces, others, peers, spawn,
+               teardown)
 from .section import Section
 
 Ask = Callable[[Findings], Section | None]
@@ -35,7 +36,10 @@ def ask_all(findings: Findings) -> list[Section]:
     held = {row.section for row in findings.run.rows.values()
             if findings.measured(row.name) or findings.errors(row.name)}
     asked = [section for name, ask in QUESTIONS if name in held and (section := ask(findings))]
-    return asked + [others.ask(findings, name) for name in sorted(held - set(KNOWN))]
+    asked += [others.ask(findings, name) for name in sorted(held - set(KNOWN))]
+    if stops := limits.ask(findings.run):
+        asked.append(stops)
+    return asked
 
 
 def absent(findings: Findings) -> dict[str, str]:

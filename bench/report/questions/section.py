@@ -20,11 +20,14 @@ class Section:
     answer: str  # one line, computed from the run
     method: str
     filter: str  # what brood-bench takes to measure this alone
+    command: str = ""  # what measures it, when that is not brood-bench
     charts: list[Chart] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
 
 def command(findings: Findings, section: Section) -> str:
+    if section.command:
+        return section.command
     rounds = findings.run.at("effort/rounds")
     full = " --full" if findings.run.at("effort/full") else ""
     count = f" --rounds {rounds}" if rounds else ""
