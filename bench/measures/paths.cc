@@ -126,6 +126,7 @@ Row BurstOf(const Command& command, std::uint32_t count) {
   options.concurrency = count;
   options.parked = count;
   Row row = BurstRow("spawn/burst", std::move(options));
+  row.every = 1;  // bare bursts differ from one to the next more than anything else here
   row.parameters = {{"count", count}};
   row.note = "bursts of processes asked for at once, and before and after as many bare ones";
   return row;
