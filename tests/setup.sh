@@ -16,6 +16,10 @@ REPORT_PACKAGES=(python3 python3-jinja2 python3-matplotlib)
 # shellcheck disable=SC2034
 BROWSER_PACKAGES=(chromium chromium-driver)
 
+# What the functions' tests call them with and hold their answers against.
+# shellcheck disable=SC2034
+FUNCTION_PACKAGES=(curl openapi-specification python3-jsonschema)
+
 # The programs that brood is compared with, as far as Debian 12 has them, and what they need.
 # shellcheck disable=SC2034
 PEER_PACKAGES=(bubblewrap busybox-static crun docker.io firejail podman runc systemd-container

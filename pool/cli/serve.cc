@@ -230,7 +230,9 @@ class Daemon {
     service_ = &service;
     Timers http_timers(*pool_);
     Router router(*pool_, http_timers, FunctionsOf(config_),
-                  {.memory_is_short = [] { return MemoryReserve::Short(); }, .log = LogCall});
+                  {.memory_is_short = [] { return MemoryReserve::Short(); },
+                   .log = LogCall,
+                   .version = BROOD_VERSION});
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);

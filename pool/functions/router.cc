@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "pool/functions/openapi.h"
+
 namespace brood {
 namespace {
 
@@ -42,13 +44,16 @@ void Router::Close() {
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
   const bool reads = head.method == "GET" || head.method == "HEAD";
   const std::string_view path = head.path;
-  if (path == "/functions" || path == "/healthz" || path == "/metrics") {
+  if (path == "/functions" || path == "/healthz" || path == "/metrics" || path == "/openapi.json") {
     if (!reads) {
       Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
     } else if (path == "/healthz") {
       Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
     } else if (path == "/metrics") {
       connection.Answer(200, {{"Content-Type", "text/plain; version=0.0.4"}}, Metrics());
+    } else if (path == "/openapi.json") {
+      connection.Answer(200, {{"Content-Type", "application/json"}},
+                        DescribeOpenApi(options_.version));
     } else {
       connection.Answer(200, {{"Content-Type", "application/json"}}, Describe());
     }

@@ -18,12 +18,14 @@ namespace brood {
 //   POST /functions/NAME   a call        GET /functions   what there is
 //   GET /healthz           200, or 503 while the daemon drains
 //   GET /metrics           Prometheus text
+//   GET /openapi.json      all of this, for programs
 // Only in the pool's thread. Must live until the pool has been shut down.
 class Router {
  public:
   struct Options {
     std::function<bool()> memory_is_short;  // new calls are refused; may be null
     std::function<void(const Call::Report&)> log;
+    std::string version;  // of the program, for /openapi.json
   };
   Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options);
 

@@ -12,6 +12,8 @@ import tempfile
 import time
 import unittest
 
+import description
+
 BROOD = os.environ["BROOD_PROGRAM"]
 MODES = ("cold", "parked", "primed")
 
@@ -23,7 +25,9 @@ def function(name, script, **settings):
 
 
 class Node(unittest.TestCase):
-    """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left."""
+    """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left.
+
+    Whatever it answers is held against its /openapi.json."""
 
     CONFIG = ""
 
@@ -82,6 +86,7 @@ class Node(unittest.TestCase):
         response = connection.getresponse()
         response.body = response.read()
         connection.close()
+        self.described(method, f"/functions/{name}", response.status, dict(response.headers))
         return response
 
     def get(self, path):
@@ -90,7 +95,14 @@ class Node(unittest.TestCase):
         response = connection.getresponse()
         answer = response.status, response.read().decode()
         connection.close()
+        if path != "/openapi.json":
+            self.described("GET", path, response.status, dict(response.headers))
         return answer
+
+    def described(self, method, target, status, headers):
+        if "document" not in vars(type(self)):
+            type(self).document = json.loads(self.get("/openapi.json")[1])
+        self.assertIsNone(description.check(self.document, method, target, status, headers))
 
     def metric(self, name, **labels):
         """The sum of the metric's values that have the labels."""
@@ -116,7 +128,13 @@ class Node(unittest.TestCase):
                     answer += piece
             except ConnectionResetError:
                 pass
-            return answer
+        request = re.match(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n", data)
+        head = re.match(rb"HTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n", answer, re.DOTALL)
+        if request and head:
+            fields = dict(line.split(": ", 1) for line in head.group(2).decode().split("\r\n"))
+            self.described(request.group(1).decode(), request.group(2).decode(),
+                           int(head.group(1)), fields)
+        return answer
 
     def fds(self):
         return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))
