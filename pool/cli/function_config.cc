@@ -142,6 +142,10 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   if (command.empty()) return Error(kInvalid, "it needs a command");
   ServeFunction out;
+  for (const std::vector<std::string>* const each : {&words, &command, &env}) {
+    out.words.insert(out.words.end(), each->begin(), each->end());
+    out.words.emplace_back();  // parts them
+  }
   FunctionWords typed;
   CLI::App app;
   AddFunctionOptions(app, typed);

@@ -15,6 +15,8 @@
 namespace brood {
 
 struct ServeFunction {
+  // All it was made of: two functions with the same name and words are the same.
+  std::vector<std::string> words;
   FunctionOptions options;
   std::optional<TemplateOptions> own_template;  // none: it uses one of the configuration's
 };

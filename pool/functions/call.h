@@ -32,11 +32,12 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
     std::string err;  // the last bytes of its stderr
   };
 
-  Call(Pool& pool, Timers& timers, FunctionPool& function, HttpConnection& connection,
-       std::function<void(const Report&)> log)
+  Call(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
+       HttpConnection& connection, std::function<void(const Report&)> log)
       : pool_(pool),
         timers_(timers),
-        function_(function),
+        function_held_(std::move(function)),
+        function_(*function_held_),
         connection_(&connection),
         log_(std::move(log)) {}
 
@@ -69,6 +70,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
 
   Pool& pool_;
   Timers& timers_;
+  std::shared_ptr<FunctionPool> function_held_;  // the server may know it no more
   FunctionPool& function_;
   HttpConnection* connection_;  // null: gone, or answered
   std::function<void(const Report&)> log_;

@@ -42,6 +42,8 @@ struct HttpOptions {
   std::chrono::nanoseconds header_timeout = std::chrono::seconds(10);  // for the whole head
   std::chrono::nanoseconds body_timeout = std::chrono::seconds(20);    // without a byte either way
   std::chrono::nanoseconds idle_timeout = std::chrono::seconds(60);    // between two requests
+
+  bool operator==(const HttpOptions&) const = default;
 };
 
 }  // namespace brood

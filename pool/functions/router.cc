@@ -20,25 +20,28 @@ void Plain(HttpConnection& connection, int status, std::string_view text, Fields
 
 }  // namespace
 
-Router::Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options)
-    : pool_(pool), timers_(timers), options_(std::move(options)) {
-  for (FunctionOptions& each : functions) {
-    std::string name = each.name;
-    functions_.try_emplace(std::move(name), pool_, timers_, std::move(each));
-  }
+void Router::Put(FunctionOptions function, std::function<void()> gone) {
+  std::shared_ptr<FunctionPool>& place = functions_[function.name];
+  auto metrics = place ? place->shared_metrics() : std::make_shared<FunctionMetrics>();
+  if (place) place->Retire(std::move(gone));
+  place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics));
+  if (!draining_) place->Open();
 }
 
-void Router::Open() {
-  for (auto& [name, function] : functions_) function.Open();
+void Router::Remove(const std::string& name, std::function<void()> gone) {
+  const auto found = functions_.find(name);
+  if (found == functions_.end()) return;
+  found->second->Retire(std::move(gone));
+  functions_.erase(found);
 }
 
 void Router::Drain() {
   draining_ = true;
-  for (auto& [name, function] : functions_) function.Close();
+  for (auto& [name, function] : functions_) function->Close();
 }
 
 void Router::Close() {
-  for (auto& [name, function] : functions_) function.Close();
+  for (auto& [name, function] : functions_) function->Close();
 }
 
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
@@ -83,16 +86,16 @@ std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const Reque
 std::string Router::Describe() const {
   auto list = nlohmann::ordered_json::array();
   for (const auto& [name, function] : functions_) {
-    const FunctionOptions& options = function.options();
+    const FunctionOptions& options = function->options();
     list.push_back({{"name", name},
                     {"mode", FunctionModeName(options.mode)},
                     {"concurrency", options.concurrency},
                     {"queue", options.queue},
                     {"timeout_seconds", std::chrono::duration<double>(options.timeout).count()},
                     {"max_body_bytes", options.max_body},
-                    {"primed", function.primed()},
-                    {"running", function.running()},
-                    {"queued", function.queued()}});
+                    {"primed", function->primed()},
+                    {"running", function->running()},
+                    {"queued", function->queued()}});
   }
   return list.dump(2) + "\n";
 }
@@ -103,7 +106,7 @@ std::string Router::Metrics() {
                           const auto& print) {
     out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
     for (auto& [label, function] : functions_) {
-      print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), function);
+      print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), *function);
     }
   };
   const auto number = [&](std::string_view name, std::string_view type, std::string_view help,

@@ -27,9 +27,14 @@ class Router {
     std::function<void(const Call::Report&)> log;
     std::string version;  // of the program, for /openapi.json
   };
-  Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options);
+  Router(Pool& pool, Timers& timers, Options options)
+      : pool_(pool), timers_(timers), options_(std::move(options)) {}
 
-  void Open();   // starts priming
+  // Adds a function, or replaces the one of that name, whose calls go on as they were; `gone` is
+  // called once the last of them has ended. Starts priming.
+  void Put(FunctionOptions function, std::function<void()> gone = nullptr);
+  // Takes a function away in the same manner.
+  void Remove(const std::string& name, std::function<void()> gone);
   void Drain();  // new calls are refused
   void Close();  // ends what is primed
 
@@ -42,7 +47,7 @@ class Router {
   Pool& pool_;
   Timers& timers_;
   Options options_;
-  std::map<std::string, FunctionPool, std::less<>> functions_;
+  std::map<std::string, std::shared_ptr<FunctionPool>, std::less<>> functions_;
   bool draining_ = false;
 };
 

@@ -30,24 +30,30 @@ class Node(unittest.TestCase):
     Whatever it answers is held against its /openapi.json."""
 
     CONFIG = ""
+    cwd = None  # where the daemon starts; None: here
 
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory(prefix="brood_functions_")
-        config = os.path.join(cls.directory.name, "brood.toml")
-        with open(config, "w") as file:
-            file.write(cls.CONFIG + "[template.default]\nparked = 2\n")
-        cls.log_file = open(os.path.join(cls.directory.name, "log"), "w+")
+        cls.config = os.path.join(cls.directory.name, "brood.toml")
+        cls.configure(cls.CONFIG)
+        cls.log_file = open(os.path.join(cls.directory.name, "log"), "a")
+        cls.start()
+
+    @classmethod
+    def start(cls):
+        before = len(cls.log())
         cls.daemon = subprocess.Popen(
             [BROOD, "serve", "--socket", os.path.join(cls.directory.name, "s"),
-             "--config", config, "--http", "127.0.0.1:0"],
-            stderr=cls.log_file, stdin=subprocess.DEVNULL)
-        found = cls.wait_for(lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()), 20)
+             "--config", cls.config, "--http", "127.0.0.1:0"],
+            stderr=cls.log_file, stdin=subprocess.DEVNULL, cwd=cls.cwd)
+        found = cls.wait_for(
+            lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()[before:]), 20)
         if not found:
             cls.daemon.kill()
-            raise AssertionError("the daemon did not start: " + cls.log())
+            raise AssertionError("the daemon did not start: " + cls.log()[before:])
         cls.port = int(found.group(1))
-        cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()).group(1)
+        cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()[before:]).group(1)
 
     @classmethod
     def tearDownClass(cls):
@@ -65,6 +71,20 @@ class Node(unittest.TestCase):
             raise AssertionError(f"the daemon ended with {status}: {log}")
         if cls.cgroup and os.path.exists(cls.cgroup):
             raise AssertionError(f"{cls.cgroup} was left behind")
+
+    @classmethod
+    def configure(cls, text):
+        with open(cls.config, "w") as file:
+            file.write(text + "[template.default]\nparked = 2\n")
+
+    def reload(self, text):
+        """Has the daemon read another configuration; the event that it logs."""
+        self.configure(text)
+        before = len(self.log())
+        self.daemon.send_signal(signal.SIGHUP)
+        found = self.wait_for(lambda: re.search(r'"event":"((?:not )?reloaded)"',
+                                                self.log()[before:]), 20)
+        return found.group(1)
 
     @classmethod
     def log(cls):
