@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
   libabsl-dev libbenchmark-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev
   libgmock-dev libgtest-dev
-  liburing-dev libseccomp-dev libtomlplusplus-dev nlohmann-json3-dev)
+  liburing-dev libseccomp-dev libsqlite3-dev libtomlplusplus-dev nlohmann-json3-dev)
 
 # What the report is made with, and what its tests look at it with.
 # shellcheck disable=SC2034

@@ -115,6 +115,20 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
                  fmt::format("How long a connection is kept between two requests (default {})",
                              Seconds(options.idle_timeout)))
       ->type_name("DURATION");
+  app.add_option("--calls", options.calls,
+                 "SQLite file in which calls are kept that are not waited for, made when it is not "
+                 "there (default: none, and such calls are answered 501)")
+      ->type_name("FILE");
+  app.add_option("--keep", words.keep,
+                 fmt::format("How long what came of such a call is told (default {})",
+                             Seconds(options.keep)))
+      ->type_name("DURATION");
+  app.add_option("--max-calls", options.max_calls,
+                 fmt::format("Such calls that may wait and run together; more are answered 429 "
+                             "(default {})",
+                             options.max_calls))
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 24).description(""));
 }
 
 // No call may meet another's.
@@ -204,6 +218,7 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
   http = typed.options;
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.header_timeout, http.header_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.body_timeout, http.body_timeout));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.keep, http.keep));
   return TakeDuration(typed.idle_timeout, http.idle_timeout);
 }
 

@@ -34,7 +34,7 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words);
 // Those of [http].
 struct HttpWords {
   HttpOptions options;
-  std::string header_timeout, body_timeout, idle_timeout;
+  std::string header_timeout, body_timeout, idle_timeout, keep;
 };
 void AddHttpOptions(CLI::App& app, HttpWords& words);
 
@@ -52,7 +52,8 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
 // The check of the fences, for a template that functions share.
 absl::Status CheckFunctionFences(const Spec& spec);
 
-// The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout.
+// The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout, calls,
+// keep and max-calls.
 absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http);
 
 // "127.0.0.1:8080", "[::1]:8080"; port 0 is the kernel's choice.

@@ -34,6 +34,7 @@
 #include "pool/daemon/memory_reserve.h"
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
+#include "pool/functions/async_calls.h"
 #include "pool/functions/http_server.h"
 #include "pool/functions/router.h"
 #include "pool/pool.h"
@@ -215,6 +216,10 @@ class Daemon {
     if (!words_.http.empty()) {
       BROOD_ASSIGN_OR_RETURN(http_socket, ListenHttp(config_.http, config_.http.port));
     }
+    std::unique_ptr<CallStore> store;
+    if (!words_.http.empty() && !config_.http.calls.empty()) {
+      BROOD_ASSIGN_OR_RETURN(store, CallStore::Open(config_.http.calls));
+    }
     BROOD_RETURN_IF_ERROR(jobs_.Start());
     BROOD_RETURN_IF_ERROR(StartPool());
 
@@ -230,10 +235,24 @@ class Daemon {
     Server server(*pool_, service, socket);
     service_ = &service;
     Timers http_timers(*pool_);
+    std::unique_ptr<AsyncCalls> calls;
+    if (store) {
+      calls = std::make_unique<AsyncCalls>(
+          *pool_, http_timers,
+          AsyncCalls::Options{.keep = config_.http.keep,
+                              .max_calls = config_.http.max_calls,
+                              .log = LogCall,
+                              .complain = [](std::string_view why) {
+                                Log("calls", {{"why", std::string(why)}});
+                              }});
+      BROOD_RETURN_IF_ERROR(calls->Open(std::move(store)));
+    }
+    calls_ = calls.get();
     Router router(*pool_, http_timers,
                   {.memory_is_short = [] { return MemoryReserve::Short(); },
                    .log = LogCall,
-                   .version = BROOD_VERSION});
+                   .version = BROOD_VERSION,
+                   .calls = calls_});
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);
@@ -249,6 +268,9 @@ class Daemon {
         BROOD_RETURN_IF_ERROR(http_timers.Open());
         BROOD_RETURN_IF_ERROR(http.Open());
         for (const ServeFunction& each : config_.functions) router.Put(each.options);
+        if (calls_ != nullptr) {
+          calls_->Start([&router](const std::string& name) { return router.Find(name); });
+        }
       }
       return server.Open();
     });
@@ -266,6 +288,7 @@ class Daemon {
       if (http_ != nullptr) {
         http.Close();
         router.Close();
+        if (calls_ != nullptr) calls_->Close();
         http_timers.Close();
       }
       server.Close();
@@ -437,12 +460,13 @@ class Daemon {
     return absl::OkStatus();
   }
 
-  // Whether a caller of a function still waits for an answer, or reads it.
+  // Whether a caller of a function still waits for an answer, or reads it, or a function runs whose
+  // caller does not.
   bool HttpBusy() {
     bool busy = false;
     if (http_ == nullptr) return busy;
     (void)InPool([&] {
-      busy = !http_->idle();
+      busy = !http_->idle() || (calls_ != nullptr && !calls_->idle());
       return absl::OkStatus();
     });
     return busy;
@@ -476,9 +500,11 @@ class Daemon {
         if (draining) {
           service.KillAll();
           if (http_ != nullptr) http_->Close();
+          if (calls_ != nullptr) calls_->Close();
         } else {
           if (http_ != nullptr) {
             router_->Drain();
+            if (calls_ != nullptr) calls_->Drain();
             http_->StopListening();
           }
           server.StopListening();
@@ -502,6 +528,7 @@ class Daemon {
   Service* service_ = nullptr;
   HttpServer* http_ = nullptr;  // with --http
   Router* router_ = nullptr;
+  AsyncCalls* calls_ = nullptr;  // where they are kept
   int reloads_ = 0;
   JobThread jobs_;  // its jobs use the pool
 };

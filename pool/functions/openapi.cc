@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "pool/functions/call_store.h"
+
 namespace brood {
 namespace {
 
@@ -20,6 +22,7 @@ struct HeaderText {
 
 constexpr HeaderText kHeaders[] = {
     {"Allow", "string", "The methods that the path knows."},
+    {"Location", "string", "Where to ask for what came of the call."},
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
     {"Brood-Path", "string", "How the isolate came to be: primed, parked, zygote or cold."},
@@ -86,7 +89,7 @@ Json Busy(const Names& headers) {
       With(headers, {"Retry-After"}));
 }
 
-Json Operation(std::string_view id, std::string_view summary, Json responses) {
+Json Operation(std::string_view id, std::string_view summary, const Json& responses) {
   Json all = Refusals();
   all.update(responses);
   return {{"operationId", id}, {"summary", summary}, {"responses", std::move(all)}};
@@ -98,8 +101,8 @@ Json Reading(std::string_view id, std::string_view summary, Json good) {
                     {"405", Sentence("This can only be read.", {"Allow"})},
                     {"503", Busy({})}};
   Json get = Operation(id, summary, responses);
-  Json head = Operation(fmt::format("{}Head", id), fmt::format("{} Without the body.", summary),
-                        std::move(responses));
+  Json head =
+      Operation(fmt::format("{}Head", id), fmt::format("{} Without the body.", summary), responses);
   return {{"get", std::move(get)}, {"head", std::move(head)}};
 }
 
@@ -113,10 +116,21 @@ Json CallAnswers() {
               "times as trailers, and broken off if the function fails later.",
               With(kTimes, {"Trailer"}),
               {{"application/octet-stream", {{"schema", bytes}}}, {"*/*", {{"schema", bytes}}}})},
+      {"202", Answer("With async=1: the call is on disk. It will be made at least once, also when "
+                     "the daemon is killed.",
+                     {"Location"},
+                     Content("application/json",
+                             {{"type", "object"},
+                              {"properties",
+                               {{"id", {{"type", "string"}}}, {"state", {{"type", "string"}}}}}}))},
       {"404", Sentence("There is no function of that name.")},
       {"405", Sentence("A function is called with POST.", {"Allow"})},
-      {"413", Sentence("The body is longer than the function's max-body.", failed)},
+      {"413", Sentence("The body is longer than the function's max-body, or, with async=1, than "
+                       "1 MiB.",
+                       failed)},
       {"429", Sentence("As many calls run and wait as may.", With(failed, {"Retry-After"}))},
+      {"501",
+       Sentence("A transfer coding other than chunked, or async=1 where no calls are kept.")},
       {"500", Sentence("The function exited with another code than 0, or a signal ended it.",
                        With(failed, {"Brood-Exit-Code", "Brood-Signal"}))},
       {"502", Sentence("The function's output begins with no CGI head.", failed)},
@@ -138,8 +152,50 @@ Json CallPath() {
       Operation("callFunction", "Call a function, in an isolate of its own.", CallAnswers());
   post["requestBody"] = {{"description", "The function's stdin."},
                          {"content", Content("*/*", {{"type", "string"}, {"format", "binary"}})}};
+  post["parameters"] = Json::array({Reference("parameters", "async")});
   return {{"parameters", Json::array({Reference("parameters", "name")})},
           {"post", std::move(post)}};
+}
+
+Json KeptCallSchema() {
+  const Json text = {{"type", "string"}};
+  const Json seconds = {{"type", "number"}, {"description", "Seconds since the epoch."}};
+  return {
+      {"type", "object"},
+      {"required", {"id", "function", "state", "attempts", "accepted"}},
+      {"properties",
+       {{"id", text},
+        {"function", text},
+        {"state",
+         {{"type", "string"},
+          {"enum", {kCallWaiting, kCallRunning, kCallDone, kCallGivenUp}},
+          {"description",
+           fmt::format("given-up: the daemon died under it {} times.", CallStore::kMaxAttempts)}}},
+        {"attempts",
+         {{"type", "integer"}, {"description", "Times that it was begun."}, {"minimum", 0}}},
+        {"accepted", seconds},
+        {"started", seconds},
+        {"ended", seconds},
+        {"status",
+         {{"type", "integer"},
+          {"description", "Once it is done: what a caller who waits would have been answered."}}},
+        {"headers", {{"type", "object"}, {"additionalProperties", text}}},
+        {"output", {{"type", "string"}, {"description", "The first 64 KiB, when they are UTF-8."}}},
+        {"output_base64", {{"type", "string"}, {"format", "byte"}}},
+        {"output_truncated", {{"type", "boolean"}, {"description", "There was more."}}}}}};
+}
+
+Json KeptCallPath() {
+  Json item = Reading("getCall", "What came of a call that was not waited for.",
+                      Answer("It is told for as long as the configuration says (keep).", {},
+                             Content("application/json", Reference("schemas", "Call"))));
+  for (const char* const method : {"get", "head"}) {
+    item[method]["responses"]["404"] = Sentence("There is no call of that id, or no longer.");
+    item[method]["responses"]["501"] =
+        Sentence("A transfer coding other than chunked, or no calls are kept.");
+  }
+  item["parameters"] = Json::array({Reference("parameters", "id")});
+  return item;
 }
 
 Json FunctionSchema() {
@@ -170,9 +226,18 @@ Json Components() {
       {"description", "The function's."},
       {"schema",
        {{"type", "string"}, {"maxLength", 64}, {"pattern", "^[a-zA-Z0-9][a-zA-Z0-9_-]*$"}}}};
-  return {{"parameters", {{"name", name}}},
+  const Json async = {{"name", "async"},
+                      {"in", "query"},
+                      {"description", "1: the answer is not waited for."},
+                      {"schema", {{"type", "string"}}}};
+  const Json id = {{"name", "id"},
+                   {"in", "path"},
+                   {"required", true},
+                   {"description", "The call's."},
+                   {"schema", {{"type", "string"}}}};
+  return {{"parameters", {{"name", name}, {"async", async}, {"id", id}}},
           {"headers", std::move(headers)},
-          {"schemas", {{"Function", FunctionSchema()}}}};
+          {"schemas", {{"Function", FunctionSchema()}, {"Call", KeptCallSchema()}}}};
 }
 
 }  // namespace
@@ -182,6 +247,7 @@ std::string DescribeOpenApi(std::string_view version) {
       Content("application/json", {{"type", "array"}, {"items", Reference("schemas", "Function")}});
   const Json paths = {
       {"/functions/{name}", CallPath()},
+      {"/calls/{id}", KeptCallPath()},
       {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
                              Answer("In the order of their names.", {}, functions))},
       {"/healthz", Reading("health", "Whether calls are taken.",

@@ -64,6 +64,7 @@ class Node(unittest.TestCase):
             cls.daemon.kill()
             cls.daemon.wait()
             raise
+        cls.ended_daemon()
         log = cls.log()
         cls.log_file.close()
         cls.directory.cleanup()
@@ -71,6 +72,10 @@ class Node(unittest.TestCase):
             raise AssertionError(f"the daemon ended with {status}: {log}")
         if cls.cgroup and os.path.exists(cls.cgroup):
             raise AssertionError(f"{cls.cgroup} was left behind")
+
+    @classmethod
+    def ended_daemon(cls):
+        """What is to be done before its directory is removed."""
 
     @classmethod
     def configure(cls, text):
@@ -128,7 +133,7 @@ class Node(unittest.TestCase):
         """The sum of the metric's values that have the labels."""
         total = 0
         for line in self.get("/metrics")[1].splitlines():
-            if line.split("{")[0] == f"brood_{name}" and all(
+            if re.split("[{ ]", line)[0] == f"brood_{name}" and all(
                     f'{key}="{value}"' in line for key, value in labels.items()):
                 total += float(line.rsplit(" ", 1)[1])
         return total

@@ -160,13 +160,16 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
 TEST(FunctionConfigTest, TheDoorsSettingsAreTaken) {
   HttpOptions http;
   ASSERT_TRUE(ParseHttpWords({"--max-connections=5", "--header-timeout=1s", "--body-timeout=2s",
-                              "--idle-timeout=300ms"},
+                              "--idle-timeout=300ms", "--calls=/x/y", "--keep=2h", "--max-calls=7"},
                              http)
                   .ok());
   EXPECT_EQ(http.max_connections, 5U);
   EXPECT_EQ(http.header_timeout, seconds(1));
   EXPECT_EQ(http.body_timeout, seconds(2));
   EXPECT_EQ(http.idle_timeout, milliseconds(300));
+  EXPECT_EQ(http.calls, "/x/y");
+  EXPECT_EQ(http.keep, std::chrono::hours(2));
+  EXPECT_EQ(http.max_calls, 7U);
   for (const Words& words :
        {Words{"--max-connections=0"}, Words{"--idle-timeout=x"}, Words{"--a"}}) {
     EXPECT_FALSE(ParseHttpWords(words, http).ok()) << words[0];
