@@ -8,13 +8,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
   libabsl-dev libbenchmark-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev
   libgmock-dev libgtest-dev
-  liburing-dev libseccomp-dev libtomlplusplus-dev nlohmann-json3-dev)
+  liburing-dev libseccomp-dev libsqlite3-dev libtomlplusplus-dev nlohmann-json3-dev)
 
 # What the report is made with, and what its tests look at it with.
 # shellcheck disable=SC2034
 REPORT_PACKAGES=(python3 python3-jinja2 python3-matplotlib)
 # shellcheck disable=SC2034
 BROWSER_PACKAGES=(chromium chromium-driver)
+
+# What the functions' tests call them with and hold their answers against.
+# shellcheck disable=SC2034
+FUNCTION_PACKAGES=(cmark curl nginx openapi-specification python3-jsonschema python3-pil)
 
 # The programs that brood is compared with, as far as Debian 12 has them, and what they need.
 # shellcheck disable=SC2034

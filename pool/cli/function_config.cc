@@ -36,7 +36,100 @@ absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out
   return absl::OkStatus();
 }
 
+std::string Seconds(std::chrono::nanoseconds time) {
+  return fmt::format("{}s", std::chrono::duration<double>(time).count());
+}
+
 }  // namespace
+
+void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
+  FunctionOptions& options = words.options;
+  app.add_option("--mode", words.mode,
+                 fmt::format("How far ahead of a call its isolate is prepared: cold, not at all; "
+                             "parked, behind its fences; primed, with the command started and "
+                             "waiting on its stdin (default {})",
+                             words.mode))
+      ->type_name("cold|parked|primed");
+  app.add_option("--min", options.min,
+                 fmt::format("Workers kept parked, unless it is cold, and primed, if it is primed "
+                             "(default {})",
+                             options.min))
+      ->type_name("N")
+      ->check(CLI::Range(0, 4096).description(""));
+  app.add_option("--max", words.max,
+                 "Workers parked, being made and running together (default 4096); not beside "
+                 "template")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65536).description(""));
+  app.add_option("--concurrency", options.concurrency,
+                 fmt::format("Calls that may run at once (default {})", options.concurrency))
+      ->type_name("N")
+      ->check(CLI::Range(1, 65536).description(""));
+  app.add_option(
+         "--queue", options.queue,
+         fmt::format("Calls that may wait; more are answered 429 (default {})", options.queue))
+      ->type_name("N")
+      ->check(CLI::Range(0, 1 << 20).description(""));
+  app.add_option("--timeout", words.timeout,
+                 fmt::format("How long a call may run; then it is ended, and answered 504 "
+                             "(default {})",
+                             Seconds(options.timeout)))
+      ->type_name("DURATION");
+  app.add_option("--queue-timeout", words.queue_timeout,
+                 fmt::format("How long a call may wait; then it is answered 503 (default {})",
+                             Seconds(options.queue_timeout)))
+      ->type_name("DURATION");
+  app.add_option("--max-body", words.max_body,
+                 fmt::format("Longest body of a request; more is answered 413 (default {}M)",
+                             options.max_body >> 20))
+      ->type_name("SIZE");
+  app.add_option("--cwd", options.command.cwd,
+                 fmt::format("Working directory (default {})", options.command.cwd))
+      ->type_name("DIR");
+  app.add_flag("--cgi", options.cgi,
+               "The output begins with header lines and an empty line, as a CGI script's; Status "
+               "among them is the answer's (default false)");
+  app.add_option("--template", options.template_name,
+                 "Run behind the fences of this template (default: behind those of its own, whose "
+                 "keys stand in this table)")
+      ->type_name("NAME");
+}
+
+void AddHttpOptions(CLI::App& app, HttpWords& words) {
+  HttpOptions& options = words.options;
+  app.add_option("--max-connections", options.max_connections,
+                 fmt::format("Connections at once; more are answered 503 (default {})",
+                             options.max_connections))
+      ->type_name("N")
+      ->check(CLI::Range(1, 16384).description(""));
+  app.add_option("--header-timeout", words.header_timeout,
+                 fmt::format("How long a request's head may take to arrive (default {})",
+                             Seconds(options.header_timeout)))
+      ->type_name("DURATION");
+  app.add_option("--body-timeout", words.body_timeout,
+                 fmt::format("How long a caller may send nothing of a body, or take nothing of an "
+                             "answer (default {})",
+                             Seconds(options.body_timeout)))
+      ->type_name("DURATION");
+  app.add_option("--idle-timeout", words.idle_timeout,
+                 fmt::format("How long a connection is kept between two requests (default {})",
+                             Seconds(options.idle_timeout)))
+      ->type_name("DURATION");
+  app.add_option("--calls", options.calls,
+                 "SQLite file in which calls are kept that are not waited for, made when it is not "
+                 "there (default: none, and such calls are answered 501)")
+      ->type_name("FILE");
+  app.add_option("--keep", words.keep,
+                 fmt::format("How long what came of such a call is told (default {})",
+                             Seconds(options.keep)))
+      ->type_name("DURATION");
+  app.add_option("--max-calls", options.max_calls,
+                 fmt::format("Such calls that may wait and run together; more are answered 429 "
+                             "(default {})",
+                             options.max_calls))
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 24).description(""));
+}
 
 // No call may meet another's.
 absl::Status CheckFunctionFences(const Spec& spec) {
@@ -63,40 +156,33 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   if (command.empty()) return Error(kInvalid, "it needs a command");
   ServeFunction out;
-  FunctionOptions& options = out.options;
-  options.name = name;
-  std::string mode = "parked";
-  std::string timeout, queue_timeout, max_body;
-  std::uint32_t max = 0;
+  for (const std::vector<std::string>* const each : {&words, &command, &env}) {
+    out.words.insert(out.words.end(), each->begin(), each->end());
+    out.words.emplace_back();  // parts them
+  }
+  FunctionWords typed;
   CLI::App app;
-  app.add_option("--template", options.template_name);
-  app.add_option("--mode", mode);
-  app.add_option("--min", options.min)->check(CLI::Range(0, 4096));
-  app.add_option("--max", max)->check(CLI::Range(1, 65536));
-  app.add_option("--concurrency", options.concurrency)->check(CLI::Range(1, 65536));
-  app.add_option("--queue", options.queue)->check(CLI::Range(0, 1 << 20));
-  app.add_option("--timeout", timeout);
-  app.add_option("--queue-timeout", queue_timeout);
-  app.add_option("--max-body", max_body);
-  app.add_option("--cwd", options.command.cwd);
-  app.add_flag("--cgi", options.cgi);
+  AddFunctionOptions(app, typed);
   FenceOptions fences;
   const bool own = std::none_of(words.begin(), words.end(), [](const std::string& word) {
     return word.starts_with("--template=");
   });
   if (own) fences.AddTo(app);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
-  if (mode == "cold") {
+  out.options = std::move(typed.options);
+  FunctionOptions& options = out.options;
+  options.name = name;
+  if (typed.mode == "cold") {
     options.mode = FunctionMode::kCold;
-  } else if (mode == "primed") {
+  } else if (typed.mode == "primed") {
     options.mode = FunctionMode::kPrimed;
-  } else if (mode != "parked") {
-    return Error(kInvalid, "mode knows cold, parked and primed, not \"{}\"", mode);
+  } else if (typed.mode != "parked") {
+    return Error(kInvalid, "mode knows cold, parked and primed, not \"{}\"", typed.mode);
   }
-  BROOD_RETURN_IF_ERROR(TakeDuration(timeout, options.timeout));
-  BROOD_RETURN_IF_ERROR(TakeDuration(queue_timeout, options.queue_timeout));
-  if (!max_body.empty()) {
-    BROOD_ASSIGN_OR_RETURN(options.max_body, ParseSize(max_body));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
+  if (!typed.max_body.empty()) {
+    BROOD_ASSIGN_OR_RETURN(options.max_body, ParseSize(typed.max_body));
   }
   options.command.argv = command;
   options.command.env = DefaultEnvironment();
@@ -118,23 +204,22 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, fences.Resolve());
   BROOD_RETURN_IF_ERROR(CheckFunctionFences(tmpl.spec));
   tmpl.parked = options.mode == FunctionMode::kCold ? 0 : options.min;
-  tmpl.max_workers = max;
+  tmpl.max_workers = typed.max;
   tmpl.zygotes = 1;
   out.own_template = std::move(tmpl);
   return out;
 }
 
 absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http) {
-  std::string header, body, idle;
+  HttpWords typed;
   CLI::App app;
-  app.add_option("--max-connections", http.max_connections)->check(CLI::Range(1, 16384));
-  app.add_option("--header-timeout", header);
-  app.add_option("--body-timeout", body);
-  app.add_option("--idle-timeout", idle);
+  AddHttpOptions(app, typed);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
-  BROOD_RETURN_IF_ERROR(TakeDuration(header, http.header_timeout));
-  BROOD_RETURN_IF_ERROR(TakeDuration(body, http.body_timeout));
-  return TakeDuration(idle, http.idle_timeout);
+  http = typed.options;
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.header_timeout, http.header_timeout));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.body_timeout, http.body_timeout));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.keep, http.keep));
+  return TakeDuration(typed.idle_timeout, http.idle_timeout);
 }
 
 absl::Status ParseHttpAddress(const std::string& text, HttpOptions& http) {

@@ -1,6 +1,8 @@
 // Functions and the HTTP door, as the daemon's configuration has them.
 #pragma once
 
+#include <CLI/CLI.hpp>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,9 +15,28 @@
 namespace brood {
 
 struct ServeFunction {
+  // All it was made of: two functions with the same name and words are the same.
+  std::vector<std::string> words;
   FunctionOptions options;
   std::optional<TemplateOptions> own_template;  // none: it uses one of the configuration's
 };
+
+// The keys of [function.NAME] but for its command, its env and its fences, as typed. The manual
+// page is made of the same options that parse them.
+struct FunctionWords {
+  FunctionOptions options;  // what needs no second look
+  std::string mode = std::string(FunctionModeName(FunctionOptions().mode));
+  std::string timeout, queue_timeout, max_body;
+  std::uint32_t max = 0;
+};
+void AddFunctionOptions(CLI::App& app, FunctionWords& words);
+
+// Those of [http].
+struct HttpWords {
+  HttpOptions options;
+  std::string header_timeout, body_timeout, idle_timeout, keep;
+};
+void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": template, mode,
 // min, max, concurrency, queue, timeout, queue-timeout, max-body, cgi and cwd, and, without
@@ -31,7 +52,8 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
 // The check of the fences, for a template that functions share.
 absl::Status CheckFunctionFences(const Spec& spec);
 
-// The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout.
+// The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout, calls,
+// keep and max-calls.
 absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http);
 
 // "127.0.0.1:8080", "[::1]:8080"; port 0 is the kernel's choice.

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "pool/cli/function_config.h"
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/manual.h"
 #include "pool/cli/serve_config.h"
@@ -172,6 +173,41 @@ std::string ProgramPage(const ManualProgram& program) {
   return out + ".BR brood.toml (5)\n";
 }
 
+std::string FunctionKeys() {
+  CLI::App app;
+  app.set_help_flag();
+  FunctionWords words;
+  AddFunctionOptions(app, words);
+  std::string out = ".SH FUNCTIONS\n";
+  out += Paragraphs(
+      "A table [function.NAME] is a function that brood serve --http serves as /functions/NAME; a "
+      "name has letters, digits, _ and -, at most 64. Each call has an isolate of its own: the "
+      "request's body is the command's stdin, its stdout the answer, and what it writes to stderr "
+      "is logged when it fails. Beside the keys below there are those of a template for fences and "
+      "limits. Refused are fences through which one call could reach another's: a process, ipc, "
+      "mount or user namespace, or a cgroup, that is not its own, and a root it may write to that "
+      "outlives it.",
+      nullptr);
+  out += Item({"command"}, " = ", "[WORD, ...]",
+              "The program and its arguments, or one string that is split at spaces; needed");
+  out += Item({"env"}, " = ", "[NAME=VALUE, ...]",
+              "Its environment, beside the usual one (default: none)");
+  return out + Options(OptionsOf(app), true);
+}
+
+std::string HttpKeys() {
+  CLI::App app;
+  app.set_help_flag();
+  HttpWords words;
+  AddHttpOptions(app, words);
+  return ".SH HTTP\n" +
+         Paragraphs(
+             "The table [http] is about the door before the functions; the address is an option of "
+             "brood serve. GET /openapi.json describes what it answers. SIGHUP changes none of it.",
+             nullptr) +
+         Options(OptionsOf(app), true);
+}
+
 std::string ConfigurationPage() {
   CLI::App app;
   app.set_help_flag();
@@ -205,6 +241,7 @@ std::string ConfigurationPage() {
              "there is one, \"default\", with the fences of a plain brood run.",
              nullptr);
   out += Options(OptionsOf(app), true);
+  out += FunctionKeys() + HttpKeys();
   out += ".SH EXAMPLE\n" + Paragraphs(
                                "  group = \"brood\"\n"
                                "  max-running = 256\n"
@@ -217,7 +254,16 @@ std::string ConfigurationPage() {
                                "  root-mode = \"overlay\"\n"
                                "  volume = [\"/srv/data:/data:ro\", \"/srv/cache:/cache\"]\n"
                                "  memory = \"256M\"\n"
-                               "  parked = 32",
+                               "  parked = 32\n"
+                               "  \n"
+                               "  [function.upper]\n"
+                               "  command = [\"/usr/bin/tr\", \"a-z\", \"A-Z\"]\n"
+                               "  mode = \"primed\"\n"
+                               "  timeout = \"5s\"\n"
+                               "  memory = \"64M\"\n"
+                               "  \n"
+                               "  [http]\n"
+                               "  max-connections = 512",
                                nullptr);
   return out + ".SH SEE ALSO\n.BR brood\\-serve (1),\n.BR brood\\-run (1)\n";
 }

@@ -28,11 +28,13 @@
 #include <thread>
 
 #include "pool/cli/commands.h"
+#include "pool/cli/function_changes.h"
 #include "pool/cli/serve_config.h"
 #include "pool/daemon/client.h"
 #include "pool/daemon/memory_reserve.h"
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
+#include "pool/functions/async_calls.h"
 #include "pool/functions/http_server.h"
 #include "pool/functions/router.h"
 #include "pool/pool.h"
@@ -214,6 +216,10 @@ class Daemon {
     if (!words_.http.empty()) {
       BROOD_ASSIGN_OR_RETURN(http_socket, ListenHttp(config_.http, config_.http.port));
     }
+    std::unique_ptr<CallStore> store;
+    if (!words_.http.empty() && !config_.http.calls.empty()) {
+      BROOD_ASSIGN_OR_RETURN(store, CallStore::Open(config_.http.calls));
+    }
     BROOD_RETURN_IF_ERROR(jobs_.Start());
     BROOD_RETURN_IF_ERROR(StartPool());
 
@@ -229,8 +235,24 @@ class Daemon {
     Server server(*pool_, service, socket);
     service_ = &service;
     Timers http_timers(*pool_);
-    Router router(*pool_, http_timers, FunctionsOf(config_),
-                  {.memory_is_short = [] { return MemoryReserve::Short(); }, .log = LogCall});
+    std::unique_ptr<AsyncCalls> calls;
+    if (store) {
+      calls = std::make_unique<AsyncCalls>(
+          *pool_, http_timers,
+          AsyncCalls::Options{.keep = config_.http.keep,
+                              .max_calls = config_.http.max_calls,
+                              .log = LogCall,
+                              .complain = [](std::string_view why) {
+                                Log("calls", {{"why", std::string(why)}});
+                              }});
+      BROOD_RETURN_IF_ERROR(calls->Open(std::move(store)));
+    }
+    calls_ = calls.get();
+    Router router(*pool_, http_timers,
+                  {.memory_is_short = [] { return MemoryReserve::Short(); },
+                   .log = LogCall,
+                   .version = BROOD_VERSION,
+                   .calls = calls_});
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);
@@ -245,7 +267,10 @@ class Daemon {
       if (http_ != nullptr) {
         BROOD_RETURN_IF_ERROR(http_timers.Open());
         BROOD_RETURN_IF_ERROR(http.Open());
-        router.Open();
+        for (const ServeFunction& each : config_.functions) router.Put(each.options);
+        if (calls_ != nullptr) {
+          calls_->Start([&router](const std::string& name) { return router.Find(name); });
+        }
       }
       return server.Open();
     });
@@ -263,6 +288,7 @@ class Daemon {
       if (http_ != nullptr) {
         http.Close();
         router.Close();
+        if (calls_ != nullptr) calls_->Close();
         http_timers.Close();
       }
       server.Close();
@@ -287,12 +313,6 @@ class Daemon {
     } else if (*cleared > 0) {
       Log("cleaned", {{"cgroups_of_dead_launchers", *cleared}});
     }
-  }
-
-  static std::vector<FunctionOptions> FunctionsOf(const ServeConfig& config) {
-    std::vector<FunctionOptions> functions;
-    for (const ServeFunction& each : config.functions) functions.push_back(each.options);
-    return functions;
   }
 
   static void LogCall(const Call::Report& report) {
@@ -336,28 +356,87 @@ class Daemon {
     });
   }
 
-  // Templates whose words have changed are replaced, and those that are gone taken away. A file
-  // that cannot be understood changes nothing; a template that cannot be made ends the change
-  // there.
+  // Templates and functions whose words have changed are replaced, and those that are gone taken
+  // away. A file that cannot be understood changes nothing, nor does a function whose fences cannot
+  // be made; a template that cannot be made ends the change there.
   absl::Status Reload() {
     BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadConfig(words_));
+    next.http.address = config_.http.address;
+    next.http.port = config_.http.port;
     if (next.socket != config_.socket || next.group != config_.group ||
-        next.max_running != config_.max_running || next.log_bytes != config_.log_bytes) {
-      Log("needs a restart", {{"settings", "socket, group, max-running, log-size"}});
+        next.max_running != config_.max_running || next.log_bytes != config_.log_bytes ||
+        next.http != config_.http) {
+      Log("needs a restart", {{"settings", "socket, group, max-running, log-size, [http]"}});
     }
-    const absl::Status changed = ChangeTemplates(next.templates);
+    FunctionChanges changes = ChangedFunctions(config_, next);
+    BROOD_RETURN_IF_ERROR(PutOwnTemplates(changes.put));
+    const absl::Status put = PutTemplates(next.templates);
+    if (put.ok()) {
+      SwitchFunctions(changes);
+    } else {
+      for (const ServeFunction& each : changes.put) RemoveOwnTemplate(each);
+    }
+    const absl::Status changed = put.ok() ? RemoveTemplates(next.templates) : put;
     PublishTemplates();  // what has been changed, also when something was wrong
     return changed;
   }
 
-  absl::Status ChangeTemplates(const std::vector<ServeTemplate>& next) {
-    std::vector<ServeTemplate>& current = config_.templates;
-    const auto find = [](auto& in, const std::string& name) {
-      return std::find_if(in.begin(), in.end(),
-                          [&](const auto& each) { return each.options.name == name; });
+  // Each under a new name: calls of the function as it was may still wait for the old one.
+  absl::Status PutOwnTemplates(std::vector<ServeFunction>& functions) {
+    ++reloads_;
+    for (std::size_t i = 0; i < functions.size(); ++i) {
+      if (!functions[i].own_template) continue;
+      std::string& name = functions[i].own_template->name;
+      name = functions[i].options.template_name = fmt::format("{}:{}", name, reloads_);
+      const absl::Status put = pool_->PutTemplate(*functions[i].own_template);
+      if (put.ok()) continue;
+      for (std::size_t done = 0; done < i; ++done) RemoveOwnTemplate(functions[done]);
+      return Error(put.code(), "function {}: {}", functions[i].options.name, Message(put));
+    }
+    return absl::OkStatus();
+  }
+
+  void RemoveOwnTemplate(const ServeFunction& function) {
+    if (!function.own_template) return;
+    const absl::Status removed = pool_->RemoveTemplate(function.own_template->name);
+    if (!removed.ok()) Log("not removed", {{"why", std::string(Message(removed))}});
+  }
+
+  // All at once: no call meets half of a new configuration.
+  void SwitchFunctions(const FunctionChanges& changes) {
+    const auto gone = [this](const std::string& name) -> std::function<void()> {
+      const auto old = std::find_if(config_.functions.begin(), config_.functions.end(),
+                                    [&](const auto& each) { return each.options.name == name; });
+      if (old == config_.functions.end()) return nullptr;
+      return
+          [this, function = *old] { jobs_.Add([this, function] { RemoveOwnTemplate(function); }); };
     };
+    (void)InPool([&] {
+      if (router_ == nullptr) return absl::OkStatus();
+      for (const std::string& name : changes.removed) router_->Remove(name, gone(name));
+      for (const ServeFunction& each : changes.put) {
+        router_->Put(each.options, gone(each.options.name));
+      }
+      return absl::OkStatus();
+    });
+    std::erase_if(config_.functions, [&](const ServeFunction& each) {
+      const auto same = [&](const auto& name) { return name == each.options.name; };
+      return std::any_of(changes.removed.begin(), changes.removed.end(), same) ||
+             std::any_of(changes.put.begin(), changes.put.end(),
+                         [&](const auto& put) { return same(put.options.name); });
+    });
+    config_.functions.insert(config_.functions.end(), changes.put.begin(), changes.put.end());
+  }
+
+  static auto FindTemplate(auto& in, const std::string& name) {
+    return std::find_if(in.begin(), in.end(),
+                        [&](const auto& each) { return each.options.name == name; });
+  }
+
+  absl::Status PutTemplates(const std::vector<ServeTemplate>& next) {
+    std::vector<ServeTemplate>& current = config_.templates;
     for (const ServeTemplate& each : next) {
-      const auto old = find(current, each.options.name);
+      const auto old = FindTemplate(current, each.options.name);
       if (old != current.end() && old->words == each.words) continue;
       BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
       if (old != current.end()) {
@@ -366,22 +445,28 @@ class Daemon {
         current.push_back(each);
       }
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status RemoveTemplates(const std::vector<ServeTemplate>& next) {
+    std::vector<ServeTemplate>& current = config_.templates;
     const std::vector<ServeTemplate> before = current;
     for (const ServeTemplate& each : before) {
-      if (find(next, each.options.name) != next.end()) continue;
+      if (FindTemplate(next, each.options.name) != next.end()) continue;
       BROOD_RETURN_IF_ERROR(pool_->RemoveTemplate(each.options.name));
-      current.erase(find(current, each.options.name));
+      current.erase(FindTemplate(current, each.options.name));
     }
     current = next;  // in the order of the file: the first is the default
     return absl::OkStatus();
   }
 
-  // Whether a caller of a function still waits for an answer, or reads it.
+  // Whether a caller of a function still waits for an answer, or reads it, or a function runs whose
+  // caller does not.
   bool HttpBusy() {
     bool busy = false;
     if (http_ == nullptr) return busy;
     (void)InPool([&] {
-      busy = !http_->idle();
+      busy = !http_->idle() || (calls_ != nullptr && !calls_->idle());
       return absl::OkStatus();
     });
     return busy;
@@ -402,7 +487,8 @@ class Daemon {
       if (info.ssi_signo == SIGHUP) {
         const absl::Status reloaded = Reload();
         if (reloaded.ok()) {
-          Log("reloaded", {{"templates", config_.templates.size()}});
+          Log("reloaded",
+              {{"templates", config_.templates.size()}, {"functions", config_.functions.size()}});
         } else {
           Log("not reloaded", {{"why", std::string(Message(reloaded))}});
         }
@@ -414,9 +500,11 @@ class Daemon {
         if (draining) {
           service.KillAll();
           if (http_ != nullptr) http_->Close();
+          if (calls_ != nullptr) calls_->Close();
         } else {
           if (http_ != nullptr) {
             router_->Drain();
+            if (calls_ != nullptr) calls_->Drain();
             http_->StopListening();
           }
           server.StopListening();
@@ -440,6 +528,8 @@ class Daemon {
   Service* service_ = nullptr;
   HttpServer* http_ = nullptr;  // with --http
   Router* router_ = nullptr;
+  AsyncCalls* calls_ = nullptr;  // where they are kept
+  int reloads_ = 0;
   JobThread jobs_;  // its jobs use the pool
 };
 
@@ -457,7 +547,7 @@ CommandAction AddServeCommand(CLI::App& app) {
            "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
            "  brood serve --config /etc/brood/brood.toml\n\n"
            "SIGTERM: refuse new commands, end when the last has ended; again: end all at once.\n"
-           "SIGHUP: read the configuration again; what runs goes on.");
+           "SIGHUP: read templates and functions again; what runs goes on.");
   serve->add_option("--config", words->config_file, "Configuration, a TOML file")
       ->type_name("FILE");
   serve

@@ -395,7 +395,7 @@ void Call::FinishCall() {
   if (connection_ == nullptr) {
     report.status = 0;
   } else {
-    HttpConnection& connection = *std::exchange(connection_, nullptr);
+    Caller& connection = *std::exchange(connection_, nullptr);
     Fields fields = TimeFields();
     if (good && begun_) {
       ++metrics.answers[cgi_status_];
@@ -426,7 +426,7 @@ void Call::FinishCall() {
 void Call::Refuse(int status, std::string_view why, std::string_view end) {
   if (connection_ == nullptr) return;
   ++function_.metrics().answers[status];
-  HttpConnection& connection = *std::exchange(connection_, nullptr);
+  Caller& connection = *std::exchange(connection_, nullptr);
   Fields fields = TimeFields();
   fields.emplace_back("Brood-End", end);
   fields.emplace_back("Content-Type", "text/plain");

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "pool/daemon/timers.h"
+#include "pool/functions/caller.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
 #include "pool/pool.h"
@@ -32,12 +33,13 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
     std::string err;  // the last bytes of its stderr
   };
 
-  Call(Pool& pool, Timers& timers, FunctionPool& function, HttpConnection& connection,
+  Call(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function, Caller& caller,
        std::function<void(const Report&)> log)
       : pool_(pool),
         timers_(timers),
-        function_(function),
-        connection_(&connection),
+        function_held_(std::move(function)),
+        function_(*function_held_),
+        connection_(&caller),
         log_(std::move(log)) {}
 
   // Queues it, or answers why not.
@@ -70,8 +72,9 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
 
   Pool& pool_;
   Timers& timers_;
+  std::shared_ptr<FunctionPool> function_held_;  // the server may know it no more
   FunctionPool& function_;
-  HttpConnection* connection_;  // null: gone, or answered
+  Caller* connection_;  // null: gone, or answered
   std::function<void(const Report&)> log_;
   std::shared_ptr<Call> self_;  // while it has a worker or a place
   FunctionPool::Place place_;

@@ -42,6 +42,11 @@ struct HttpOptions {
   std::chrono::nanoseconds header_timeout = std::chrono::seconds(10);  // for the whole head
   std::chrono::nanoseconds body_timeout = std::chrono::seconds(20);    // without a byte either way
   std::chrono::nanoseconds idle_timeout = std::chrono::seconds(60);    // between two requests
+  std::string calls;  // the file of calls that are not waited for; empty: there are none
+  std::chrono::nanoseconds keep = std::chrono::hours(1);  // such calls, once they have ended
+  std::uint32_t max_calls = 10'000;                       // that wait or run
+
+  bool operator==(const HttpOptions&) const = default;
 };
 
 }  // namespace brood

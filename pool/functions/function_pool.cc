@@ -7,6 +7,10 @@
 
 namespace brood {
 
+FunctionPool::~FunctionPool() {
+  if (gone_) gone_();
+}
+
 void FunctionPool::Open() {
   closed_ = false;
   Prime();
@@ -18,6 +22,11 @@ void FunctionPool::Close() {
     worker->on_ended = nullptr;
     (void)pool_.Kill(worker->request);
   }
+}
+
+void FunctionPool::Retire(std::function<void()> gone) {
+  gone_ = std::move(gone);
+  Close();
 }
 
 std::size_t FunctionPool::primed() const {
@@ -40,14 +49,19 @@ void FunctionPool::Prime() {
 void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
   if (worker != nullptr) {
     std::erase_if(primed_, [&](const auto& each) { return each.get() == worker; });
-    ++metrics_.primed_lost;
+    ++metrics_->primed_lost;
   }
   if (closed_ || waiting_) return;
+  PrimeAfter(std::chrono::milliseconds(10) * (1 << std::min(failures_++, 9)));
+}
+
+void FunctionPool::PrimeAfter(std::chrono::nanoseconds delay) {
   waiting_ = true;
-  const auto delay = std::chrono::milliseconds(10) * (1 << std::min(failures_++, 9));
-  timers_.Add(delay, [this] {
-    waiting_ = false;
-    Prime();
+  timers_.Add(delay, [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->waiting_ = false;
+    self->Prime();
   });
 }
 
@@ -92,18 +106,12 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
       found->on_ended = nullptr;
       failures_ = 0;
     } else {
-      ++metrics_.misses[primed_.empty() ? "none" : "not-ready"];
+      ++metrics_->misses[primed_.empty() ? "none" : "not-ready"];
     }
   }
   if (found) {
     // Afterwards: making the next one must not stand in this call's way.
-    if (!waiting_) {
-      waiting_ = true;
-      timers_.Add(std::chrono::milliseconds(1), [this] {
-        waiting_ = false;
-        Prime();
-      });
-    }
+    if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
     return Taken{std::move(found), true};
   }
   const bool cold = options_.mode == FunctionMode::kCold;

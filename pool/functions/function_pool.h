@@ -3,8 +3,10 @@
 //   Call -> Enter -> (queue) -> Take -> FunctionWorker -> Call
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -19,16 +21,21 @@
 
 namespace brood {
 
-// Only in the pool's thread. Must live until the pool has been shut down.
-class FunctionPool {
+// Only in the pool's thread. Held by whoever serves it, and by its calls.
+class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
  public:
-  FunctionPool(Pool& pool, Timers& timers, FunctionOptions options)
-      : pool_(pool), timers_(timers), options_(std::move(options)) {}
+  // `metrics`: of all functions that ever had this name.
+  FunctionPool(Pool& pool, Timers& timers, FunctionOptions options,
+               std::shared_ptr<FunctionMetrics> metrics)
+      : pool_(pool), timers_(timers), options_(std::move(options)), metrics_(std::move(metrics)) {}
+  ~FunctionPool();
 
   // Starts priming.
   void Open();
-  // Ends what is primed, and primes no more.
+  // Ends what is primed, and primes no more. Calls go on.
   void Close();
+  // Close, for one that no new call comes to; `gone` is called when the last has ended.
+  void Retire(std::function<void()> gone);
 
   // A call that wants to run. `go` is called when it may, at once or later.
   struct Waiting {
@@ -48,25 +55,28 @@ class FunctionPool {
   absl::StatusOr<Taken> Take();
 
   const FunctionOptions& options() const { return options_; }
-  FunctionMetrics& metrics() { return metrics_; }
+  FunctionMetrics& metrics() { return *metrics_; }
+  const std::shared_ptr<FunctionMetrics>& shared_metrics() const { return metrics_; }
   std::size_t primed() const;  // that have started
   std::size_t running() const { return running_; }
   std::size_t queued() const { return queue_.size(); }
 
  private:
   void Prime();
+  void PrimeAfter(std::chrono::nanoseconds delay);
   void OnPrimedEnd(const FunctionWorker* worker);
 
   Pool& pool_;
   Timers& timers_;
   FunctionOptions options_;
-  FunctionMetrics metrics_;
+  std::shared_ptr<FunctionMetrics> metrics_;
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
   std::deque<Place> queue_;
   std::size_t running_ = 0;
   int failures_ = 0;      // primed workers in a row that ended before a call
   bool waiting_ = false;  // a timer will prime
   bool closed_ = true;
+  std::function<void()> gone_;
 };
 
 }  // namespace brood

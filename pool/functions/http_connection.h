@@ -16,14 +16,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "pool/functions/caller.h"
 #include "pool/functions/function.h"
 #include "pool/functions/http_parser.h"
 #include "pool/pool.h"
 #include "spawn/unique_fd.h"
 
 namespace brood {
-
-using Fields = std::vector<std::pair<std::string, std::string>>;
 
 // Whatever a request with a body is handed to.
 class Exchange {
@@ -36,7 +35,7 @@ class Exchange {
   virtual void OnGone() = 0;      // the caller has gone; the connection must not be used again
 };
 
-class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+class HttpConnection : public Caller, public std::enable_shared_from_this<HttpConnection> {
  public:
   static constexpr std::size_t kHighWater = 256U << 10;  // bytes of output that wait
 
@@ -49,25 +48,23 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // `closed` is called once, when it has ended from either side.
   absl::Status Open(Handler handler, std::function<void()> closed);
   void Close();
-  bool open() const { return socket_.valid(); }
+  bool open() const override { return socket_.valid(); }
   // Closes when its deadline has passed: no whole head, no byte of a body, an answer nobody reads.
   void Expire(std::int64_t now_ns);
   // No further request after the one under way, if any.
   void Retire();
 
-  // A whole answer.
-  void Answer(int status, Fields fields, std::string_view body);
-  // One in pieces, of unknown length: chunked, or to HTTP/1.0 up to the connection's end. The
-  // trailer's fields are left out for HTTP/1.0.
-  void Begin(int status, Fields fields);
-  void Write(std::string_view bytes);
-  void Finish(const Fields& trailer);
-  // Breaks off an answer that was begun, so that nobody takes it for whole.
-  void Abort();
+  void Answer(int status, Fields fields, std::string_view body) override;
+  // Chunked, or to HTTP/1.0 up to the connection's end. The trailer's fields are left out for
+  // HTTP/1.0.
+  void Begin(int status, Fields fields) override;
+  void Write(std::string_view bytes) override;
+  void Finish(const Fields& trailer) override;
+  void Abort() override;
 
-  void Continue();  // 100
-  void Resume();    // the exchange is no longer full
-  bool congested() const { return output_.size() - sent_ > kHighWater; }
+  void Continue() override;  // 100
+  void Resume() override;    // the exchange is no longer full
+  bool congested() const override { return output_.size() - sent_ > kHighWater; }
 
  private:
   enum class Phase : std::uint8_t { kIdle, kHead, kBody, kAnswer, kLinger };

@@ -25,6 +25,17 @@ bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   });
 }
 
+// A request line of three words, the last a version: bad is that version, and nothing else.
+bool AsksForAnotherVersion(std::string_view input) {
+  const std::string_view line = input.substr(0, input.find("\r\n"));
+  const std::size_t last = line.rfind(' ');
+  if (std::count(line.begin(), line.end(), ' ') != 2) return false;
+  const std::string_view version = line.substr(last + 1);
+  const auto digit = [&](std::size_t at) { return version[at] >= '0' && version[at] <= '9'; };
+  return version.size() == 8 && version.starts_with("HTTP/") && digit(5) && version[6] == '.' &&
+         digit(7);
+}
+
 }  // namespace
 
 class HttpParser::Impl : public http::basic_parser<true> {
@@ -55,13 +66,12 @@ class HttpParser::Impl : public http::basic_parser<true> {
     if (path.size() > kMaxTarget) Refuse(414, "the target is too long");
     // The absolute form, which proxies may send (RFC 9112, 3.2.2).
     if (path.starts_with("http://")) {
-      const std::size_t slash = path.find('/', 7);
-      path = slash == std::string_view::npos ? "/" : path.substr(slash);
+      path.remove_prefix(std::min(path.find_first_of("/?", 7), path.size()));
     }
     const std::size_t question = path.find('?');
     head_.path = path.substr(0, question);
+    if (head_.path.empty()) head_.path = "/";
     if (question != std::string_view::npos) head_.query = path.substr(question + 1);
-    if (version != 10 && version != 11) Refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
     if (error_ != 0) ec = http::error::bad_target;
   }
 
@@ -152,6 +162,9 @@ std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
       continue;
     }
     if (ec == http::error::header_limit) impl_->Refuse(431, "the head is too long");
+    if (ec == http::error::bad_version && AsksForAnotherVersion(input.substr(taken))) {
+      impl_->Refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+    }
     if (ec) impl_->Refuse(400, ec.message());
     if (!had_head && impl_->is_header_done()) break;
   }

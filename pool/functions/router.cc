@@ -2,14 +2,30 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
+
+#include "pool/functions/openapi.h"
 
 namespace brood {
 namespace {
 
 constexpr std::string_view kFunctions = "/functions/";
+constexpr std::string_view kCalls = "/calls/";
+constexpr std::string_view kNotKept =
+    "this daemon keeps no calls: its configuration names no file for them ([http] calls)\n";
+
+// Whether async=1 is one of the query's parts.
+bool IsAsync(std::string_view query) {
+  while (!query.empty()) {
+    const std::size_t end = std::min(query.find('&'), query.size());
+    if (query.substr(0, end) == "async=1") return true;
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return false;
+}
 
 void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
   fields.emplace_back("Content-Type", "text/plain");
@@ -18,76 +34,105 @@ void Plain(HttpConnection& connection, int status, std::string_view text, Fields
 
 }  // namespace
 
-Router::Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options)
-    : pool_(pool), timers_(timers), options_(std::move(options)) {
-  for (FunctionOptions& each : functions) {
-    std::string name = each.name;
-    functions_.try_emplace(std::move(name), pool_, timers_, std::move(each));
-  }
+void Router::Put(FunctionOptions function, std::function<void()> gone) {
+  std::shared_ptr<FunctionPool>& place = functions_[function.name];
+  auto metrics = place ? place->shared_metrics() : std::make_shared<FunctionMetrics>();
+  if (place) place->Retire(std::move(gone));
+  place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics));
+  if (!draining_) place->Open();
 }
 
-void Router::Open() {
-  for (auto& [name, function] : functions_) function.Open();
+void Router::Remove(const std::string& name, std::function<void()> gone) {
+  const auto found = functions_.find(name);
+  if (found == functions_.end()) return;
+  found->second->Retire(std::move(gone));
+  functions_.erase(found);
 }
 
 void Router::Drain() {
   draining_ = true;
-  for (auto& [name, function] : functions_) function.Close();
+  for (auto& [name, function] : functions_) function->Close();
 }
 
 void Router::Close() {
-  for (auto& [name, function] : functions_) function.Close();
+  for (auto& [name, function] : functions_) function->Close();
 }
 
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
   const bool reads = head.method == "GET" || head.method == "HEAD";
   const std::string_view path = head.path;
-  if (path == "/functions" || path == "/healthz" || path == "/metrics") {
+  if (path == "/functions" || path == "/healthz" || path == "/metrics" || path == "/openapi.json") {
     if (!reads) {
       Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
     } else if (path == "/healthz") {
       Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
     } else if (path == "/metrics") {
       connection.Answer(200, {{"Content-Type", "text/plain; version=0.0.4"}}, Metrics());
+    } else if (path == "/openapi.json") {
+      connection.Answer(200, {{"Content-Type", "application/json"}},
+                        DescribeOpenApi(options_.version));
     } else {
       connection.Answer(200, {{"Content-Type", "application/json"}}, Describe());
     }
     return nullptr;
   }
-  const auto function = path.starts_with(kFunctions)
-                            ? functions_.find(path.substr(kFunctions.size()))
-                            : functions_.end();
-  if (function == functions_.end()) {
-    Plain(connection, 404, "there is nothing of that name\n");
-    return nullptr;
-  }
+  if (path.starts_with(kCalls)) return HandleKept(connection, head);
+  const std::shared_ptr<FunctionPool> function =
+      path.starts_with(kFunctions) ? Find(path.substr(kFunctions.size())) : nullptr;
+  if (function) return HandleCall(connection, head, function);
+  Plain(connection, 404, "there is nothing of that name\n");
+  return nullptr;
+}
+
+std::shared_ptr<FunctionPool> Router::Find(std::string_view name) const {
+  const auto found = functions_.find(name);
+  return found == functions_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const RequestHead& head,
+                                             const std::shared_ptr<FunctionPool>& function) {
+  const bool async = IsAsync(head.query);
   if (head.method != "POST") {
     Plain(connection, 405, "a function is called with POST\n", {{"Allow", "POST"}});
-    return nullptr;
-  }
-  if (draining_ || (options_.memory_is_short && options_.memory_is_short())) {
+  } else if (async && options_.calls == nullptr) {
+    Plain(connection, 501, kNotKept);
+  } else if (draining_ || (options_.memory_is_short && options_.memory_is_short())) {
     Plain(connection, 503, draining_ ? "the daemon is shutting down\n" : "memory is short\n",
           {{"Retry-After", "1"}});
-    return nullptr;
+  } else if (async) {
+    return options_.calls->Accept(connection, head, function->options());
+  } else {
+    auto call = std::make_shared<Call>(pool_, timers_, function, connection, options_.log);
+    call->Start(head);
+    return call;
   }
-  auto call = std::make_shared<Call>(pool_, timers_, function->second, connection, options_.log);
-  call->Start(head);
-  return call;
+  return nullptr;
+}
+
+std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const RequestHead& head) {
+  if (head.method != "GET" && head.method != "HEAD") {
+    Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
+  } else if (options_.calls == nullptr) {
+    Plain(connection, 501, kNotKept);
+  } else {
+    return options_.calls->Tell(connection, head.path.substr(kCalls.size()));
+  }
+  return nullptr;
 }
 
 std::string Router::Describe() const {
   auto list = nlohmann::ordered_json::array();
   for (const auto& [name, function] : functions_) {
-    const FunctionOptions& options = function.options();
+    const FunctionOptions& options = function->options();
     list.push_back({{"name", name},
                     {"mode", FunctionModeName(options.mode)},
                     {"concurrency", options.concurrency},
                     {"queue", options.queue},
                     {"timeout_seconds", std::chrono::duration<double>(options.timeout).count()},
                     {"max_body_bytes", options.max_body},
-                    {"primed", function.primed()},
-                    {"running", function.running()},
-                    {"queued", function.queued()}});
+                    {"primed", function->primed()},
+                    {"running", function->running()},
+                    {"queued", function->queued()}});
   }
   return list.dump(2) + "\n";
 }
@@ -98,7 +143,7 @@ std::string Router::Metrics() {
                           const auto& print) {
     out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
     for (auto& [label, function] : functions_) {
-      print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), function);
+      print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), *function);
     }
   };
   const auto number = [&](std::string_view name, std::string_view type, std::string_view help,
@@ -152,6 +197,13 @@ std::string Router::Metrics() {
   histogram(
       "total_seconds", "Time from the request's head to the answer.",
       [](auto& f) -> auto& { return f.metrics().total; });
+  if (options_.calls == nullptr) return out;
+  const auto gauge = [&](std::string_view name, std::string_view help, std::size_t value) {
+    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} gauge\nbrood_{0} {2}\n", name, help,
+                       value);
+  };
+  gauge("async_waiting", "Calls on disk that wait.", options_.calls->waiting());
+  gauge("async_running", "Calls on disk that run.", options_.calls->running());
   return out;
 }
 

@@ -5,9 +5,10 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "pool/daemon/timers.h"
+#include "pool/functions/async_calls.h"
 #include "pool/functions/call.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
@@ -16,31 +17,45 @@
 namespace brood {
 
 //   POST /functions/NAME   a call        GET /functions   what there is
+//   ... ?async=1           one that is not waited for; GET /calls/ID tells what came of it
 //   GET /healthz           200, or 503 while the daemon drains
 //   GET /metrics           Prometheus text
+//   GET /openapi.json      all of this, for programs
 // Only in the pool's thread. Must live until the pool has been shut down.
 class Router {
  public:
   struct Options {
     std::function<bool()> memory_is_short;  // new calls are refused; may be null
     std::function<void(const Call::Report&)> log;
+    std::string version;          // of the program, for /openapi.json
+    AsyncCalls* calls = nullptr;  // null: none are kept
   };
-  Router(Pool& pool, Timers& timers, std::vector<FunctionOptions> functions, Options options);
+  Router(Pool& pool, Timers& timers, Options options)
+      : pool_(pool), timers_(timers), options_(std::move(options)) {}
 
-  void Open();   // starts priming
+  // Adds a function, or replaces the one of that name, whose calls go on as they were; `gone` is
+  // called once the last of them has ended. Starts priming.
+  void Put(FunctionOptions function, std::function<void()> gone = nullptr);
+  // Takes a function away in the same manner.
+  void Remove(const std::string& name, std::function<void()> gone);
+  // Null when there is none of that name.
+  std::shared_ptr<FunctionPool> Find(std::string_view name) const;
   void Drain();  // new calls are refused
   void Close();  // ends what is primed
 
   std::shared_ptr<Exchange> Handle(HttpConnection& connection, const RequestHead& head);
 
  private:
+  std::shared_ptr<Exchange> HandleCall(HttpConnection& connection, const RequestHead& head,
+                                       const std::shared_ptr<FunctionPool>& function);
+  std::shared_ptr<Exchange> HandleKept(HttpConnection& connection, const RequestHead& head);
   std::string Describe() const;
   std::string Metrics();
 
   Pool& pool_;
   Timers& timers_;
   Options options_;
-  std::map<std::string, FunctionPool, std::less<>> functions_;
+  std::map<std::string, std::shared_ptr<FunctionPool>, std::less<>> functions_;
   bool draining_ = false;
 };
 

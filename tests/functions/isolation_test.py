@@ -8,7 +8,7 @@ import unittest
 from node import MODES, Node, function
 
 LOOK = ("read secret; ls -A /tmp /dev/shm /run/lock 2>/dev/null | grep -c mark; "
-        "env | grep -c planted; ls /proc | grep -c '^[0-9]'; "
+        "env | grep -c planted; processes=$(ls /proc); echo \"$processes\" | grep -c '^[0-9]'; "
         "ls -l /proc/$$/fd | grep -v pipe | grep -c -- '->'; "
         "export planted=$secret; echo $secret > /tmp/mark; echo $secret > /dev/shm/mark; "
         "sleep 1000 & true")

@@ -12,6 +12,8 @@ import tempfile
 import time
 import unittest
 
+import description
+
 BROOD = os.environ["BROOD_PROGRAM"]
 MODES = ("cold", "parked", "primed")
 
@@ -23,27 +25,35 @@ def function(name, script, **settings):
 
 
 class Node(unittest.TestCase):
-    """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left."""
+    """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left.
+
+    Whatever it answers is held against its /openapi.json."""
 
     CONFIG = ""
+    cwd = None  # where the daemon starts; None: here
 
     @classmethod
     def setUpClass(cls):
         cls.directory = tempfile.TemporaryDirectory(prefix="brood_functions_")
-        config = os.path.join(cls.directory.name, "brood.toml")
-        with open(config, "w") as file:
-            file.write(cls.CONFIG + "[template.default]\nparked = 2\n")
-        cls.log_file = open(os.path.join(cls.directory.name, "log"), "w+")
+        cls.config = os.path.join(cls.directory.name, "brood.toml")
+        cls.configure(cls.CONFIG)
+        cls.log_file = open(os.path.join(cls.directory.name, "log"), "a")
+        cls.start()
+
+    @classmethod
+    def start(cls):
+        before = len(cls.log())
         cls.daemon = subprocess.Popen(
             [BROOD, "serve", "--socket", os.path.join(cls.directory.name, "s"),
-             "--config", config, "--http", "127.0.0.1:0"],
-            stderr=cls.log_file, stdin=subprocess.DEVNULL)
-        found = cls.wait_for(lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()), 20)
+             "--config", cls.config, "--http", "127.0.0.1:0"],
+            stderr=cls.log_file, stdin=subprocess.DEVNULL, cwd=cls.cwd)
+        found = cls.wait_for(
+            lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()[before:]), 20)
         if not found:
             cls.daemon.kill()
-            raise AssertionError("the daemon did not start: " + cls.log())
+            raise AssertionError("the daemon did not start: " + cls.log()[before:])
         cls.port = int(found.group(1))
-        cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()).group(1)
+        cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()[before:]).group(1)
 
     @classmethod
     def tearDownClass(cls):
@@ -54,6 +64,7 @@ class Node(unittest.TestCase):
             cls.daemon.kill()
             cls.daemon.wait()
             raise
+        cls.ended_daemon()
         log = cls.log()
         cls.log_file.close()
         cls.directory.cleanup()
@@ -61,6 +72,24 @@ class Node(unittest.TestCase):
             raise AssertionError(f"the daemon ended with {status}: {log}")
         if cls.cgroup and os.path.exists(cls.cgroup):
             raise AssertionError(f"{cls.cgroup} was left behind")
+
+    @classmethod
+    def ended_daemon(cls):
+        """What is to be done before its directory is removed."""
+
+    @classmethod
+    def configure(cls, text):
+        with open(cls.config, "w") as file:
+            file.write(text + "[template.default]\nparked = 2\n")
+
+    def reload(self, text):
+        """Has the daemon read another configuration; the event that it logs."""
+        self.configure(text)
+        before = len(self.log())
+        self.daemon.send_signal(signal.SIGHUP)
+        found = self.wait_for(lambda: re.search(r'"event":"((?:not )?reloaded)"',
+                                                self.log()[before:]), 20)
+        return found.group(1)
 
     @classmethod
     def log(cls):
@@ -82,6 +111,7 @@ class Node(unittest.TestCase):
         response = connection.getresponse()
         response.body = response.read()
         connection.close()
+        self.described(method, f"/functions/{name}", response.status, dict(response.headers))
         return response
 
     def get(self, path):
@@ -90,13 +120,20 @@ class Node(unittest.TestCase):
         response = connection.getresponse()
         answer = response.status, response.read().decode()
         connection.close()
+        if path != "/openapi.json":
+            self.described("GET", path, response.status, dict(response.headers))
         return answer
+
+    def described(self, method, target, status, headers):
+        if "document" not in vars(type(self)):
+            type(self).document = json.loads(self.get("/openapi.json")[1])
+        self.assertIsNone(description.check(self.document, method, target, status, headers))
 
     def metric(self, name, **labels):
         """The sum of the metric's values that have the labels."""
         total = 0
         for line in self.get("/metrics")[1].splitlines():
-            if line.split("{")[0] == f"brood_{name}" and all(
+            if re.split("[{ ]", line)[0] == f"brood_{name}" and all(
                     f'{key}="{value}"' in line for key, value in labels.items()):
                 total += float(line.rsplit(" ", 1)[1])
         return total
@@ -116,7 +153,13 @@ class Node(unittest.TestCase):
                     answer += piece
             except ConnectionResetError:
                 pass
-            return answer
+        request = re.match(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n", data)
+        head = re.match(rb"HTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n", answer, re.DOTALL)
+        if request and head:
+            fields = dict(line.split(": ", 1) for line in head.group(2).decode().split("\r\n"))
+            self.described(request.group(1).decode(), request.group(2).decode(),
+                           int(head.group(1)), fields)
+        return answer
 
     def fds(self):
         return len(os.listdir(f"/proc/{self.daemon.pid}/fd"))

@@ -1,0 +1,49 @@
+#include "pool/cli/function_changes.h"
+
+#include <algorithm>
+
+namespace brood {
+namespace {
+
+const ServeFunction* FindFunction(const ServeConfig& config, const std::string& name) {
+  for (const ServeFunction& each : config.functions) {
+    if (each.options.name == name) return &each;
+  }
+  return nullptr;
+}
+
+// The words of the template that a function shares with others; null: it has its own.
+const std::vector<std::string>* SharedWords(const ServeConfig& config,
+                                            const ServeFunction& function) {
+  if (function.own_template) return nullptr;
+  for (const ServeTemplate& each : config.templates) {
+    if (each.options.name == function.options.template_name) return &each.words;
+  }
+  return nullptr;
+}
+
+bool Same(const ServeConfig& now, const ServeFunction& a, const ServeConfig& next,
+          const ServeFunction& b) {
+  if (a.words != b.words) return false;
+  const auto* const before = SharedWords(now, a);
+  const auto* const after = SharedWords(next, b);
+  return (before == nullptr) == (after == nullptr) && (before == nullptr || *before == *after);
+}
+
+}  // namespace
+
+FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next) {
+  FunctionChanges changes;
+  for (const ServeFunction& each : next.functions) {
+    const ServeFunction* const old = FindFunction(now, each.options.name);
+    if (old == nullptr || !Same(now, *old, next, each)) changes.put.push_back(each);
+  }
+  for (const ServeFunction& each : now.functions) {
+    if (FindFunction(next, each.options.name) == nullptr) {
+      changes.removed.push_back(each.options.name);
+    }
+  }
+  return changes;
+}
+
+}  // namespace brood

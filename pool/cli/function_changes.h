@@ -1,0 +1,20 @@
+// What a new configuration changes of the functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pool/cli/serve_config.h"
+
+namespace brood {
+
+struct FunctionChanges {
+  std::vector<ServeFunction> put;    // new, or other than before
+  std::vector<std::string> removed;  // their names
+};
+
+// A function is another one when its own words are, or those of the template that it names: its
+// primed workers stand behind the old one's fences.
+FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next);
+
+}  // namespace brood

@@ -1,0 +1,296 @@
+#include "pool/functions/async_calls.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "pool/functions/call_json.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+// A function's callers who wait come and go without telling; so does a function that was missing.
+constexpr auto kLookEvery = std::chrono::milliseconds(100);
+constexpr auto kTryDiskEvery = std::chrono::seconds(1);
+
+std::int64_t WallUs() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// Whoever knows it may read what came of the call, so it cannot be guessed.
+absl::StatusOr<std::string> NewId() {
+  std::array<unsigned char, 16> bytes;
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    return ErrnoError(errno, "making an id for a call");
+  }
+  std::string id;
+  for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
+  return id;
+}
+
+void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
+  fields.emplace_back("Content-Type", "text/plain");
+  if (status == 429 || status == 503) fields.emplace_back("Retry-After", "1");
+  connection.Answer(status, std::move(fields), fmt::format("{}\n", text));
+}
+
+// A request whose answer comes from the store.
+class Later : public Exchange {
+ public:
+  explicit Later(HttpConnection& connection) : connection_(&connection) {}
+  // The connection, once; null when the caller has gone.
+  HttpConnection* Take() { return std::exchange(connection_, nullptr); }
+
+  void OnBody(std::string_view) override {}
+  void OnBodyEnd() override {}
+  bool full() const override { return false; }
+  void OnDrained() override {}
+  void OnGone() override { connection_ = nullptr; }
+
+ private:
+  HttpConnection* connection_;
+};
+
+}  // namespace
+
+// The body of a call that is to be kept, as it arrives.
+class AsyncCalls::AsyncBody : public Exchange, public std::enable_shared_from_this<AsyncBody> {
+ public:
+  AsyncBody(AsyncCalls& calls, HttpConnection& connection, std::string function,
+            std::uint64_t reserved, std::uint64_t limit)
+      : calls_(calls),
+        connection_(&connection),
+        function_(std::move(function)),
+        reserved_(reserved),
+        limit_(limit) {
+    ++calls_.accepting_;
+    calls_.bodies_ += reserved_;
+  }
+  ~AsyncBody() override {
+    --calls_.accepting_;
+    calls_.bodies_ -= reserved_;
+  }
+  AsyncBody(const AsyncBody&) = delete;
+  AsyncBody& operator=(const AsyncBody&) = delete;
+
+  void OnBody(std::string_view bytes) override {
+    if (connection_ == nullptr) return;
+    bytes_ += bytes;
+    if (bytes_.size() <= limit_) return;
+    Plain(*Take(), 413, fmt::format("the body is longer than {} bytes", limit_),
+          {{"Brood-End", "refused"}});
+  }
+  void OnBodyEnd() override {
+    if (connection_ != nullptr) calls_.Keep(shared_from_this());
+  }
+  bool full() const override { return false; }
+  void OnDrained() override {}
+  void OnGone() override { connection_ = nullptr; }
+
+  HttpConnection* Take() { return std::exchange(connection_, nullptr); }
+  const std::string& bytes() const { return bytes_; }
+  const std::string& function() const { return function_; }
+
+ private:
+  AsyncCalls& calls_;
+  HttpConnection* connection_;
+  std::string function_;
+  std::uint64_t reserved_;
+  std::uint64_t limit_;
+  std::string bytes_;
+};
+
+absl::Status AsyncCalls::Open(std::unique_ptr<CallStore> store) {
+  BROOD_ASSIGN_OR_RETURN(const std::vector<CallStore::Waiting> left, store->Recover(WallUs()));
+  for (const CallStore::Waiting& each : left) queues_[each.function].ids.push_back(each.id);
+  waiting_ = left.size();
+  store_ = std::make_unique<CallStoreThread>(pool_, std::move(store));
+  return store_->Start();
+}
+
+void AsyncCalls::Start(FindFunction find) {
+  find_ = std::move(find);
+  Sweep();
+  Tick();
+}
+
+void AsyncCalls::Close() {
+  closed_ = draining_ = true;
+  for (const auto& [id, run] : std::exchange(runs_, {})) run->Drop();
+}
+
+std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const RequestHead& head,
+                                             const FunctionOptions& function) {
+  const std::uint64_t limit = std::min(function.max_body, kMaxBody);
+  const std::uint64_t told = head.has_body ? head.content_length.value_or(limit) : std::uint64_t{0};
+  if (told > limit) {
+    Plain(connection, 413, fmt::format("a call that is kept takes {} bytes at most", limit),
+          {{"Brood-End", "refused"}});
+  } else if (waiting_ + busy_ + accepting_ >= options_.max_calls) {
+    Plain(connection, 429,
+          fmt::format("{} calls wait or run: there is room for no more",
+                      waiting_ + busy_ + accepting_),
+          {{"Brood-End", "refused"}});
+  } else if (bodies_ + told > kMaxBodies) {
+    Plain(connection, 503, "too much is on its way to the disk", {{"Brood-End", "refused"}});
+  } else {
+    auto body = std::make_shared<AsyncBody>(*this, connection, function.name, told, limit);
+    if (head.expects_continue) connection.Continue();
+    return body;
+  }
+  return nullptr;
+}
+
+// Only what is on disk has been accepted.
+void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
+  const absl::StatusOr<std::string> id = NewId();
+  if (!id.ok()) return Plain(*body->Take(), 503, Message(id.status()));
+  const auto add = [body, id = *id](CallStore& store) {
+    return store.Add(id, body->function(), body->bytes(), WallUs());
+  };
+  store_->Add(add, [this, body, id = *id](const absl::Status& kept) {
+    HttpConnection* const connection = body->Take();
+    if (!kept.ok()) {
+      options_.complain(Message(kept));
+      if (connection != nullptr) {
+        Plain(*connection, 503, "the call could not be kept", {{"Brood-End", "refused"}});
+      }
+      return;
+    }
+    queues_[body->function()].ids.push_back(id);
+    ++waiting_;
+    if (connection != nullptr) {
+      const nlohmann::ordered_json text = {{"id", id}, {"state", kCallWaiting}};
+      connection->Answer(
+          202, {{"Location", fmt::format("/calls/{}", id)}, {"Content-Type", "application/json"}},
+          text.dump(2) + "\n");
+    }
+    Pump();
+  });
+}
+
+std::shared_ptr<Exchange> AsyncCalls::Tell(HttpConnection& connection, const std::string& id) {
+  auto later = std::make_shared<Later>(connection);
+  auto found = std::make_shared<std::optional<StoredCall>>();
+  const auto find = [id, found](CallStore& store) -> absl::Status {
+    BROOD_ASSIGN_OR_RETURN(*found, store.Find(id));
+    return absl::OkStatus();
+  };
+  store_->Add(find, [this, later, found](const absl::Status& read) {
+    if (!read.ok()) options_.complain(Message(read));
+    HttpConnection* const to = later->Take();
+    if (to == nullptr) return;
+    if (!read.ok()) return Plain(*to, 503, "the calls cannot be read");
+    if (!*found) return Plain(*to, 404, "there is no call of that id, or no longer");
+    to->Answer(200, {{"Content-Type", "application/json"}}, CallToJson(**found));
+  });
+  return later;
+}
+
+// The oldest of each function first, as many as it has places for beside callers who wait.
+void AsyncCalls::Pump() {
+  if (draining_ || !find_) return;
+  for (auto& [name, queue] : queues_) {
+    while (!queue.ids.empty()) {
+      const std::shared_ptr<FunctionPool> function = find_(name);
+      if (function && !HasRoom(queue, *function)) break;
+      const std::string id = std::move(queue.ids.front());
+      queue.ids.pop_front();
+      ++queue.begun;
+      --waiting_;
+      ++busy_;
+      Begin(name, id);
+    }
+  }
+}
+
+bool AsyncCalls::HasRoom(const Queue& queue, const FunctionPool& function) const {
+  const std::uint32_t places = function.options().concurrency;
+  return queue.begun < places && function.running() < places && function.queued() == 0;
+}
+
+// The attempt is on disk before it is made: one that ends the daemon has counted.
+void AsyncCalls::Begin(const std::string& name, const std::string& id) {
+  auto body = std::make_shared<std::string>();
+  const auto start = [id, body](CallStore& store) -> absl::Status {
+    BROOD_ASSIGN_OR_RETURN(*body, store.Start(id, WallUs()));
+    return absl::OkStatus();
+  };
+  Insist(start, [this, name, id, body] { Run(name, id, *body); });
+}
+
+void AsyncCalls::Run(const std::string& name, const std::string& id, const std::string& body) {
+  if (closed_) return;
+  const std::shared_ptr<FunctionPool> function = find_(name);
+  if (!function) {
+    // A restart or a reload has taken it away.
+    return Finish(name, id, {404, "{}", "there is no function of that name any more\n", false});
+  }
+  const auto run = std::make_shared<RecordedCall>();
+  runs_.emplace(id, run);
+  run->Start(pool_, timers_, function, body, options_.log,
+             [this, name, id](const CallResult& result, bool refused) {
+               runs_.erase(id);
+               if (refused) return PutBack(name, id);
+               Finish(name, id, result);
+             });
+}
+
+void AsyncCalls::PutBack(const std::string& name, const std::string& id) {
+  Insist([id](CallStore& store) { return store.PutBack(id); },
+         [this, name, id] {
+           Queue& queue = queues_[name];
+           --queue.begun;
+           --busy_;
+           queue.ids.push_front(id);
+           ++waiting_;
+         });
+}
+
+void AsyncCalls::Finish(const std::string& name, const std::string& id, const CallResult& result) {
+  Insist([id, result](CallStore& store) { return store.Finish(id, result, WallUs()); },
+         [this, name] {
+           --queues_[name].begun;
+           --busy_;
+           Pump();
+         });
+}
+
+void AsyncCalls::Insist(const CallStoreThread::Work& work, std::function<void()> then) {
+  store_->Add(work, [this, work, then = std::move(then)](const absl::Status& done) {
+    if (done.ok()) return then();
+    options_.complain(Message(done));
+    if (closed_) return;
+    timers_.Add(kTryDiskEvery, [this, work, then] { Insist(work, then); });
+  });
+}
+
+void AsyncCalls::Tick() {
+  if (closed_) return;
+  if (waiting_ > 0) Pump();
+  timers_.Add(kLookEvery, [this] { Tick(); });
+}
+
+void AsyncCalls::Sweep() {
+  if (closed_) return;
+  const std::int64_t keep_us =
+      std::chrono::duration_cast<std::chrono::microseconds>(options_.keep).count();
+  store_->Add([keep_us](CallStore& store) { return store.RemoveEnded(WallUs() - keep_us); },
+              [this](const absl::Status& done) {
+                if (!done.ok()) options_.complain(Message(done));
+              });
+  const std::chrono::nanoseconds after = std::clamp<std::chrono::nanoseconds>(
+      options_.keep / 2, std::chrono::milliseconds(100), std::chrono::minutes(1));
+  timers_.Add(after, [this] { Sweep(); });
+}
+
+}  // namespace brood

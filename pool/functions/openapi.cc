@@ -1,0 +1,274 @@
+#include "pool/functions/openapi.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "pool/functions/call_store.h"
+
+namespace brood {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct HeaderText {
+  std::string_view name;
+  std::string_view type;
+  std::string_view text;
+};
+
+constexpr HeaderText kHeaders[] = {
+    {"Allow", "string", "The methods that the path knows."},
+    {"Location", "string", "Where to ask for what came of the call."},
+    {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
+    {"Trailer", "string", "The fields that follow an answer that is streamed."},
+    {"Brood-Path", "string", "How the isolate came to be: primed, parked, zygote or cold."},
+    {"Brood-Queue-Us", "integer", "Microseconds until the call could run."},
+    {"Brood-Spawn-Us", "integer", "Microseconds from then until the function had its isolate."},
+    {"Brood-Run-Us", "integer", "Microseconds from then until it had ended."},
+    {"Brood-Total-Us", "integer", "Microseconds from the request's head to the answer."},
+    {"Brood-End", "string",
+     "Why there is no answer of the function's: refused, queue_timeout, timeout, oom, bad_answer, "
+     "or how it ended."},
+    {"Brood-Exit-Code", "integer", "The function's exit code, which was not 0."},
+    {"Brood-Signal", "integer", "The signal that ended the function."},
+};
+
+// Which headers an answer may have.
+using Names = std::vector<std::string_view>;
+const Names kTimes = {"Brood-Path", "Brood-Queue-Us", "Brood-Spawn-Us", "Brood-Run-Us",
+                      "Brood-Total-Us"};
+
+Names With(const Names& names, std::initializer_list<std::string_view> more) {
+  Names out = names;
+  out.insert(out.end(), more);
+  return out;
+}
+
+Json Reference(std::string_view kind, std::string_view name) {
+  return {{"$ref", fmt::format("#/components/{}/{}", kind, name)}};
+}
+
+Json Content(std::string_view type, Json schema) {
+  return {{std::string(type), {{"schema", std::move(schema)}}}};
+}
+
+Json Answer(std::string_view text, const Names& headers, Json content) {
+  Json out = {{"description", text}};
+  for (const std::string_view name : headers) {
+    out["headers"][std::string(name)] = Reference("headers", name);
+  }
+  out["content"] = std::move(content);
+  return out;
+}
+
+Json Sentence(std::string_view text, const Names& headers = {}) {
+  return Answer(text, headers, Content("text/plain", {{"type", "string"}}));
+}
+
+// What any request may be answered, before anybody looks at its path.
+Json Refusals() {
+  return {
+      {"400", Sentence("The request is none, or one that could be read in two ways.")},
+      {"408", Sentence("The request did not arrive in time.")},
+      {"414", Sentence("The target is longer than 4096 bytes.")},
+      {"417", Sentence("Another expectation than 100-continue.")},
+      {"431", Sentence("The head is longer than 16384 bytes.")},
+      {"501", Sentence("A transfer coding other than chunked.")},
+      {"505", Sentence("Another version than HTTP/1.0 and HTTP/1.1.")},
+  };
+}
+
+Json Busy(const Names& headers) {
+  return Sentence(
+      "No isolate was free in time or could be had, memory is short, there are too many "
+      "connections (then without a body), or the daemon is shutting down.",
+      With(headers, {"Retry-After"}));
+}
+
+Json Operation(std::string_view id, std::string_view summary, const Json& responses) {
+  Json all = Refusals();
+  all.update(responses);
+  return {{"operationId", id}, {"summary", summary}, {"responses", std::move(all)}};
+}
+
+// A path that can only be read.
+Json Reading(std::string_view id, std::string_view summary, Json good) {
+  Json responses = {{"200", std::move(good)},
+                    {"405", Sentence("This can only be read.", {"Allow"})},
+                    {"503", Busy({})}};
+  Json get = Operation(id, summary, responses);
+  Json head =
+      Operation(fmt::format("{}Head", id), fmt::format("{} Without the body.", summary), responses);
+  return {{"get", std::move(get)}, {"head", std::move(head)}};
+}
+
+// What a function answers, or what is answered in its place.
+Json CallAnswers() {
+  const Json bytes = {{"type", "string"}, {"format", "binary"}};
+  const Names failed = With(kTimes, {"Brood-End"});
+  Json out = {
+      {"200",
+       Answer("The function's output. Of more than 64 KiB, it is streamed in chunks, with the "
+              "times as trailers, and broken off if the function fails later.",
+              With(kTimes, {"Trailer"}),
+              {{"application/octet-stream", {{"schema", bytes}}}, {"*/*", {{"schema", bytes}}}})},
+      {"202", Answer("With async=1: the call is on disk. It will be made at least once, also when "
+                     "the daemon is killed.",
+                     {"Location"},
+                     Content("application/json",
+                             {{"type", "object"},
+                              {"properties",
+                               {{"id", {{"type", "string"}}}, {"state", {{"type", "string"}}}}}}))},
+      {"404", Sentence("There is no function of that name.")},
+      {"405", Sentence("A function is called with POST.", {"Allow"})},
+      {"413", Sentence("The body is longer than the function's max-body, or, with async=1, than "
+                       "1 MiB.",
+                       failed)},
+      {"429", Sentence("As many calls run and wait as may.", With(failed, {"Retry-After"}))},
+      {"501",
+       Sentence("A transfer coding other than chunked, or async=1 where no calls are kept.")},
+      {"500", Sentence("The function exited with another code than 0, or a signal ended it.",
+                       With(failed, {"Brood-Exit-Code", "Brood-Signal"}))},
+      {"502", Sentence("The function's output begins with no CGI head.", failed)},
+      {"503", Busy(failed)},
+      {"504", Sentence("The function ran longer than its timeout, and was ended.", failed)},
+      {"507", Sentence("The function ran out of memory, and was ended.", failed)},
+  };
+  for (const std::string_view range : {"2XX", "3XX", "4XX", "5XX"}) {
+    out[std::string(range)] = Answer(
+        "The answer of a function whose output begins with a CGI head, with fields of its "
+        "own and without Brood-End.",
+        With(kTimes, {"Trailer"}), Content("*/*", bytes));
+  }
+  return out;
+}
+
+Json CallPath() {
+  Json post =
+      Operation("callFunction", "Call a function, in an isolate of its own.", CallAnswers());
+  post["requestBody"] = {{"description", "The function's stdin."},
+                         {"content", Content("*/*", {{"type", "string"}, {"format", "binary"}})}};
+  post["parameters"] = Json::array({Reference("parameters", "async")});
+  return {{"parameters", Json::array({Reference("parameters", "name")})},
+          {"post", std::move(post)}};
+}
+
+Json KeptCallSchema() {
+  const Json text = {{"type", "string"}};
+  const Json seconds = {{"type", "number"}, {"description", "Seconds since the epoch."}};
+  return {
+      {"type", "object"},
+      {"required", {"id", "function", "state", "attempts", "accepted"}},
+      {"properties",
+       {{"id", text},
+        {"function", text},
+        {"state",
+         {{"type", "string"},
+          {"enum", {kCallWaiting, kCallRunning, kCallDone, kCallGivenUp}},
+          {"description",
+           fmt::format("given-up: the daemon died under it {} times.", CallStore::kMaxAttempts)}}},
+        {"attempts",
+         {{"type", "integer"}, {"description", "Times that it was begun."}, {"minimum", 0}}},
+        {"accepted", seconds},
+        {"started", seconds},
+        {"ended", seconds},
+        {"status",
+         {{"type", "integer"},
+          {"description", "Once it is done: what a caller who waits would have been answered."}}},
+        {"headers", {{"type", "object"}, {"additionalProperties", text}}},
+        {"output", {{"type", "string"}, {"description", "The first 64 KiB, when they are UTF-8."}}},
+        {"output_base64", {{"type", "string"}, {"format", "byte"}}},
+        {"output_truncated", {{"type", "boolean"}, {"description", "There was more."}}}}}};
+}
+
+Json KeptCallPath() {
+  Json item = Reading("getCall", "What came of a call that was not waited for.",
+                      Answer("It is told for as long as the configuration says (keep).", {},
+                             Content("application/json", Reference("schemas", "Call"))));
+  for (const char* const method : {"get", "head"}) {
+    item[method]["responses"]["404"] = Sentence("There is no call of that id, or no longer.");
+    item[method]["responses"]["501"] =
+        Sentence("A transfer coding other than chunked, or no calls are kept.");
+  }
+  item["parameters"] = Json::array({Reference("parameters", "id")});
+  return item;
+}
+
+Json FunctionSchema() {
+  Json properties = {
+      {"name", {{"type", "string"}}},
+      {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed"}}}},
+      {"timeout_seconds", {{"type", "number"}}},
+  };
+  for (const std::string_view name :
+       {"concurrency", "queue", "max_body_bytes", "primed", "running", "queued"}) {
+    properties[std::string(name)] = {{"type", "integer"}, {"minimum", 0}};
+  }
+  Json required = Json::array();
+  for (const auto& [name, schema] : properties.items()) required.push_back(name);
+  return {{"type", "object"}, {"properties", std::move(properties)}, {"required", required}};
+}
+
+Json Components() {
+  Json headers = Json::object();
+  for (const HeaderText& each : kHeaders) {
+    headers[std::string(each.name)] = {{"description", each.text},
+                                       {"schema", {{"type", each.type}}}};
+  }
+  const Json name = {
+      {"name", "name"},
+      {"in", "path"},
+      {"required", true},
+      {"description", "The function's."},
+      {"schema",
+       {{"type", "string"}, {"maxLength", 64}, {"pattern", "^[a-zA-Z0-9][a-zA-Z0-9_-]*$"}}}};
+  const Json async = {{"name", "async"},
+                      {"in", "query"},
+                      {"description", "1: the answer is not waited for."},
+                      {"schema", {{"type", "string"}}}};
+  const Json id = {{"name", "id"},
+                   {"in", "path"},
+                   {"required", true},
+                   {"description", "The call's."},
+                   {"schema", {{"type", "string"}}}};
+  return {{"parameters", {{"name", name}, {"async", async}, {"id", id}}},
+          {"headers", std::move(headers)},
+          {"schemas", {{"Function", FunctionSchema()}, {"Call", KeptCallSchema()}}}};
+}
+
+}  // namespace
+
+std::string DescribeOpenApi(std::string_view version) {
+  const Json functions =
+      Content("application/json", {{"type", "array"}, {"items", Reference("schemas", "Function")}});
+  const Json paths = {
+      {"/functions/{name}", CallPath()},
+      {"/calls/{id}", KeptCallPath()},
+      {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
+                             Answer("In the order of their names.", {}, functions))},
+      {"/healthz", Reading("health", "Whether calls are taken.",
+                           Sentence("They are; 503 while the daemon is draining."))},
+      {"/metrics", Reading("metrics", "What the functions have done, for Prometheus.",
+                           Sentence("Prometheus' text format."))},
+      {"/openapi.json", Reading("describe", "This description.",
+                                Answer("An OpenAPI document.", {},
+                                       Content("application/json", {{"type", "object"}})))},
+  };
+  const Json document = {
+      {"openapi", "3.0.3"},
+      {"info",
+       {{"title", "brood"},
+        {"description", "Functions over HTTP, each call in a fresh isolate."},
+        {"license", {{"name", "Apache-2.0"}}},
+        {"version", version}}},
+      {"paths", paths},
+      {"components", Components()},
+  };
+  return document.dump(2) + "\n";
+}
+
+}  // namespace brood

@@ -1,0 +1,96 @@
+#include "pool/functions/recorded_call.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace brood {
+namespace {
+
+// Times and the function's own are worth keeping; what describes the transfer is not.
+bool Keeps(std::string_view name) {
+  return name != "Trailer" && name != "Content-Length" && name != "Retry-After";
+}
+
+std::string_view Find(const Fields& fields, std::string_view name) {
+  for (const auto& [each, value] : fields) {
+    if (each == name) return value;
+  }
+  return "";
+}
+
+}  // namespace
+
+void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
+                         const std::string& body, std::function<void(const Call::Report&)> log,
+                         Done done) {
+  done_ = std::move(done);
+  const auto self = shared_from_this();
+  call_ = std::make_shared<Call>(pool, timers, std::move(function), *this,
+                                 [self, log = std::move(log)](const Call::Report& report) {
+                                   if (log) log(report);
+                                   self->OnReport(report);
+                                 });
+  RequestHead head;
+  head.method = "POST";
+  head.has_body = !body.empty();
+  head.content_length = body.size();
+  const auto call = call_;
+  call->Start(head);
+  if (!done_) return;
+  call->OnBody(body);
+  if (done_) call->OnBodyEnd();
+}
+
+void RecordedCall::Drop() {
+  const auto self = shared_from_this();
+  done_ = nullptr;
+  if (const auto call = std::exchange(call_, nullptr)) call->OnGone();
+}
+
+void RecordedCall::Answer(int status, Fields fields, std::string_view body) {
+  Begin(status, std::move(fields));
+  Write(body);
+  End();
+}
+
+void RecordedCall::Begin(int status, Fields fields) {
+  result_.status = status;
+  fields_ = std::move(fields);
+}
+
+void RecordedCall::Write(std::string_view bytes) {
+  const std::size_t room = kMaxOutput - result_.output.size();
+  if (bytes.size() > room) result_.truncated = true;
+  result_.output += bytes.substr(0, room);
+}
+
+void RecordedCall::Finish(const Fields& trailer) {
+  fields_.insert(fields_.end(), trailer.begin(), trailer.end());
+  End();
+}
+
+// An answer that had begun well and then was broken off: the status is that of its end.
+void RecordedCall::OnReport(const Call::Report& report) {
+  if (!broken_) return;
+  result_.status = report.status;
+  fields_.emplace_back("Brood-End", report.end);
+  End();
+}
+
+void RecordedCall::End() {
+  const auto done = std::exchange(done_, nullptr);
+  if (!done) return;
+  const auto self = shared_from_this();
+  const std::string_view end = Find(fields_, "Brood-End");
+  const bool refused = end == "refused" || end == "queue_timeout";
+  auto kept = nlohmann::ordered_json::object();
+  for (const auto& [name, value] : fields_) {
+    if (Keeps(name)) kept[name] = value;
+  }
+  result_.fields = kept.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  call_.reset();
+  done(std::move(result_), refused && (result_.status == 429 || result_.status == 503));
+}
+
+}  // namespace brood

@@ -1,0 +1,50 @@
+// A call that nobody waits for: its answer is kept.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "pool/functions/call.h"
+#include "pool/functions/call_store.h"
+#include "pool/functions/caller.h"
+
+namespace brood {
+
+// Only in the pool's thread.
+class RecordedCall : public Caller, public std::enable_shared_from_this<RecordedCall> {
+ public:
+  static constexpr std::size_t kMaxOutput = 64U << 10;  // bytes kept
+
+  // `refused`: the function had no place for it or no isolate was to be had, so it did not run.
+  using Done = std::function<void(CallResult result, bool refused)>;
+
+  // Runs it. `done` is called once, at once or later, unless it is dropped; `log` as for any call.
+  void Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
+             const std::string& body, std::function<void(const Call::Report&)> log, Done done);
+  // Ends what runs; `done` is not called any more.
+  void Drop();
+
+  void Answer(int status, Fields fields, std::string_view body) override;
+  void Begin(int status, Fields fields) override;
+  void Write(std::string_view bytes) override;
+  void Finish(const Fields& trailer) override;
+  void Abort() override { broken_ = true; }  // why is told to the log, next
+  void Continue() override {}
+  void Resume() override {}
+  bool congested() const override { return false; }
+  bool open() const override { return true; }
+
+ private:
+  void OnReport(const Call::Report& report);
+  void End();
+
+  std::shared_ptr<Call> call_;  // and it holds this; until either has ended
+  Done done_;
+  CallResult result_;
+  Fields fields_;
+  bool broken_ = false;
+};
+
+}  // namespace brood

@@ -1,0 +1,202 @@
+// Functions of the configuration: what is taken, and what is refused with which sentence.
+#include "pool/cli/function_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Words = std::vector<std::string>;
+
+const Words kCommand = {"/bin/cat", "-"};
+
+TEST(FunctionConfigTest, ACommandIsEnough) {
+  const auto function = ParseServeFunction("echo", {}, kCommand, {});
+  ASSERT_TRUE(function.ok()) << function.status();
+  const FunctionOptions& options = function->options;
+  const FunctionOptions defaults;
+  EXPECT_EQ(options.name, "echo");
+  EXPECT_EQ(options.command.argv, kCommand);
+  EXPECT_EQ(options.mode, FunctionMode::kParked);
+  EXPECT_EQ(options.min, defaults.min);
+  EXPECT_EQ(options.concurrency, defaults.concurrency);
+  EXPECT_EQ(options.queue, defaults.queue);
+  EXPECT_EQ(options.timeout, defaults.timeout);
+  EXPECT_EQ(options.queue_timeout, defaults.queue_timeout);
+  EXPECT_EQ(options.max_body, defaults.max_body);
+  EXPECT_FALSE(options.cgi);
+  ASSERT_TRUE(function->own_template);
+  EXPECT_EQ(function->own_template->name, options.template_name);
+  EXPECT_EQ(function->own_template->parked, defaults.min);
+}
+
+TEST(FunctionConfigTest, EveryKeyIsTaken) {
+  const auto function = ParseServeFunction(
+      "echo",
+      {"--mode=primed", "--min=7", "--max=9", "--concurrency=3", "--queue=0", "--timeout=200ms",
+       "--queue-timeout=2s", "--max-body=1K", "--cwd=/tmp", "--cgi", "--memory=64M", "--net=host"},
+      kCommand, {"A=b=c"});
+  ASSERT_TRUE(function.ok()) << function.status();
+  const FunctionOptions& options = function->options;
+  EXPECT_EQ(options.mode, FunctionMode::kPrimed);
+  EXPECT_EQ(options.min, 7U);
+  EXPECT_EQ(options.concurrency, 3U);
+  EXPECT_EQ(options.queue, 0U);
+  EXPECT_EQ(options.timeout, milliseconds(200));
+  EXPECT_EQ(options.queue_timeout, seconds(2));
+  EXPECT_EQ(options.max_body, 1024U);
+  EXPECT_EQ(options.command.cwd, "/tmp");
+  EXPECT_TRUE(options.cgi);
+  EXPECT_THAT(options.command.env, Contains("A=b=c"));
+  ASSERT_TRUE(function->own_template);
+  EXPECT_EQ(function->own_template->parked, 7U);
+  EXPECT_EQ(function->own_template->max_workers, 9U);
+  EXPECT_EQ(function->own_template->spec.limits.memory_bytes, 64U << 20);
+  EXPECT_EQ(function->own_template->spec.ns(NamespaceKind::kNet).mode, NamespaceMode::kHost);
+}
+
+TEST(FunctionConfigTest, AColdFunctionKeepsNothingParked) {
+  const auto function = ParseServeFunction("echo", {"--mode=cold"}, kCommand, {});
+  ASSERT_TRUE(function.ok()) << function.status();
+  EXPECT_EQ(function->own_template->parked, 0U);
+}
+
+TEST(FunctionConfigTest, ATemplateOfOthersIsUsedAsItIs) {
+  const auto function = ParseServeFunction("echo", {"--template=web"}, kCommand, {});
+  ASSERT_TRUE(function.ok()) << function.status();
+  EXPECT_FALSE(function->own_template);
+  EXPECT_EQ(function->options.template_name, "web");
+}
+
+TEST(FunctionConfigTest, ANameOfTheEnvironmentIsThereOnce) {
+  const auto function = ParseServeFunction("echo", {}, kCommand, {"PATH=/x", "B=1", "B=2"});
+  ASSERT_TRUE(function.ok()) << function.status();
+  Words paths, others;
+  for (const std::string& each : function->options.command.env) {
+    (each.starts_with("PATH=") ? paths : others).push_back(each);
+  }
+  EXPECT_THAT(paths, ElementsAre("PATH=/x"));
+  EXPECT_THAT(others, Contains("B=2"));
+  EXPECT_THAT(others, Not(Contains("B=1")));
+}
+
+TEST(FunctionConfigTest, NamesThatMakeAPathAreTaken) {
+  for (const std::string& name :
+       {std::string("a"), std::string("A-b_9"), std::string("0"), std::string(64, 'x')}) {
+    EXPECT_TRUE(ParseServeFunction(name, {}, kCommand, {}).ok()) << name;
+  }
+  for (const std::string& name :
+       {std::string(), std::string("-a"), std::string("_"), std::string("a/b"), std::string("a b"),
+        std::string("a.b"), std::string("\xc3\xa4"), std::string("a?"), std::string(65, 'x')}) {
+    const auto function = ParseServeFunction(name, {}, kCommand, {});
+    ASSERT_FALSE(function.ok()) << name;
+    EXPECT_THAT(std::string(Message(function.status())), HasSubstr("is no name")) << name;
+  }
+}
+
+struct BadFunction {
+  Words words;
+  Words command;
+  Words env;
+  std::string_view why;
+};
+
+TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
+  const std::vector<BadFunction> cases = {
+      {{}, {}, {}, "it needs a command"},
+      {{"--mode=warm"}, kCommand, {}, "\"warm\""},
+      {{"--speed=9"}, kCommand, {}, "--speed"},
+      {{"stray"}, kCommand, {}, "stray"},
+      {{"--help"}, kCommand, {}, "--help"},
+      {{"--min=-1"}, kCommand, {}, "--min"},
+      {{"--min=4097"}, kCommand, {}, "--min"},
+      {{"--min=many"}, kCommand, {}, "many"},
+      {{"--max=0"}, kCommand, {}, "--max"},
+      {{"--concurrency=0"}, kCommand, {}, "--concurrency"},
+      {{"--concurrency=65537"}, kCommand, {}, "--concurrency"},
+      {{"--queue=-1"}, kCommand, {}, "--queue"},
+      {{"--timeout=soon"}, kCommand, {}, "soon"},
+      {{"--timeout=0s"}, kCommand, {}, "0s"},
+      {{"--queue-timeout=-1s"}, kCommand, {}, "-1s"},
+      {{"--max-body=much"}, kCommand, {}, "much"},
+      {{"--max-body=0"}, kCommand, {}, "0"},
+      {{"--memory=much"}, kCommand, {}, "much"},
+      {{"--rootfs=/nowhere/at/all"}, kCommand, {}, "/nowhere/at/all"},
+      {{"--cwd=somewhere"}, kCommand, {}, "somewhere"},
+      {{}, kCommand, {"A"}, "\"A\""},
+      {{}, kCommand, {"=b"}, "\"=b\""},
+      // No call may meet another's.
+      {{"--no-pid"}, kCommand, {}, "pid namespace of its own"},
+      {{"--no-ipc"}, kCommand, {}, "ipc namespace of its own"},
+      {{"--no-mount"}, kCommand, {}, "mount namespace of its own"},
+      {{"--no-user"}, kCommand, {}, "user namespace of its own"},
+      {{"--no-cgroup-leaf"}, kCommand, {}, "cgroup of its own"},
+      {{"--rootfs=/", "--root-mode=rw"}, kCommand, {}, "may not write to a root"},
+      // Whose fences are the template's own.
+      {{"--template=web", "--memory=64M"}, kCommand, {}, "--memory"},
+  };
+  for (const BadFunction& each : cases) {
+    const auto function = ParseServeFunction("echo", each.words, each.command, each.env);
+    const std::string where = each.words.empty() ? std::string(each.why) : each.words[0];
+    ASSERT_FALSE(function.ok()) << where;
+    EXPECT_THAT(std::string(Message(function.status())), HasSubstr(std::string(each.why))) << where;
+  }
+}
+
+TEST(FunctionConfigTest, TheDoorsSettingsAreTaken) {
+  HttpOptions http;
+  ASSERT_TRUE(ParseHttpWords({"--max-connections=5", "--header-timeout=1s", "--body-timeout=2s",
+                              "--idle-timeout=300ms", "--calls=/x/y", "--keep=2h", "--max-calls=7"},
+                             http)
+                  .ok());
+  EXPECT_EQ(http.max_connections, 5U);
+  EXPECT_EQ(http.header_timeout, seconds(1));
+  EXPECT_EQ(http.body_timeout, seconds(2));
+  EXPECT_EQ(http.idle_timeout, milliseconds(300));
+  EXPECT_EQ(http.calls, "/x/y");
+  EXPECT_EQ(http.keep, std::chrono::hours(2));
+  EXPECT_EQ(http.max_calls, 7U);
+  for (const Words& words :
+       {Words{"--max-connections=0"}, Words{"--idle-timeout=x"}, Words{"--a"}}) {
+    EXPECT_FALSE(ParseHttpWords(words, http).ok()) << words[0];
+  }
+}
+
+struct Address {
+  std::string text;
+  std::string_view address;
+  int port;
+};
+
+TEST(FunctionConfigTest, AddressesAreTakenApart) {
+  for (const Address& each :
+       {Address{"127.0.0.1:8080", "127.0.0.1", 8080}, Address{"[::1]:0", "::1", 0},
+        Address{"0.0.0.0:65535", "0.0.0.0", 65535}}) {
+    HttpOptions http;
+    ASSERT_TRUE(ParseHttpAddress(each.text, http).ok()) << each.text;
+    EXPECT_EQ(http.address, each.address);
+    EXPECT_EQ(http.port, each.port);
+  }
+  for (const char* const text :
+       {"", "8080", ":8080", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"}) {
+    HttpOptions http;
+    EXPECT_FALSE(ParseHttpAddress(text, http).ok()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace brood
