@@ -442,7 +442,7 @@ TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {
     ASSERT_FALSE(theirs.empty());
     brood.Kill(SIGKILL);
     EXPECT_EQ(brood.Wait(), 1000 + SIGKILL);
-    const auto guard = steady_clock::now() + std::chrono::seconds(20);
+    const auto guard = steady_clock::now() + Patience(std::chrono::seconds(20));
     const auto any_lives = [&] {
       return Lives(workers[0]) || std::any_of(theirs.begin(), theirs.end(), Lives);
     };
