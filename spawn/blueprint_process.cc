@@ -97,13 +97,14 @@ void BlueprintMaker::AddEarly() {
 }
 
 // CLONE_NEWCGROUP at clone would take the parent's cgroup for its root, and CLONE_NEWTIME is
-// refused with CLONE_VM: both are unshared by the worker.
+// refused with CLONE_VM: both are unshared by the worker. Where exec does not enter the time
+// namespace, SetHeader has the worker born into it, or there is an operation to enter it.
 void BlueprintMaker::UnshareCgroupAndTime() {
   std::uint64_t flags = 0;
   if (spec_.is_new(NamespaceKind::kCgroup)) flags |= kernel::kCloneNewCgroup;
   if (spec_.is_new(NamespaceKind::kTime)) {
     if (!spec_.time_offsets.any()) {
-      flags |= kernel::kCloneNewTime;
+      if (machine_.exec_enters_time) flags |= kernel::kCloneNewTime;
     } else if (kind_ == PlanKind::kTemplate && machine_.mount_admin) {
       // The offsets file of a process that shares the zygote's memory belongs to the host's
       // root, so the zygote writes it, and its workers inherit the time namespace.
@@ -132,6 +133,11 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   builder_.Add(list, OpCode::kTimeOffsets, Step::kTimeOffsets,
                {line("monotonic", spec_.time_offsets.monotonic) +
                 line("boottime", spec_.time_offsets.boottime)});
+  if (!machine_.exec_enters_time) {
+    const std::chrono::nanoseconds ahead = spec_.time_offsets.monotonic;
+    builder_.Add(list, OpCode::kEnterTime, Step::kTimeOffsets, {"time"},
+                 static_cast<std::uint64_t>(ahead.count()));
+  }
 }
 
 void BlueprintMaker::AddRlimits() {

@@ -1089,6 +1089,8 @@ TEST_F(ColdTest, WorkerThatIsDroppedIsKilled) {
 TEST_F(ColdTest, MemoryIsSharedUntilExecUnlessALimitCouldKillUs) {
   for (const bool limited : {false, true}) {
     Spec spec;
+    // Without the other reason to share none (Machine::exec_enters_time).
+    spec.ns(NamespaceKind::kTime).mode = NamespaceMode::kHost;
     if (limited) spec.limits.memory_bytes = 64 << 20;
     const Blueprint blueprint = Plan(spec);
     const Birthplace place = Place();
