@@ -421,6 +421,27 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   sys::ExitGroup(125);
 }
 
+// The kernel's struct robust_list_head, and the one entry in the list.
+struct RobustList {
+  void* first = nullptr;
+  std::ptrdiff_t futex_offset = 0;  // from the entry
+  void* pending = nullptr;
+  void* next = nullptr;  // the entry
+};
+
+// CLONE_CHILD_CLEARTID does nothing at the exec of a process that shares its memory with nobody.
+// What does then tell others is the kernel's care for robust futexes, which exec gives up
+// (get_robust_list(2)): Mailbox::alive becomes one that this thread owns.
+void HoldAlive(Mailbox& box, RobustList& held) {
+  held.first = &held.next;
+  held.next = &held;
+  held.futex_offset = reinterpret_cast<char*>(&box.alive) - reinterpret_cast<char*>(&held.next);
+  __atomic_store_n(&box.alive, static_cast<std::uint32_t>(sys::Call(__NR_gettid)),
+                   __ATOMIC_RELEASE);
+  constexpr long kHeadBytes = 3 * sizeof(void*);
+  sys::Call(__NR_set_robust_list, sys::Arg(&held), kHeadBytes);
+}
+
 }  // namespace
 
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
@@ -449,6 +470,8 @@ void WorkerMain(void* argument) {
   ChildContext& context = *static_cast<ChildContext*>(argument);
   const Plan& plan = *context.plan;
   Mailbox& box = *context.box;
+  RobustList held;
+  if (plan.share_memory == 0) HoldAlive(box, held);
   box.born_ns = Now(context);
   sys::Umask(0);  // modes of what the plan creates are meant as written
 
