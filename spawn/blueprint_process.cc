@@ -54,12 +54,15 @@ absl::Status BlueprintMaker::AddJoins() {
     const auto index = static_cast<std::uint16_t>(out_.namespace_fds_.size());
     out_.namespace_fds_.push_back(std::move(fd));
     const bool alone = kind == NamespaceKind::kMount || kind == NamespaceKind::kTime;
+    // Where cgroup2 is mounted with nsdelegate, as systemd does, nobody is born into a cgroup that
+    // the cloning process does not see in its cgroup namespace (ENOENT): the worker enters it.
+    const bool later = kind == NamespaceKind::kCgroup && !new_user_;
     if (kind == NamespaceKind::kUser) {
       join_user_index_ = index;
-    } else if (kind_ == PlanKind::kTemplate) {
+    } else if (kind_ == PlanKind::kTemplate && !later) {
       builder_.Add(PlanBuilder::kTmpl, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
                    NamespaceFlag(kind), 0, index);
-    } else if (!alone) {
+    } else if (!alone && !later) {
       // Whoever clones joins it first: a pid namespace counts for children only, and a worker in
       // a user namespace of its own may not enter what belongs to the host.
       out_.launcher_joins_.push_back({kind, out_.namespace_fds_.back().get()});
