@@ -102,7 +102,8 @@ TEST_F(DaemonTest, ForegroundLogsAreNotKept) {
 
 TEST_F(DaemonTest, ExecEntersTheSameFences) {
   StartDaemon();
-  const std::string id = Detached({"--name", "home"}, "sleep 1000");
+  const std::string id = Detached({"--name", "home"}, "echo up; exec sleep 1000");
+  ASSERT_TRUE(ComesTrue([&] { return Out({"logs", id}) == "up\n"; }));
   const nlohmann::json before = Inspect(id);
   const std::string outside = before["fences"]["namespaces"].dump();
   // What the command sees of itself is what the kernel shows of the isolate's init from outside.
@@ -135,6 +136,7 @@ TEST_F(DaemonTest, ExecEntersTheSameFences) {
               HasSubstr(entered + "\n"));
   EXPECT_EQ(Run({"kill", id}).status, 0);
   EXPECT_EQ(sleeper.Wait(), 137) << "it ends with the isolate";
+  EXPECT_EQ(Run({"wait", id}).status, 137);  // the kernel kills them in no order
   const Result late = Run({"exec", id, "true"});
   EXPECT_EQ(late.status, 125);
   EXPECT_THAT(late.err, HasSubstr("has ended"));
