@@ -227,15 +227,14 @@ void Reactor::Launching(std::uint32_t w) {
   launching_.push_back(w);
 }
 
-// The kernel clears a worker's `alive` when it execs or dies, where it shares its memory with us.
 bool Reactor::HasExeced(const Worker& worker) {
   const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
-  if (BlueprintOf(worker).plan().share_memory == 0) return box.exec_ns != 0;
-  return box.pid > 0 && __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE) == 0;
+  return box.pid > 0 && HasLetGo(box);
 }
 
-// From exec on a worker is not launching, and the memory of its launch is free for others. One that
-// takes unusually long (an exec can wait for a file) must not keep the others waiting.
+// A worker that has exec'd or died is not launching, and the memory of its launch is free for
+// others. One that takes unusually long (an exec can wait for a file) must not keep the others
+// waiting.
 void Reactor::ForgetLaunched() {
   constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
   const std::int64_t now = launching_.empty() ? 0 : NowNs();
@@ -243,8 +242,7 @@ void Reactor::ForgetLaunched() {
     const Worker& worker = workers_[w];
     if (now - worker.launching_since_ns > kLongLaunchNs) return true;
     if (!HasExeced(worker)) return false;
-    if (!worker.cold && BlueprintOf(worker).plan().share_memory != 0)
-      keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+    if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
     return true;
   });
 }

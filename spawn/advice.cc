@@ -102,6 +102,9 @@ constexpr AdviceRow kAdvice[] = {
      "the kernel has no memory for it, or the pid namespace to be entered has lost its init"},
     {Step::kCloneWorker, EBUSY,
      "the cgroup hands controllers to children, so no process may be in it"},
+    {Step::kCloneWorker, ENOENT,
+     "cgroup2 is mounted with nsdelegate, and the leaf is not in the cgroup namespace to be "
+     "entered: keep the user namespace (--no-user), or the cgroup namespace (--no-cgroup)"},
     {Step::kCloneWorker, EOPNOTSUPP,
      "the cgroup is a threaded one: a process cannot be born in it"},
     {Step::kCloneWorker, EINVAL,

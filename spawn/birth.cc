@@ -92,7 +92,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   const Plan& plan = *request.context.plan;
   Mailbox& box = *request.context.box;
 
-  box.birth_ns = sys::MonotonicNs();
+  box.birth_ns = Now(request.context);
   kernel::CloneArgs args;
   args.flags = plan.clone_flags | request.extra_flags | kernel::kCloneClearSighand |
                kernel::kCloneParentSettid | kernel::kCloneChildCleartid;
@@ -123,7 +123,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
                               ? -plan.fail_error
                               : sys::Clone3(args, WorkerMain, context);
-  box.cloned_ns = sys::MonotonicNs();
+  box.cloned_ns = Now(request.context);
   if (leaf >= 0) sys::Close(leaf);
   if (pid < 0) {
     // The kernel writes it before its last checks, and takes the descriptor away again.

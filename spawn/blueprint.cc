@@ -60,10 +60,15 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   header_.map_ids = new_user_ ? 1 : 0;
   header_.deny_setgroups = new_user_ && !range_ ? 1 : 0;
   // The OOM killer ends every process that shares its victim's memory, so a worker that can be
-  // the victim of its own limit shares none. setns to a time namespace demands the same.
+  // the victim of its own limit shares none. To enter a time namespace, by setns or birth, demands
+  // the same; what the zygote has entered its workers inherit.
   const bool joins_time = spec_.ns(NamespaceKind::kTime).mode == NamespaceMode::kJoin;
-  header_.share_memory =
-      !spec_.limits.memory_bytes && !(joins_time && kind_ == PlanKind::kCold) ? 1 : 0;
+  const bool born_into_time =
+      !machine_.exec_enters_time && spec_.is_new(NamespaceKind::kTime) && !spec_.time_offsets.any();
+  const bool enters_time = born_into_time || (joins_time && kind_ == PlanKind::kCold) ||
+                           (!machine_.exec_enters_time && own_time_offsets_);
+  if (born_into_time) header_.clone_flags |= kernel::kCloneNewTime;
+  header_.share_memory = !spec_.limits.memory_bytes && !enters_time ? 1 : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
   header_.close_fds = kind_ == PlanKind::kCold ? 1 : 0;
   header_.fail_step = fault.step;

@@ -54,12 +54,15 @@ absl::Status BlueprintMaker::AddJoins() {
     const auto index = static_cast<std::uint16_t>(out_.namespace_fds_.size());
     out_.namespace_fds_.push_back(std::move(fd));
     const bool alone = kind == NamespaceKind::kMount || kind == NamespaceKind::kTime;
+    // Where cgroup2 is mounted with nsdelegate, as systemd does, nobody is born into a cgroup that
+    // the cloning process does not see in its cgroup namespace (ENOENT): the worker enters it.
+    const bool later = kind == NamespaceKind::kCgroup && !new_user_;
     if (kind == NamespaceKind::kUser) {
       join_user_index_ = index;
-    } else if (kind_ == PlanKind::kTemplate) {
+    } else if (kind_ == PlanKind::kTemplate && !later) {
       builder_.Add(PlanBuilder::kTmpl, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
                    NamespaceFlag(kind), 0, index);
-    } else if (!alone) {
+    } else if (!alone && !later) {
       // Whoever clones joins it first: a pid namespace counts for children only, and a worker in
       // a user namespace of its own may not enter what belongs to the host.
       out_.launcher_joins_.push_back({kind, out_.namespace_fds_.back().get()});
@@ -97,13 +100,14 @@ void BlueprintMaker::AddEarly() {
 }
 
 // CLONE_NEWCGROUP at clone would take the parent's cgroup for its root, and CLONE_NEWTIME is
-// refused with CLONE_VM: both are unshared by the worker.
+// refused with CLONE_VM: both are unshared by the worker. Where exec does not enter the time
+// namespace, SetHeader has the worker born into it, or there is an operation to enter it.
 void BlueprintMaker::UnshareCgroupAndTime() {
   std::uint64_t flags = 0;
   if (spec_.is_new(NamespaceKind::kCgroup)) flags |= kernel::kCloneNewCgroup;
   if (spec_.is_new(NamespaceKind::kTime)) {
     if (!spec_.time_offsets.any()) {
-      flags |= kernel::kCloneNewTime;
+      if (machine_.exec_enters_time) flags |= kernel::kCloneNewTime;
     } else if (kind_ == PlanKind::kTemplate && machine_.mount_admin) {
       // The offsets file of a process that shares the zygote's memory belongs to the host's
       // root, so the zygote writes it, and its workers inherit the time namespace.
@@ -132,6 +136,11 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   builder_.Add(list, OpCode::kTimeOffsets, Step::kTimeOffsets,
                {line("monotonic", spec_.time_offsets.monotonic) +
                 line("boottime", spec_.time_offsets.boottime)});
+  if (!machine_.exec_enters_time) {
+    const std::chrono::nanoseconds ahead = spec_.time_offsets.monotonic;
+    builder_.Add(list, OpCode::kEnterTime, Step::kTimeOffsets, {"time"},
+                 static_cast<std::uint64_t>(ahead.count()));
+  }
 }
 
 void BlueprintMaker::AddRlimits() {

@@ -2,20 +2,19 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <iterator>
 #include <optional>
 #include <tuple>
 #include <utility>
 
 #include "spawn/cgroup_tree.h"
+#include "spawn/machine.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -130,16 +129,6 @@ std::string ChooseBase(const std::string& mount, const std::string& own) {
   if (geteuid() == 0 && IsWritable(mount)) return mount;
   if (!own.empty() && IsWritable(own)) return own;
   return {};
-}
-
-bool KernelIsAtLeast(int major, int minor) {
-  utsname names{};
-  int have_major = 0;
-  int have_minor = 0;
-  if (uname(&names) != 0 || std::sscanf(names.release, "%d.%d", &have_major, &have_minor) != 2) {
-    return false;
-  }
-  return std::tie(have_major, have_minor) >= std::tie(major, minor);
 }
 
 absl::StatusOr<std::string> ReadText(const char* path) {

@@ -146,6 +146,16 @@ sys::Result DieWithLauncher(int launcher_pidfd) {
   return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
 }
 
+// What exec does from Linux 6.2 on. The kernel wants the memory to be shared with nobody.
+sys::Result EnterTime() {
+  const sys::Result unshared =
+      sys::OpenAt(kCwd, "/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+  if (unshared < 0) return unshared;
+  const sys::Result entered = sys::Setns(static_cast<int>(unshared), kernel::kCloneNewTime);
+  sys::Close(static_cast<int>(unshared));
+  return entered;
+}
+
 sys::Result InstallSeccomp(const Plan& plan) {
   const kernel::SeccompFilter filter = plan.seccomp();
   return sys::Seccomp(SECCOMP_SET_MODE_FILTER, 0, &filter);
@@ -164,6 +174,11 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return sys::Unshare(number);
     case OpCode::kTimeOffsets:
       return WriteFile("/proc/self/timens_offsets", first);
+    case OpCode::kEnterTime: {
+      const sys::Result entered = EnterTime();
+      if (entered >= 0) context.clock_shift_ns = static_cast<std::int64_t>(number);
+      return entered;
+    }
     case OpCode::kMakePrivate:
       return sys::Mount(nullptr, "/", nullptr, kernel::kMsRec | kernel::kMsPrivate, nullptr);
     case OpCode::kBindPath: {
@@ -375,7 +390,7 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   const Plan& plan = *context.plan;
   Mailbox& box = *context.box;
   LaunchRecord launch = box.launch;
-  box.launched_ns = sys::MonotonicNs();
+  box.launched_ns = Now(context);
 
   const auto step = [&](Step name, auto&& action) {
     const sys::Result result = Injected(plan, name, 0) ? -plan.fail_error : action();
@@ -398,12 +413,33 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
     if ((context.ignored_signals >> (signal - 1) & 1) != 0) sys::ResetSignal(signal);
   }
   sys::SetSignalMask(0);
-  box.exec_ns = sys::MonotonicNs();
+  box.exec_ns = Now(context);
   if (plan.late_seccomp != 0) {
     step(Step::kSeccomp, [&] { return InstallSeccomp(plan); });
   }
   step(Step::kExec, [&] { return ExecCandidates(launch); });
   sys::ExitGroup(125);
+}
+
+// The kernel's struct robust_list_head, and the one entry in the list.
+struct RobustList {
+  void* first = nullptr;
+  std::ptrdiff_t futex_offset = 0;  // from the entry
+  void* pending = nullptr;
+  void* next = nullptr;  // the entry
+};
+
+// CLONE_CHILD_CLEARTID does nothing at the exec of a process that shares its memory with nobody.
+// What does then tell others is the kernel's care for robust futexes, which exec gives up
+// (get_robust_list(2)): Mailbox::alive becomes one that this thread owns.
+void HoldAlive(Mailbox& box, RobustList& held) {
+  held.first = &held.next;
+  held.next = &held;
+  held.futex_offset = reinterpret_cast<char*>(&box.alive) - reinterpret_cast<char*>(&held.next);
+  __atomic_store_n(&box.alive, static_cast<std::uint32_t>(sys::Call(__NR_gettid)),
+                   __ATOMIC_RELEASE);
+  constexpr long kHeadBytes = 3 * sizeof(void*);
+  sys::Call(__NR_set_robust_list, sys::Arg(&held), kHeadBytes);
 }
 
 }  // namespace
@@ -423,7 +459,7 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
       return false;
     }
     if (timed && i < kMaxOps) {
-      box->op_us[i] = static_cast<std::uint32_t>((sys::MonotonicNs() - box->born_ns) / 1000);
+      box->op_us[i] = static_cast<std::uint32_t>((Now(context) - box->born_ns) / 1000);
       box->op_count = i + 1;
     }
   }
@@ -434,7 +470,9 @@ void WorkerMain(void* argument) {
   ChildContext& context = *static_cast<ChildContext*>(argument);
   const Plan& plan = *context.plan;
   Mailbox& box = *context.box;
-  box.born_ns = sys::MonotonicNs();
+  RobustList held;
+  if (plan.share_memory == 0) HoldAlive(box, held);
+  box.born_ns = Now(context);
   sys::Umask(0);  // modes of what the plan creates are meant as written
 
   // Until its ids are mapped a process in a new user namespace is nobody, but it has all its
@@ -444,11 +482,11 @@ void WorkerMain(void* argument) {
   bool fine = RunOps(plan.worker, 0, plan.early_ops, context, &box, failure);
   AwaitChangeFrom(box, WorkerState::kBorn);
   if (LoadState(box) != WorkerState::kMapped) sys::ExitGroup(125);
-  box.mapped_ns = sys::MonotonicNs();
+  box.mapped_ns = Now(context);
   fine = fine && RunOps(plan.worker, plan.early_ops, plan.worker.count, context, &box, failure);
   if (!fine) Fail(context, failure.step, failure.index, -failure.error);
 
-  box.parked_ns = sys::MonotonicNs();
+  box.parked_ns = Now(context);
   const bool park = box.launch.argv == 0;
   StoreState(box, park ? WorkerState::kParked : WorkerState::kLaunch);
   Notify(context);

@@ -27,7 +27,13 @@ struct ChildContext {
   int notify_fd = -1;         // eventfd told when the worker parks or fails; -1: nobody waits
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
+  std::int64_t clock_shift_ns = 0;    // see Now
 };
+
+// The launcher's CLOCK_MONOTONIC, also where this process has entered a time namespace.
+inline std::int64_t Now(const ChildContext& context) {
+  return sys::MonotonicNs() - context.clock_shift_ns;
+}
 
 // Runs the operations of `list` from `first` up to, not including, `end`. On failure writes
 // {step, index, errno} and returns false. `box`, when not null, gets the time after each operation

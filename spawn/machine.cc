@@ -4,9 +4,12 @@
 #include <linux/capability.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <fstream>
+#include <tuple>
 
 #include "spawn/id_ranges.h"
 #include "spawn/syscalls.h"
@@ -39,6 +42,7 @@ Machine Probe() {
   Machine machine;
   machine.uid = geteuid();
   machine.gid = getegid();
+  machine.exec_enters_time = KernelIsAtLeast(6, 2);
   // The capability counts only where our mounts belong to our own user namespace.
   // Changing nothing is enough to be told. Copying a mount would tell, too, but taking that down
   // again waits for a grace period of RCU.
@@ -57,6 +61,16 @@ Machine Probe() {
 }
 
 }  // namespace
+
+bool KernelIsAtLeast(int major, int minor) {
+  utsname names{};
+  int have_major = 0;
+  int have_minor = 0;
+  if (uname(&names) != 0 || std::sscanf(names.release, "%d.%d", &have_major, &have_minor) != 2) {
+    return false;
+  }
+  return std::tie(have_major, have_minor) >= std::tie(major, minor);
+}
 
 const Machine& ThisMachine() {
   static const Machine machine = Probe();

@@ -11,11 +11,17 @@ struct Machine {
   // another maps.
   bool initial_user = false;
   bool id_ranges = false;  // may map other ids than its own into a user namespace
-  std::uint32_t uid = 0;   // effective
+  // exec takes a process into the time namespace that it has unshared (Linux 6.2). Before, only
+  // fork took its children there, and it itself could neither vfork nor start a thread: EINVAL.
+  bool exec_enters_time = false;
+  std::uint32_t uid = 0;  // effective
   std::uint32_t gid = 0;
 };
 
 // Facts of the calling process. Read once, then cached; thread-safe.
 const Machine& ThisMachine();
+
+// By the release that the kernel calls itself.
+bool KernelIsAtLeast(int major, int minor);
 
 }  // namespace brood

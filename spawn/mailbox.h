@@ -41,7 +41,7 @@ struct LaunchRecord {
 
 struct Mailbox {
   std::uint32_t state = 0;       // WorkerState, futex
-  std::uint32_t alive = 0;       // 1 from birth; the kernel clears and wakes it at exec or death
+  std::uint32_t alive = 0;       // 1 or a tid from birth until exec or death; see HasLetGo
   std::int32_t pid = 0;          // as the launcher sees it; the kernel writes it at birth
   std::uint32_t lane_taken = 0;  // 1 once the worker has received its descriptors
   Failure failure;
@@ -75,6 +75,14 @@ static_assert(std::has_unique_object_representations_v<Mailbox>);  // no padding
 // Acquire and release of a word that two processes share.
 inline WorkerState LoadState(const Mailbox& box) {
   return static_cast<WorkerState>(__atomic_load_n(&box.state, __ATOMIC_ACQUIRE));
+}
+// Whether the worker has exec'd or died, so that its launch is read by nobody any more. The kernel
+// clears the word of one that shares memory (CLONE_CHILD_CLEARTID); to that of another, a robust
+// futex, it adds FUTEX_OWNER_DIED.
+inline bool HasLetGo(const Mailbox& box) {
+  constexpr std::uint32_t kOwnerDied = 0x40000000;
+  const std::uint32_t alive = __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE);
+  return alive == 0 || (alive & kOwnerDied) != 0;
 }
 inline void StoreState(Mailbox& box, WorkerState state) {
   __atomic_store_n(&box.state, static_cast<std::uint32_t>(state), __ATOMIC_RELEASE);

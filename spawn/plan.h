@@ -23,11 +23,12 @@ namespace brood {
 
 // What one operation does. `text` are offsets of strings, `number` plain arguments.
 enum class OpCode : std::uint16_t {
-  kSetns,           // setns(fds[index], number[0])
-  kUnshare,         // unshare(number[0])
-  kTimeOffsets,     // write text[0] into /proc/self/timens_offsets
-  kMakePrivate,     // no mount event leaves or enters
-  kBindPath,        // trees[index] = copy of text[0]; number[0] = 1: with submounts
+  kSetns,        // setns(fds[index], number[0])
+  kUnshare,      // unshare(number[0])
+  kTimeOffsets,  // write text[0] into /proc/self/timens_offsets
+  kEnterTime,    // enter the unshared time namespace, whose CLOCK_MONOTONIC is number[0] ns ahead
+  kMakePrivate,  // no mount event leaves or enters
+  kBindPath,     // trees[index] = copy of text[0]; number[0] = 1: with submounts
   kTreeAttributes,  // set number[0] on trees[index]; number[1] = 1: with submounts
   kAttach,          // mount trees[index] on text[0]
   kMount,           // mount(text[0] type, text[1] target, text[2] options, number[0] flags)

@@ -102,9 +102,6 @@ absl::Status CheckRoot(const Root& root) {
 
 std::string_view NamespaceName(NamespaceKind kind) { return Facts(kind).name; }
 std::string_view NamespaceProcName(NamespaceKind kind) { return Facts(kind).proc_name; }
-std::string_view NamespaceLink(NamespaceKind kind) {
-  return kind == NamespaceKind::kTime ? "time_for_children" : NamespaceProcName(kind);
-}
 std::uint64_t NamespaceFlag(NamespaceKind kind) { return Facts(kind).flag; }
 
 std::vector<std::string> DefaultEnvironment() {

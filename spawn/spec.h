@@ -26,10 +26,6 @@ inline constexpr std::size_t kNamespaceCount = 8;
 std::string_view NamespaceName(NamespaceKind kind);
 // The name under /proc/PID/ns: "mnt", "pid", ...
 std::string_view NamespaceProcName(NamespaceKind kind);
-// The one under /proc/PID/ns that tells in which a process's command is: a time namespace is entered
-// by exec, a moment after all else that it does (begin_new_exec), and "time" is its launcher's until
-// then; "time_for_children" is right before and after.
-std::string_view NamespaceLink(NamespaceKind kind);
 // The CLONE_NEW* flag of clone(2) and setns(2).
 std::uint64_t NamespaceFlag(NamespaceKind kind);
 

@@ -20,13 +20,14 @@
 #include <vector>
 
 #include "spawn/unique_fd.h"
+#include "tests/slowness.h"
 
 namespace brood {
 
 using Words = std::vector<std::string>;
 
 // A hang is ended by this; no test expects to come near it.
-inline constexpr unsigned kHangGuardSeconds = 30;
+inline constexpr std::chrono::seconds kHangGuard{30};
 
 inline std::string ReadAll(int fd) {
   std::string text;
@@ -63,7 +64,7 @@ class Brood {
     dup2(err_.get(), 2);
     // A shell's background jobs, and so perhaps these tests, ignore some.
     for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
-    alarm(kHangGuardSeconds);
+    alarm(static_cast<unsigned>(Patience(kHangGuard).count()));
     before_exec();
     execv(BROOD_PROGRAM, argv.data());
     _exit(99);

@@ -86,3 +86,40 @@ build() {
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset" --parallel "$(nproc)" "${targets[@]}" >&2
 }
+
+# Where apt gets this machine's release, as lines for sources.list: the distribution's own archives,
+# nobody else's.
+release_sources() {
+  local codename
+  # shellcheck source=/dev/null
+  codename=$(source /etc/os-release && echo "$VERSION_CODENAME")
+  apt-get indextargets 'Created-By: Packages' \
+    --format "\$(ORIGIN) \$(RELEASE) deb \$(REPO_URI) \$(RELEASE) \$(COMPONENT)" |
+    sed -nE "s/^(Debian|Ubuntu) $codename(-updates|-security)? //p"
+}
+
+# Makes a small tree of this machine's distribution with the packages in it, unless it is there.
+make_tree() {
+  local tree=$1 codename sources
+  shift
+  if [[ -d $tree ]]; then
+    return
+  fi
+  # shellcheck source=/dev/null
+  codename=$(source /etc/os-release && echo "$VERSION_CODENAME")
+  sources=$(release_sources)
+  if [[ -z $sources ]]; then
+    say "apt knows no archive of $codename; apt-get update may help"
+    return 1
+  fi
+  say "making $tree (about a minute, once)"
+  rm -rf "$tree.partial"
+  mkdir -p "${tree%/*}"
+  mmdebstrap --quiet --variant=minbase --include="$(IFS=, && echo "$*")" \
+    "$codename" "$tree.partial" - <<<"$sources" >&2 && mv "$tree.partial" "$tree"
+}
+
+# The tree that tests run programs in.
+# shellcheck disable=SC2034
+ROOTFS=$PWD/build/rootfs/debian
+make_rootfs() { make_tree "$ROOTFS" busybox-static procps python3-minimal; }

@@ -30,7 +30,7 @@ std::string ReadAll(const std::string& path) {
 // "mnt:[4026531841]" -> 4026531841; 0 when it cannot be read.
 std::uint64_t NamespaceInode(std::int32_t pid, NamespaceKind kind) {
   std::array<char, 64> target{};
-  const std::string path = fmt::format("/proc/{}/ns/{}", pid, NamespaceLink(kind));
+  const std::string path = NamespacePath(pid, kind);
   const ssize_t length = readlink(path.c_str(), target.data(), target.size() - 1);
   if (length <= 0) return 0;
   const std::string_view text(target.data(), static_cast<std::size_t>(length));
@@ -170,6 +170,11 @@ std::optional<std::uint64_t> CgroupNumber(const std::string& directory, const ch
 }
 
 }  // namespace
+
+std::string NamespacePath(std::int32_t pid, NamespaceKind kind) {
+  return fmt::format("/proc/{}/ns/{}", pid,
+                     kind == NamespaceKind::kTime ? "time_for_children" : NamespaceProcName(kind));
+}
 
 Json FencesOf(std::int32_t pid) {
   std::istringstream status(ReadAll(fmt::format("/proc/{}/status", pid)));

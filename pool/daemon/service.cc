@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "pool/daemon/fences.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -74,6 +75,10 @@ std::size_t BytesOf(const std::vector<std::string>& argv, const std::vector<std:
     for (const std::string& word : *words) bytes += sizeof(word) + word.size();
   }
   return bytes;
+}
+
+absl::Status NotRunning(const Isolate& isolate, std::string_view why) {
+  return Error(absl::StatusCode::kFailedPrecondition, "{} is not running: it {}", isolate.id, why);
 }
 
 }  // namespace
@@ -368,8 +373,8 @@ void Service::OnEnded(Isolate& isolate, absl::StatusOr<Outcome> outcome) {
 absl::StatusOr<Isolate*> Service::FindRunning(const std::string& word) {
   BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, isolates_.Find(word));
   if (isolate->state == IsolateState::kRunning) return isolate;
-  return Error(absl::StatusCode::kFailedPrecondition, "{} is not running: it {}", isolate->id,
-               isolate->state == IsolateState::kEnded ? "has ended" : "waits for a worker");
+  return NotRunning(*isolate,
+                    isolate->state == IsolateState::kEnded ? "has ended" : "waits for a worker");
 }
 
 absl::Status Service::MayTouch(const Peer& peer, const Isolate& isolate,
@@ -414,9 +419,11 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   Spec& spec = request.spec.emplace(*isolate->spec);
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (spec.namespaces[i].mode == NamespaceMode::kHost) continue;
-    const std::string path = fmt::format("/proc/{}/ns/{}", isolate->host_pid,
-                                         NamespaceLink(static_cast<NamespaceKind>(i)));
+    const std::string path = NamespacePath(isolate->host_pid, static_cast<NamespaceKind>(i));
     const UniqueFd& fd = namespaces->emplace_back(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // One that is dying has none any more, before anybody hears that it has ended.
+    if (!fd.valid() && (errno == ENOENT || errno == ESRCH))
+      return NotRunning(*isolate, "has ended");
     if (!fd.valid()) return ErrnoError(errno, "opening {}", path);
     spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/self/fd/{}", fd.get())};
   }

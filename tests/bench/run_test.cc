@@ -23,7 +23,7 @@ class BenchRunTest : public LeavesNothing {
   void TearDown() override {
     fs::remove_all(directory_);
     // Who cleans up after a killed run is no child of ours; it gets a moment.
-    for (int i = 0; i < 500 && Scratches() > scratches_; ++i) {
+    for (int i = 0; i < 500 * Slowness() && Scratches() > scratches_; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     EXPECT_EQ(Scratches(), scratches_);

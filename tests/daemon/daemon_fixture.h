@@ -16,10 +16,10 @@
 
 namespace brood {
 
-// Whether `condition` comes true within ten seconds, looked at again and again.
+// Whether `condition` comes true within a patience of ten seconds, looked at again and again.
 template <typename Condition>
 bool ComesTrue(const Condition& condition) {
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 1000 * Slowness(); ++i) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

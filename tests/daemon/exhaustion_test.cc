@@ -6,11 +6,11 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include <sstream>
 
 #include "tests/daemon/daemon_fixture.h"
+#include "tests/daemon/limit_cgroup.h"
 
 namespace brood {
 namespace {
@@ -19,54 +19,6 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 namespace fs = std::filesystem;
-
-// A version 1 cgroup below our own, for one test. Workers are born into a leaf of the unified
-// hierarchy, and stay in the daemon's cgroup of every other one.
-class V1Cgroup {
- public:
-  explicit V1Cgroup(const std::string& controller) {
-    std::ifstream mounts("/proc/self/mounts");
-    for (std::string line; std::getline(mounts, line);) {
-      std::istringstream fields(line);
-      std::string source, target, type, options;
-      fields >> source >> target >> type >> options;
-      if (type == "cgroup" && ("," + options + ",").find("," + controller + ",") != line.npos) {
-        directory_ = target;
-      }
-    }
-    if (directory_.empty()) return;
-    std::ifstream own("/proc/self/cgroup");
-    for (std::string line; std::getline(own, line);) {
-      const std::size_t at = line.find(":" + controller + ":");
-      if (at != line.npos) directory_ += line.substr(at + controller.size() + 2);
-    }
-    directory_ += fmt::format("/brood_test_{}", getpid());
-    if (mkdir(directory_.c_str(), 0755) != 0) directory_.clear();
-  }
-  ~V1Cgroup() {
-    if (directory_.empty()) return;
-    // A cgroup is busy until its last zombie is gone.
-    EXPECT_TRUE(ComesTrue([&] { return rmdir(directory_.c_str()) == 0; })) << directory_;
-  }
-  V1Cgroup(const V1Cgroup&) = delete;
-  V1Cgroup& operator=(const V1Cgroup&) = delete;
-
-  bool there() const { return !directory_.empty(); }
-  void Write(const std::string& file, const std::string& text) const {
-    std::ofstream out(directory_ + "/" + file);
-    out << text << std::flush;
-    EXPECT_TRUE(out.good()) << file << " = " << text;
-  }
-  std::string Read(const std::string& file) const { return ReadText(directory_ + "/" + file); }
-  // For the daemon, before it is executed.
-  void Enter() const {
-    const UniqueFd procs(open((directory_ + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
-    if (write(procs.get(), "0", 1) != 1) _exit(98);
-  }
-
- private:
-  std::string directory_;
-};
 
 class ExhaustionTest : public DaemonTest {
  protected:
@@ -113,14 +65,14 @@ class ProcessLimitTest : public ExhaustionTest {
     ExhaustionTest::SetUp();
     if (IsSkipped()) return;
     cgroup_.emplace("pids");
-    if (!cgroup_->there()) GTEST_SKIP() << "needs the pids controller of cgroup version 1";
+    if (!cgroup_->there()) GTEST_SKIP() << "needs the pids controller";
   }
   void TearDown() override {
     StopDaemon();
     cgroup_.reset();
     ExhaustionTest::TearDown();
   }
-  std::optional<V1Cgroup> cgroup_;
+  std::optional<LimitCgroup> cgroup_;
 };
 
 constexpr char kNoProcess[] = "EAGAIN (Resource temporarily unavailable); pids.max is used up";
@@ -129,7 +81,7 @@ TEST_F(ProcessLimitTest, IsNamedAndPasses) {
   StartDaemon({"--pool", "3"}, [&] { cgroup_->Enter(); });
   ASSERT_TRUE(AllParked(3));
   // Fewer than there are: what runs goes on, and nothing new can begin.
-  cgroup_->Write("pids.max", "1");
+  cgroup_->Set("1");
   std::vector<std::string> ids;
   for (int i = 0; i < 3; ++i) ids.push_back(Detached({}, "exec sleep 1000"));
   const std::size_t fds = DaemonFds();
@@ -143,7 +95,7 @@ TEST_F(ProcessLimitTest, IsNamedAndPasses) {
     EXPECT_EQ(Run({"wait", id}).status, 137);
   }
   EXPECT_TRUE(ComesTrue([&] { return DaemonFds() < fds; })) << DaemonFds() << " was " << fds;
-  cgroup_->Write("pids.max", "max");
+  cgroup_->Set("max");
   ExpectServes();
   EXPECT_TRUE(AllParked(3)) << "it refills";
 }
@@ -151,7 +103,7 @@ TEST_F(ProcessLimitTest, IsNamedAndPasses) {
 TEST_F(ProcessLimitTest, ZygoteThatCannotBeReplacedIsTold) {
   StartDaemon({"--template", "one=--parked 0 --zygotes 1"}, [&] { cgroup_->Enter(); });
   ASSERT_EQ(Run({"submit", "--", "true"}).status, 0);
-  cgroup_->Write("pids.max", "1");
+  cgroup_->Set("1");
   const auto tree = nlohmann::json::parse(Out({"tree", "--json"}));
   for (const auto& child : tree["children"]) {
     if (child["role"] == "zygote") kill(child["pid"], SIGKILL);
@@ -160,14 +112,14 @@ TEST_F(ProcessLimitTest, ZygoteThatCannotBeReplacedIsTold) {
   ExpectRefused({"submit", "--", "true"},
                 "the zygote of template one has died, and the next one "
                 "cannot be started: cloning a zygote: EAGAIN");
-  cgroup_->Write("pids.max", "max");
+  cgroup_->Set("max");
   EXPECT_TRUE(ComesTrue([&] { return Run({"submit", "--", "true"}).status == 0; }));
 }
 
 TEST_F(ProcessLimitTest, IsNamedAtTheStart) {
   // The daemon has three threads, then comes the zygote.
   for (int most = 1; most <= 3; ++most) {
-    cgroup_->Write("pids.max", std::to_string(most));
+    cgroup_->Set(std::to_string(most));
     Brood daemon(With({"serve", "--pool", "1"}), [&] { cgroup_->Enter(); });
     EXPECT_EQ(daemon.Wait(), 125) << most;
     EXPECT_THAT(daemon.err(), HasSubstr(most < 3 ? "starting a thread: " : "cloning a zygote: "));
@@ -331,9 +283,9 @@ TEST_F(MemoryLimitTest, AddressSpaceIsNamedAtTheStart) {
 }
 
 TEST_F(MemoryLimitTest, WorkerThatTakesAllIsKilledAlone) {
-  V1Cgroup cgroup("memory");
-  if (!cgroup.there()) GTEST_SKIP() << "needs the memory controller of cgroup version 1";
-  cgroup.Write("memory.limit_in_bytes", "200M");
+  LimitCgroup cgroup("memory");
+  if (!cgroup.there()) GTEST_SKIP() << "needs the memory controller";
+  cgroup.Set("200M");
   StartDaemon({"--pool", "2"}, [&] { cgroup.Enter(); });
   const std::string other = Detached({}, "exec sleep 1000");
   // One line without end, which it wants to keep whole.

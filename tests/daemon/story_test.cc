@@ -40,7 +40,7 @@ class Terminal {
     ioctl(slave, TIOCSCTTY, 0);
     for (int fd = 0; fd < 3; ++fd) dup2(slave, fd);
     for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
-    alarm(60);
+    alarm(static_cast<unsigned>(Patience(std::chrono::seconds(60)).count()));
     execv(BROOD_PROGRAM, argv.data());
     _exit(99);
   }
@@ -58,7 +58,7 @@ class Terminal {
   std::string Await(const std::string& pattern) {
     const std::regex expression(pattern);
     std::string seen;
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 2000 * Slowness(); ++i) {
       pollfd waiting{master_.get(), POLLIN, 0};
       if (poll(&waiting, 1, 10) > 0) {
         char buffer[4096];

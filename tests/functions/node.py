@@ -16,6 +16,8 @@ import description
 
 BROOD = os.environ["BROOD_PROGRAM"]
 MODES = ("cold", "parked", "primed")
+# Guards against hanging are as many times longer; see tests/slowness.h.
+SLOWNESS = int(os.environ.get("BROOD_TEST_SLOWNESS") or 1)
 
 # sh, given a script on stdin's place: each function is one script.
 def function(name, script, **settings):
@@ -59,7 +61,7 @@ class Node(unittest.TestCase):
     def tearDownClass(cls):
         cls.daemon.send_signal(signal.SIGTERM)
         try:
-            status = cls.daemon.wait(20)
+            status = cls.daemon.wait(20 * SLOWNESS)
         except subprocess.TimeoutExpired:
             cls.daemon.kill()
             cls.daemon.wait()
@@ -98,7 +100,7 @@ class Node(unittest.TestCase):
 
     @staticmethod
     def wait_for(condition, seconds=10):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + seconds * SLOWNESS
         while True:
             result = condition()
             if result or time.monotonic() > end:
@@ -106,7 +108,7 @@ class Node(unittest.TestCase):
             time.sleep(0.01)
 
     def call(self, name, body=b"", method="POST", headers={}, **keywords):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * SLOWNESS)
         connection.request(method, f"/functions/{name}", body, headers, **keywords)
         response = connection.getresponse()
         response.body = response.read()
@@ -115,7 +117,7 @@ class Node(unittest.TestCase):
         return response
 
     def get(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * SLOWNESS)
         connection.request("GET", path)
         response = connection.getresponse()
         answer = response.status, response.read().decode()
@@ -143,7 +145,7 @@ class Node(unittest.TestCase):
 
     def raw(self, data, seconds=20, shut=False):
         """All that comes back for the bytes, until the other side closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds * SLOWNESS) as client:
             client.sendall(data)
             if shut:
                 client.shutdown(socket.SHUT_WR)

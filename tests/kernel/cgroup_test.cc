@@ -31,6 +31,7 @@
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
+#include "tests/slowness.h"
 
 namespace brood {
 namespace {
@@ -40,7 +41,7 @@ using std::chrono::steady_clock;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr milliseconds kSoon{5000};
+const milliseconds kSoon = Patience(std::chrono::seconds(5));
 
 CgroupDeadline Soon() { return steady_clock::now() + kSoon; }
 

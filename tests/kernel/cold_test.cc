@@ -50,6 +50,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/slowness.h"
 
 namespace brood {
 namespace {
@@ -67,7 +68,7 @@ using ::testing::Not;
 using ::testing::StartsWith;
 
 // A test that hangs is ended by this; no test expects to come near it.
-constexpr seconds kHangGuard{30};
+const seconds kHangGuard = Patience(seconds(30));
 // An errno that no operation of a worker returns by itself.
 constexpr int kInjected = EXDEV;
 
@@ -1088,6 +1089,8 @@ TEST_F(ColdTest, WorkerThatIsDroppedIsKilled) {
 TEST_F(ColdTest, MemoryIsSharedUntilExecUnlessALimitCouldKillUs) {
   for (const bool limited : {false, true}) {
     Spec spec;
+    // Without the other reason to share none (Machine::exec_enters_time).
+    spec.ns(NamespaceKind::kTime).mode = NamespaceMode::kHost;
     if (limited) spec.limits.memory_bytes = 64 << 20;
     const Blueprint blueprint = Plan(spec);
     const Birthplace place = Place();

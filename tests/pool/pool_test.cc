@@ -20,6 +20,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/slowness.h"
 
 namespace brood {
 namespace {
@@ -27,7 +28,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr seconds kHang{60};  // a guard against hanging, not a measure
+const seconds kHang = Patience(seconds(60));  // a guard against hanging, not a measure
 
 Command Shell(std::string script) {
   Command command;
@@ -53,7 +54,7 @@ class PoolTest : public LeavesNothing {
   }
   void TearDown() override {
     if (pool_) {
-      const absl::Status status = pool_->Shutdown(seconds(20));
+      const absl::Status status = pool_->Shutdown(Patience(seconds(20)));
       EXPECT_TRUE(status.ok()) << status;
       pool_.reset();
     }

@@ -196,17 +196,23 @@ class BlueprintTest : public ::testing::Test {
   const fs::path root_ = fs::path(::testing::TempDir()) / fmt::format("brood_plan_{}", getpid());
 };
 
+// CLONE_NEWTIME where exec enters what was unshared; else a worker is born into it.
+std::uint64_t UnsharedTime() { return ThisMachine().exec_enters_time ? kernel::kCloneNewTime : 0; }
+
+// Whether a worker of no special spec shares its parent's memory.
+int Shared() { return ThisMachine().exec_enters_time ? 1 : 0; }
+
 TEST_F(BlueprintTest, DefaultMakesSixNamespacesAtBirthAndTwoLater) {
   const Blueprint blueprint = Make({});
   const Plan& plan = blueprint.plan();
   EXPECT_EQ(plan.clone_flags, kernel::kCloneNewNs | kernel::kCloneNewPid | kernel::kCloneNewNet |
                                   kernel::kCloneNewIpc | kernel::kCloneNewUts |
-                                  kernel::kCloneNewUser);
+                                  kernel::kCloneNewUser | (kernel::kCloneNewTime ^ UnsharedTime()));
   EXPECT_EQ(plan.map_ids, 1);
   ASSERT_GT(plan.worker.count, 0U);
   const Op& first = plan.ops(plan.worker)[0];
   EXPECT_EQ(first.code, OpCode::kUnshare);
-  EXPECT_EQ(first.number[0], kernel::kCloneNewCgroup | kernel::kCloneNewTime);
+  EXPECT_EQ(first.number[0], kernel::kCloneNewCgroup | UnsharedTime());
   EXPECT_EQ(plan.fail_error, 0);
   EXPECT_EQ(blueprint.block().size(), plan.bytes);
 }
@@ -241,10 +247,10 @@ TEST_F(BlueprintTest, NoMemoryIsSharedUnderAMemoryLimit) {
   // The OOM killer ends all who share its victim's memory: the launcher would be one of them.
   for (const PlanKind kind : {PlanKind::kCold, PlanKind::kTemplate}) {
     Spec spec;
-    EXPECT_EQ(Make(spec, kind).plan().share_memory, 1);
+    EXPECT_EQ(Make(spec, kind).plan().share_memory, Shared());
     spec.limits.pids = 5;
     spec.limits.cpus = 1;
-    EXPECT_EQ(Make(spec, kind).plan().share_memory, 1);
+    EXPECT_EQ(Make(spec, kind).plan().share_memory, Shared());
     spec.limits.memory_bytes = 1ULL << 40;
     EXPECT_EQ(Make(spec, kind).plan().share_memory, 0);
   }
@@ -254,6 +260,13 @@ TEST_F(BlueprintTest, NoMemoryIsSharedByAWorkerThatJoinsATimeNamespace) {
   Spec spec = WithHostUsers();
   spec.ns(NamespaceKind::kTime) = {NamespaceMode::kJoin, "/proc/self/ns/time"};
   EXPECT_EQ(Make(spec).plan().share_memory, 0);
+}
+
+TEST_F(BlueprintTest, MemoryIsSharedOnEveryKernelWithoutATimeNamespace) {
+  Spec spec;
+  spec.ns(NamespaceKind::kTime).mode = NamespaceMode::kHost;
+  EXPECT_EQ(Make(spec).plan().share_memory, 1);
+  EXPECT_EQ(Make(spec).plan().clone_flags & kernel::kCloneNewTime, 0U);
 }
 
 TEST_F(BlueprintTest, FilterThatRefusesTheLaunchComesLast) {
