@@ -14,8 +14,12 @@ FAILED_ROW = 1  # brood-bench's exit status when rows failed, which the comparis
 
 
 def commit_of(root: Path, name: str) -> str:
-    found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"],
-                           cwd=root, capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"],
+                               cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ReportError(f"{name} is neither a folder of a run nor a commit, as far as can be "
+                          "told without git.") from None
     if found.returncode != 0:
         raise ReportError(f"{name} is neither a folder of a run nor a commit.")
     return found.stdout.strip()

@@ -104,7 +104,7 @@ make_initramfs() {
   cp tests/vm/init "$root/init"
   cp "$@" "$root/"
   # modprobe lists them in the order in which they go in; what is built in has no file.
-  modprobe -d "$tree" -S "$release" --show-depends --all virtio_pci virtio_blk ext4 crc32c |
+  modprobe -d "$tree" -S "$release" --show-depends --all virtio_pci virtio_blk ext4 |
     sed -n 's/^insmod //p' | awk '!seen[$1]++ { print $1 }' | while read -r file; do
     module=$(basename "$file" | sed 's/\.ko.*/.ko/')
     case $file in
