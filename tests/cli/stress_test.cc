@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <ostream>
 
 #include "spawn/cgroup_host.h"
 #include "tests/cli/stress_leftovers.h"
@@ -31,6 +32,8 @@ struct Case {
   // Or the file that has it, for what is the machine's and cannot be set for a place alone.
   const char* file = nullptr;
 };
+
+void PrintTo(const Case& one, std::ostream* out) { *out << one.unit; }
 
 class StressTest : public LeavesNothing, public ::testing::WithParamInterface<Case> {};
 
