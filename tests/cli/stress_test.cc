@@ -15,9 +15,15 @@
 #include "tests/cli/stress_leftovers.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/program.h"
+#include "tests/slowness.h"
 
 namespace brood {
 namespace {
+
+// A budget on this machine, as a word.
+std::string Seconds(int usual) {
+  return fmt::format("{}s", Patience(std::chrono::seconds(usual)).count());
+}
 
 nlohmann::json Parse(const Brood& brood) {
   return nlohmann::json::parse(brood.out(), nullptr, false);
@@ -42,7 +48,7 @@ TEST_P(StressTest, IsReachedExactlyAndNamed) {
   if (GetParam().file != nullptr) {
     ASSERT_TRUE(std::ifstream(GetParam().file) >> maximum);
   }
-  Brood brood({"stress", "--json", "--budget", "25s", "--up-to", "40", GetParam().unit});
+  Brood brood({"stress", "--json", "--budget", Seconds(25), "--up-to", "40", GetParam().unit});
   const int status = brood.Wait();
   const nlohmann::json all = Parse(brood);
   ASSERT_TRUE(all.is_array() && all.size() == 1) << brood.out() << brood.err();
@@ -98,7 +104,7 @@ class UnlimitedStressTest : public LeavesNothing,
                             public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(UnlimitedStressTest, GrowsAsFarAsAsked) {
-  Brood brood({"stress", "--json", "--budget", "25s", "--up-to", "40", GetParam()});
+  Brood brood({"stress", "--json", "--budget", Seconds(25), "--up-to", "40", GetParam()});
   EXPECT_EQ(brood.Wait(), 0) << brood.err();
   const nlohmann::json all = Parse(brood);
   ASSERT_TRUE(all.is_array() && all.size() == 1) << brood.out() << brood.err();
@@ -123,7 +129,7 @@ class FirstOfTwoTest : public LeavesNothing {
  protected:
   nlohmann::json Push(
       const Words& words, const std::function<void()>& before_exec = [] {}) {
-    Words all = {"stress", "--json", "--budget", "20s"};
+    Words all = {"stress", "--json", "--budget", Seconds(20)};
     all.insert(all.end(), words.begin(), words.end());
     Brood brood(all, before_exec);
     brood.Wait();
@@ -226,8 +232,8 @@ TEST_F(HostStressTest, RunsIsolatesAndPutsEverythingBack) {
   std::uint64_t before = 0;
   ASSERT_TRUE(std::ifstream("/proc/sys/kernel/pid_max") >> before);
   // More than there are numbers for, which makes it raise the maximum; stopped long before.
-  Brood brood(
-      {"stress", "--json", "--host", "--yes", "--up-to", std::to_string(before), "--budget", "2s"});
+  Brood brood({"stress", "--json", "--host", "--yes", "--up-to", std::to_string(before), "--budget",
+               Seconds(2)});
   const int status = brood.Wait();
   const nlohmann::json all = Parse(brood);
   ASSERT_TRUE(all.is_array() && all.size() == 1) << brood.out() << brood.err();
