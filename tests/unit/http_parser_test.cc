@@ -13,6 +13,8 @@
 namespace brood {
 namespace {
 
+using std::string_literals::operator""s;
+
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -131,7 +133,7 @@ TEST(HttpParserTest, WhatIsWrongIsRefusedWithItsStatus) {
       {"GET / HTTP/1.1\r\nHost: x\r\nA b\r\n\r\n", 400, ""},
       {"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n", 400, ""},
       {"GET / HTTP/1.1\r\nHost: x\r\n: b\r\n\r\n", 400, ""},
-      {std::string("GET / HTTP/1.1\r\nHost: x\r\nA: \0b\r\n\r\n", 36), 400, ""},
+      {"GET / HTTP/1.1\r\nHost: x\r\nA: \0b\r\n\r\n"s, 400, ""},
       {"\x16\x03\x01\x02\x01\r\n\r\n", 400, ""},
       {With(kPost, "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc"), 400, ""},
       {With(kPost, "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"), 400, ""},
