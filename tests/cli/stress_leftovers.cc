@@ -6,7 +6,6 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <map>
 #include <random>
 #include <thread>
 
@@ -15,18 +14,6 @@
 
 namespace brood {
 namespace {
-
-std::map<std::string, std::string> Sysctls() {
-  std::map<std::string, std::string> values;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/sys/user", error)) {
-    values[entry.path()] = ReadText(entry.path());
-  }
-  for (const char* const file : {"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"}) {
-    values[file] = ReadText(file);
-  }
-  return values;
-}
 
 // Processes of brood, the tests' own aside.
 std::vector<std::string> Processes() {
@@ -41,6 +28,18 @@ std::vector<std::string> Processes() {
 }
 
 }  // namespace
+
+std::map<std::string, std::string> Sysctls() {
+  std::map<std::string, std::string> values;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/sys/user", error)) {
+    values[entry.path()] = ReadText(entry.path());
+  }
+  for (const char* const file : {"/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"}) {
+    values[file] = ReadText(file);
+  }
+  return values;
+}
 
 std::vector<std::string> Leftovers() {
   std::vector<std::string> left;

@@ -1,6 +1,7 @@
 // Runs of brood stress that are interrupted, and what is left of them.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,9 @@ namespace brood {
 
 // Cgroups and notes of runs of brood stress, living or dead.
 std::vector<std::string> Leftovers();
+
+// The machine's own values that a run might change, by file.
+std::map<std::string, std::string> Sysctls();
 
 // Starts so many runs, of one limit or another, ends each at a random moment with SIGINT or
 // SIGKILL, lets one more run to its end, and tells what is there that was not there before:

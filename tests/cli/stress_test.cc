@@ -48,8 +48,10 @@ TEST_P(StressTest, IsReachedExactlyAndNamed) {
   if (GetParam().file != nullptr) {
     ASSERT_TRUE(std::ifstream(GetParam().file) >> maximum);
   }
+  const auto sysctls = Sysctls();
   Brood brood({"stress", "--json", "--budget", Seconds(25), "--up-to", "40", GetParam().unit});
   const int status = brood.Wait();
+  EXPECT_EQ(Sysctls(), sysctls) << "the machine's own";
   const nlohmann::json all = Parse(brood);
   ASSERT_TRUE(all.is_array() && all.size() == 1) << brood.out() << brood.err();
   const nlohmann::json& one = all[0];
