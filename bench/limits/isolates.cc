@@ -39,9 +39,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-// What one launcher runs: a running worker costs it a descriptor and, while its namespaces are
-// held, three more, and 20,000 is all that many machines allow a process.
-constexpr std::uint64_t kShare = 2'500;
+// What one launcher runs, at most. A running worker costs it a descriptor and, while its namespaces
+// are held, three more, and a pool keeps as much room again for those that are being closed.
+constexpr std::uint64_t kShare = 1'500;
+constexpr std::uint64_t kDescriptorsEach = 16;
 // Requests that a launcher has waiting at once.
 constexpr std::uint64_t kAhead = 64;
 // An isolate with a `sleep` in it: kernel memory of its namespaces, and the program's own pages.
@@ -297,8 +298,12 @@ class Crowd {
   absl::Status Grow() {
     const Clock::time_point start = Clock::now();
     stopped_by_ = "up-to";
+    rlimit files{};
+    getrlimit(RLIMIT_NOFILE, &files);
+    const std::uint64_t each =
+        std::clamp<std::uint64_t>(files.rlim_max / kDescriptorsEach, 16, kShare);
     while (running_ < options_.up_to && stopped_by_ == "up-to") {
-      const std::uint64_t share = std::min(kShare, options_.up_to - running_);
+      const std::uint64_t share = std::min(each, options_.up_to - running_);
       BROOD_ASSIGN_OR_RETURN(One started, Start(share));
       launchers_.push_back(std::move(started));
       Follow(launchers_.back(), start);
