@@ -157,10 +157,6 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kExec, ETXTBSY, "somebody has it open for writing"},
 };
 
-constexpr std::uint64_t kAllNamespaces =
-    kernel::kCloneNewNs | kernel::kCloneNewCgroup | kernel::kCloneNewUts | kernel::kCloneNewIpc |
-    kernel::kCloneNewUser | kernel::kCloneNewPid | kernel::kCloneNewNet | kernel::kCloneNewTime;
-
 std::optional<LimitedCall> CallOf(Step step) {
   switch (step) {
     case Step::kCloneWorker:
@@ -196,7 +192,7 @@ std::string_view Advice(Step step, int error) {
 std::string AdviceHere(Step step, int error) {
   if (const std::optional<LimitedCall> call = CallOf(step)) {
     if (std::string limit =
-            FullLimit({.call = *call, .error = error, .namespaces = kAllNamespaces});
+            FullLimit({.call = *call, .error = error, .namespaces = kernel::kAllNamespaces});
         !limit.empty()) {
       return limit;
     }

@@ -194,6 +194,13 @@ bool CgroupHost::Has(std::string_view controller) const {
   return std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
 }
 
+std::string CgroupHost::PlaceFor(std::string_view controller) const {
+  for (const V1Controller& hierarchy : v1) {
+    if (hierarchy.name == controller) return hierarchy.mount;
+  }
+  return Has(controller) ? base : std::string();
+}
+
 absl::StatusOr<CgroupHost> CgroupHost::Discover() {
   BROOD_ASSIGN_OR_RETURN(const std::string mountinfo, ReadText("/proc/self/mountinfo"));
   BROOD_ASSIGN_OR_RETURN(const std::string self_cgroup, ReadText("/proc/self/cgroup"));

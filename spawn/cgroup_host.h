@@ -71,6 +71,9 @@ struct CgroupHost {
   bool has_kill = false;  // cgroup.kill, Linux 5.14; judged by release, the top does not show it
 
   bool Has(std::string_view controller) const;
+  // Where cgroups with this controller can be made: `base` where v2 has it, the v1 hierarchy's top
+  // where that has it; empty where it is not here to be used.
+  std::string PlaceFor(std::string_view controller) const;
 
   // Looks at /proc/self and at the cgroup2 mount; changes nothing. A machine without cgroup2, or
   // without a place to build in, is a valid answer. Fails only when /proc or the mount cannot be

@@ -24,7 +24,10 @@ inline constexpr std::uint64_t kCloneNewIpc = 0x08000000;
 inline constexpr std::uint64_t kCloneNewUser = 0x10000000;  // 3.8
 inline constexpr std::uint64_t kCloneNewPid = 0x20000000;
 inline constexpr std::uint64_t kCloneNewNet = 0x40000000;
-inline constexpr std::uint64_t kCloneNewTime = 0x00000080;        // 5.6
+inline constexpr std::uint64_t kCloneNewTime = 0x00000080;  // 5.6
+inline constexpr std::uint64_t kAllNamespaces = kCloneNewNs | kCloneNewCgroup | kCloneNewUts |
+                                                kCloneNewIpc | kCloneNewUser | kCloneNewPid |
+                                                kCloneNewNet | kCloneNewTime;
 inline constexpr std::uint64_t kCloneClearSighand = 0x100000000;  // 5.5
 inline constexpr std::uint64_t kCloneIntoCgroup = 0x200000000;    // 5.7
 

@@ -4,6 +4,11 @@
 
 namespace brood {
 
+std::string ErrnoName(int error_number) {
+  const char* name = strerrorname_np(error_number);
+  return name == nullptr ? fmt::format("errno {}", error_number) : std::string(name);
+}
+
 std::string ErrnoText(int error_number) {
   const char* name = strerrorname_np(error_number);
   const char* meaning = strerrordesc_np(error_number);

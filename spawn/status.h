@@ -29,7 +29,9 @@ inline std::string_view Message(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
 
-// The kernel's word for an errno: "ENOENT (No such file or directory)".
+// The kernel's word for an errno: "ENOENT", or "errno 4711" where it has none.
+std::string ErrnoName(int error_number);
+// With what it means: "ENOENT (No such file or directory)".
 std::string ErrnoText(int error_number);
 
 // The absl code nearest in meaning to an errno (ENOENT is kNotFound, EPERM kPermissionDenied...).

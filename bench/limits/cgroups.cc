@@ -31,17 +31,6 @@ absl::StatusOr<std::string> MakeTop() {
   return MakeRunCgroup(host->base, getppid());
 }
 
-// Cgroups below `top` that the kernel still has, removed ones among them: those live on as dying
-// until RCU and the percpu counts are through with them, and as long as anything refers to them.
-std::optional<std::uint64_t> CountBelow(const std::string& top) {
-  std::string text;
-  if (ReadFileAt(AT_FDCWD, (top + "/cgroup.stat").c_str(), text) != 0) return std::nullopt;
-  const auto living = FindCounter(text, "nr_descendants");
-  const auto dying = FindCounter(text, "nr_dying_descendants");
-  if (!living || !dying) return std::nullopt;
-  return *living + *dying;
-}
-
 class Cgroups : public Pusher {
  public:
   explicit Cgroups(bool deep) : deep_(deep) {}
@@ -67,8 +56,8 @@ class Cgroups : public Pusher {
   void Release() override {
     for (; !made_.empty(); made_.pop_back()) rmdir(made_.back().c_str());
   }
-  bool Drained() override { return CountBelow(top_) == 0; }
-  std::optional<std::uint64_t> Counted() override { return CountBelow(top_); }
+  bool Drained() override { return CountCgroupsBelow(top_) == 0; }
+  std::optional<std::uint64_t> Counted() override { return CountCgroupsBelow(top_); }
 
  private:
   const std::string& Innermost() const { return made_.empty() ? top_ : made_.back(); }
@@ -104,8 +93,8 @@ class DyingCgroups : public Pusher {
         .cgroup = top_};
   }
   void Release() override { held_.clear(); }
-  bool Drained() override { return CountBelow(top_) == 0; }
-  std::optional<std::uint64_t> Counted() override { return CountBelow(top_); }
+  bool Drained() override { return CountCgroupsBelow(top_) == 0; }
+  std::optional<std::uint64_t> Counted() override { return CountCgroupsBelow(top_); }
 
  private:
   std::string top_;

@@ -1,13 +1,10 @@
 // Descriptors and open files, and what inotify counts apart from them.
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/inotify.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -72,9 +69,8 @@ class FileMax : public Pusher {
       return Error(absl::StatusCode::kUnavailable,
                    "fs.file-max is the whole machine's alone; see --host");
     }
-    before_ = Open();
-    std::uint64_t maximum = 0;
-    std::ifstream("/proc/sys/fs/file-max") >> maximum;
+    before_ = ReadNumber("/proc/sys/fs/file-nr").value_or(0);
+    const std::uint64_t maximum = ReadNumber("/proc/sys/fs/file-max").value_or(kNoMaximum);
     // Who may raise it is exempt from it (CAP_SYS_ADMIN, fs/file_table.c).
     BROOD_RETURN_IF_ERROR(BecomeNobodyElse());
     return maximum;
@@ -93,12 +89,6 @@ class FileMax : public Pusher {
   bool Drained() override { return true; }  // closing is at once
 
  private:
-  static std::uint64_t Open() {
-    std::uint64_t open = 0;
-    std::ifstream("/proc/sys/fs/file-nr") >> open;
-    return open;
-  }
-
   std::uint64_t before_ = 0;
   std::vector<UniqueFd> held_;
 };
@@ -108,8 +98,7 @@ class Inotify : public Pusher {
  protected:
   absl::StatusOr<std::uint64_t> Enter(const char* name, std::optional<std::uint64_t> wanted) {
     file_ = std::string("/proc/sys/user/max_inotify_") + name;
-    std::uint64_t machine = kNoMaximum;
-    std::ifstream(file_) >> machine;
+    const std::uint64_t machine = ReadNumber(file_).value_or(kNoMaximum);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     if (!wanted) return machine;
     if (!Set(*wanted)) return ErrnoError(errno, "writing {} to {}", *wanted, file_);
@@ -150,12 +139,7 @@ class InotifyWatches : public Inotify {
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     BROOD_ASSIGN_OR_RETURN(const std::uint64_t maximum, Enter("watches", wanted));
     // One watch of an instance is one inode, so as many files as watches are needed.
-    if (unshare(CLONE_NEWNS) != 0 ||
-        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) != 0) {
-      return Error(absl::StatusCode::kUnavailable, "mounting a /tmp of its own: {}",
-                   ErrnoText(errno));
-    }
+    BROOD_RETURN_IF_ERROR(EnterMountNamespace());
     instance_.reset(inotify_init1(IN_CLOEXEC));
     if (!instance_.valid()) return ErrnoError(errno, "making an inotify instance");
     return maximum;

@@ -28,7 +28,6 @@
 #include "bench/limits/unit.h"
 #include "pool/pool.h"
 #include "spawn/cgroup_host.h"
-#include "spawn/cgroup_tree.h"
 #include "spawn/kernel.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
@@ -50,13 +49,6 @@ constexpr Cost kIsolate{.processes = 1, .bytes = 550'000};
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-std::optional<std::uint64_t> NumberIn(const std::string& path) {
-  std::ifstream file(path);
-  std::uint64_t number = 0;
-  if (!(file >> number)) return std::nullopt;
-  return number;
 }
 
 // What the kernel counts, before, at the peak, and afterwards.
@@ -81,21 +73,12 @@ void SettleNetNamespaces() {
 
 Counts Look(const std::string& cgroup_mount) {
   Counts counts;
-  std::ifstream loadavg("/proc/loadavg");
-  std::string word;
-  for (int i = 0; i < 4 && loadavg >> word; ++i) {
-  }
-  if (const std::size_t slash = word.find('/'); slash != std::string::npos) {
-    counts.threads = std::stoull(word.substr(slash + 1));
-  }
-  std::string stat;
-  if (ReadFileAt(AT_FDCWD, (cgroup_mount + "/cgroup.stat").c_str(), stat) == 0) {
-    counts.cgroups = FindCounter(stat, "nr_descendants").value_or(0) +
-                     FindCounter(stat, "nr_dying_descendants").value_or(0);
-  }
+  counts.threads = MachineThreads().value_or(0);
+  counts.cgroups = CountCgroupsBelow(cgroup_mount).value_or(0);
   std::ifstream slabs("/proc/slabinfo");
   for (std::string line; std::getline(slabs, line);) {
     std::istringstream words(line);
+    std::string word;
     std::uint64_t active = 0;
     if (words >> word >> active && word == "net_namespace") counts.net_namespaces = active;
   }
@@ -241,7 +224,7 @@ class Crowd {
     json_["set_to"] = options_.up_to;
     Json raised = Json::array();
     const auto raise = [&](const std::string& file, std::uint64_t needed) -> absl::Status {
-      const std::optional<std::uint64_t> now = NumberIn(file);
+      const std::optional<std::uint64_t> now = ReadNumber(file);
       if (!now || *now >= needed) return absl::OkStatus();
       BROOD_RETURN_IF_ERROR(SetForNow(file, needed, getppid()));
       raised.push_back({{"file", file}, {"from", *now}, {"to", needed}});

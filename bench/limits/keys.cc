@@ -5,10 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <memory>
-#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/limits/unit.h"
@@ -17,30 +16,8 @@
 namespace brood::limits {
 namespace {
 
-// One user's line of /proc/key-users: "UID: usage nkeys/ninstantiated keys/max bytes/max".
-struct KeyUser {
-  std::uint64_t keys = 0;
-  std::uint64_t maximum_keys = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t maximum_bytes = 0;
-};
-
-std::optional<KeyUser> ReadKeyUser() {
-  std::ifstream file("/proc/key-users");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string uid;
-    std::string skipped;
-    char slash = 0;
-    KeyUser user;
-    if (words >> uid >> skipped >> skipped && uid == fmt::format("{}:", geteuid()) &&
-        words >> user.keys >> slash >> user.maximum_keys >> user.bytes >> slash >>
-            user.maximum_bytes) {
-      return user;
-    }
-  }
-  return std::nullopt;
-}
+constexpr std::string_view kMaxKeys = "kernel.keys.maxkeys";
+constexpr std::string_view kMaxBytes = "kernel.keys.maxbytes";
 
 long AddKey(const std::string& name, const std::string& payload) {
   return syscall(SYS_add_key, "user", name.c_str(), payload.data(), payload.size(),
@@ -55,14 +32,15 @@ class Keys : public Pusher {
     if (AddKey("first", "0") < 0) {
       return Error(absl::StatusCode::kUnavailable, "adding a first key: {}", ErrnoText(errno));
     }
-    std::optional<KeyUser> user = ReadKeyUser();
-    if (user) BROOD_RETURN_IF_ERROR(Prepare(*user));
-    user = ReadKeyUser();
-    if (!user) return Error(absl::StatusCode::kUnavailable, "/proc/key-users does not tell");
-    before_ = *user;
-    return Maximum(*user);
+    BROOD_RETURN_IF_ERROR(Prepare());
+    const LimitReading now = Reading(limit_);
+    if (!now.maximum || !now.used) {
+      return Error(absl::StatusCode::kUnavailable, "/proc/key-users does not tell");
+    }
+    before_ = *now.used;
+    return *now.maximum;
   }
-  std::uint64_t ThereBefore() const override { return Used(before_); }
+  std::uint64_t ThereBefore() const override { return before_; }
   LimitQuestion Question(int error, std::uint64_t) const override {
     return {.call = LimitedCall::kAddKey, .error = error};
   }
@@ -72,31 +50,34 @@ class Keys : public Pusher {
   bool Drained() override {
     // Unlinked keys are counted until the kernel's collector of keys has been by.
     const std::optional<std::uint64_t> used = Counted();
-    return used && *used < Used(before_);
+    return used && *used < before_;
   }
-  std::optional<std::uint64_t> Counted() override {
-    const std::optional<KeyUser> user = ReadKeyUser();
-    return user ? std::optional(Used(*user)) : std::nullopt;
-  }
+  std::optional<std::uint64_t> Counted() override { return Reading(limit_).used; }
 
  protected:
-  virtual std::uint64_t Used(const KeyUser& user) const = 0;
-  virtual std::uint64_t Maximum(const KeyUser& user) const = 0;
+  explicit Keys(std::string_view limit) : limit_(limit) {}
+
   // What else is to be there before.
-  virtual absl::Status Prepare(const KeyUser&) { return absl::OkStatus(); }
+  virtual absl::Status Prepare() { return absl::OkStatus(); }
+  // One of kernel.keys.*, as it stands for this user.
+  static LimitReading Reading(std::string_view limit) {
+    for (LimitReading& one : LimitsBehind({.call = LimitedCall::kAddKey, .error = EDQUOT})) {
+      if (one.name == limit) return std::move(one);
+    }
+    return {};
+  }
 
  private:
-  KeyUser before_;
+  std::string_view limit_;
+  std::uint64_t before_ = 0;
 };
 
 class KeyCount : public Keys {
  public:
+  KeyCount() : Keys(kMaxKeys) {}
   int AddOne() override { return AddKey(std::to_string(count_++), "0") < 0 ? errno : 0; }
 
  private:
-  std::uint64_t Used(const KeyUser& user) const override { return user.keys; }
-  std::uint64_t Maximum(const KeyUser& user) const override { return user.maximum_keys; }
-
   std::uint64_t count_ = 0;
 };
 
@@ -104,6 +85,7 @@ class KeyCount : public Keys {
 // byte, to the page that an update may have.
 class KeyBytes : public Keys {
  public:
+  KeyBytes() : Keys(kMaxBytes) {}
   int AddOne() override {
     if (payload_.size() == kMostPayload && at_ + 1 < keys_.size()) {
       ++at_;
@@ -118,10 +100,11 @@ class KeyBytes : public Keys {
  private:
   static constexpr std::size_t kMostPayload = 4096;
 
-  absl::Status Prepare(const KeyUser& user) override {
-    const std::uint64_t wanted =
-        std::min(user.maximum_bytes / kMostPayload + 1,
-                 user.maximum_keys - std::min(user.keys, user.maximum_keys));
+  absl::Status Prepare() override {
+    const LimitReading keys = Reading(kMaxKeys);
+    const std::uint64_t most = keys.maximum.value_or(0);
+    const std::uint64_t wanted = std::min(Reading(kMaxBytes).maximum.value_or(0) / kMostPayload + 1,
+                                          most - std::min(keys.used.value_or(0), most));
     for (std::uint64_t i = 0; i < wanted; ++i) {
       const long key = AddKey(std::to_string(i), payload_);
       if (key < 0) {
@@ -132,9 +115,6 @@ class KeyBytes : public Keys {
     }
     return absl::OkStatus();
   }
-  std::uint64_t Used(const KeyUser& user) const override { return user.bytes; }
-  std::uint64_t Maximum(const KeyUser& user) const override { return user.maximum_bytes; }
-
   std::vector<long> keys_;
   std::size_t at_ = 0;
   std::string payload_ = "0";
@@ -144,14 +124,14 @@ class KeyBytes : public Keys {
 
 std::vector<Unit> KeyUnits() {
   return {{.name = "keys",
-           .limit = "kernel.keys.maxkeys",
+           .limit = kMaxKeys,
            .call = "add_key",
            .what = "keys of one user",
            .where = "/proc/sys/kernel/keys/maxkeys",
            .cost = {.bytes = 500},
            .make = [] { return std::make_unique<KeyCount>(); }},
           {.name = "key-bytes",
-           .limit = "kernel.keys.maxbytes",
+           .limit = kMaxBytes,
            .call = "keyctl(KEYCTL_UPDATE)",
            .what = "bytes in keys of one user",
            .where = "/proc/sys/kernel/keys/maxbytes",

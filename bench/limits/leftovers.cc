@@ -109,12 +109,8 @@ absl::Status Clear(Whose whose) {
   }
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (!host.ok()) return host.status();
-  std::vector<std::string> mounts;
-  if (!host->base.empty()) mounts.push_back(host->base);
-  for (const V1Controller& v1 : host->v1) {
-    if (v1.name == "pids") mounts.push_back(v1.mount);
-  }
-  for (const std::string& mount : mounts) {
+  for (const std::string& mount : std::set<std::string>{host->base, host->PlaceFor("pids")}) {
+    if (mount.empty()) continue;
     for (const std::string& name : RunsIn(mount, whose)) status.Update(RemoveCgroup(mount, name));
   }
   // Those of dead launchers.

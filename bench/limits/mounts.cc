@@ -1,12 +1,9 @@
 // How many mounts one mount namespace may have.
-#include <fcntl.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
 #include <memory>
 #include <string>
 
@@ -20,15 +17,11 @@ namespace {
 class Mounts : public Pusher {
  public:
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
-    std::uint64_t maximum = 0;
-    std::ifstream("/proc/sys/fs/mount-max") >> maximum;
+    const std::uint64_t maximum = ReadNumber("/proc/sys/fs/mount-max").value_or(0);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
-    if (unshare(CLONE_NEWNS) != 0 ||
-        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) != 0 || mkdir(kSource, 0700) != 0 ||
-        mount("tmpfs", kSource, "tmpfs", 0, nullptr) != 0) {
-      return Error(absl::StatusCode::kUnavailable, "mounting a /tmp of its own: {}",
-                   ErrnoText(errno));
+    BROOD_RETURN_IF_ERROR(EnterMountNamespace());
+    if (mkdir(kSource, 0700) != 0 || mount("tmpfs", kSource, "tmpfs", 0, nullptr) != 0) {
+      return Error(absl::StatusCode::kUnavailable, "mounting {}: {}", kSource, ErrnoText(errno));
     }
     before_ = Count();
     return maximum;

@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <limits>
 #include <vector>
 
@@ -37,7 +36,7 @@ class Namespaces : public Pusher {
   explicit Namespaces(Kind kind) : kind_(kind) {}
 
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
-    const std::optional<std::uint64_t> machine = MaximumHere();
+    const std::optional<std::uint64_t> machine = ReadNumber(MaximumFile());
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
     if (!wanted) return machine.value_or(kNoMaximum);
@@ -88,11 +87,6 @@ class Namespaces : public Pusher {
  private:
   std::string MaximumFile() const {
     return fmt::format("/proc/sys/user/max_{}_namespaces", kind_.mount);
-  }
-  std::optional<std::uint64_t> MaximumHere() const {
-    std::ifstream file(MaximumFile());
-    std::uint64_t maximum = 0;
-    return file >> maximum ? std::optional(maximum) : std::nullopt;
   }
   // unshare takes a process into these at once; into the others only its children come.
   bool Moves() const {

@@ -1,6 +1,7 @@
 // Places in which a limit can be pushed without anybody else noticing.
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -8,6 +9,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <fstream>
 #include <utility>
 
 #include "bench/limits/unit.h"
@@ -15,6 +17,21 @@
 #include "spawn/status.h"
 
 namespace brood::limits {
+
+std::optional<std::uint64_t> ReadNumber(const std::string& path) {
+  std::ifstream file(path);
+  std::uint64_t number = 0;
+  return file >> number ? std::optional(number) : std::nullopt;
+}
+
+std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory) {
+  std::string text;
+  if (ReadFileAt(AT_FDCWD, (directory + "/cgroup.stat").c_str(), text) != 0) return std::nullopt;
+  const auto living = FindCounter(text, "nr_descendants");
+  const auto dying = FindCounter(text, "nr_dying_descendants");
+  if (!living || !dying) return std::nullopt;
+  return *living + *dying;
+}
 
 int WriteFile(const std::string& path, std::string_view text) {
   return WriteFileAt(AT_FDCWD, path.c_str(), text);
@@ -33,6 +50,16 @@ absl::Status EnterUserNamespace() {
     if (const int error = WriteFile(file, text); error != 0) {
       return ErrnoError(error, "writing {}", file);
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EnterMountNamespace() {
+  if (unshare(CLONE_NEWNS) != 0 ||
+      mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) != 0) {
+    return Error(absl::StatusCode::kUnavailable, "mounting a /tmp of its own: {}",
+                 ErrnoText(errno));
   }
   return absl::OkStatus();
 }

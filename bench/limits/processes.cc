@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,10 +55,7 @@ class PidsMax : public Processes {
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
     if (!host.ok()) return host.status();
-    std::string mount = host->Has("pids") ? host->base : "";
-    for (const V1Controller& v1 : host->v1) {
-      if (v1.name == "pids") mount = v1.mount;
-    }
+    const std::string mount = host->PlaceFor("pids");
     if (mount.empty()) {
       return Error(absl::StatusCode::kUnavailable, "the pids controller is not here to be used");
     }
@@ -81,11 +77,7 @@ class PidsMax : public Processes {
     const std::optional<std::uint64_t> left = Counted();
     return left && *left <= 1;
   }
-  std::optional<std::uint64_t> Counted() override {
-    std::ifstream file(cgroup_ + "/pids.current");
-    std::uint64_t count = 0;
-    return file >> count ? std::optional(count) : std::nullopt;
-  }
+  std::optional<std::uint64_t> Counted() override { return ReadNumber(cgroup_ + "/pids.current"); }
 
  private:
   static absl::Status Write(const std::string& path, std::string_view text) {
@@ -128,7 +120,7 @@ class Nproc : public Processes {
 };
 
 // From Linux 6.14 on each pid namespace has a maximum of its own, which its /proc/sys shows.
-class PidMax : public Pusher {
+class PidMax : public Processes {
  public:
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     static constexpr const char* kFile = "/proc/sys/kernel/pid_max";
@@ -138,8 +130,7 @@ class PidMax : public Pusher {
       return Error(absl::StatusCode::kUnavailable,
                    "kernel.pid_max is the whole machine's before Linux 6.14");
     }
-    std::uint64_t machine = 0;
-    std::ifstream(kFile) >> machine;
+    const std::uint64_t machine = ReadNumber(kFile).value_or(1);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     if (unshare(CLONE_NEWPID | CLONE_NEWNS) != 0) {
       return Error(absl::StatusCode::kUnavailable, "making a pid and a mount namespace: {}",
@@ -164,17 +155,6 @@ class PidMax : public Pusher {
     }
     return maximum - 1;  // the first number that is not given out
   }
-  std::uint64_t ThereBefore() const override { return 1; }
-  int AddOne() override {
-    const int pid = ForkIdle(0);
-    if (pid < 0) return -pid;
-    pids_.push_back(pid);
-    return 0;
-  }
-  LimitQuestion Question(int error, std::uint64_t) const override {
-    return {.call = LimitedCall::kClone, .error = error};
-  }
-  void Release() override { EndChildren(pids_); }
   bool Drained() override {
     // All numbers but this process's own are free again, where /proc lists no other process.
     std::error_code error;
@@ -197,8 +177,6 @@ class PidMax : public Pusher {
     }
     _exit(0);
   }
-
-  std::vector<int> pids_;
 };
 
 class ThreadsMax : public Processes {
@@ -208,23 +186,11 @@ class ThreadsMax : public Processes {
       return Error(absl::StatusCode::kUnavailable,
                    "kernel.threads-max is the whole machine's alone; see --host");
     }
-    std::uint64_t machine = 0;
-    std::ifstream("/proc/sys/kernel/threads-max") >> machine;
-    return machine;
+    return ReadNumber("/proc/sys/kernel/threads-max").value_or(kNoMaximum);
   }
-  std::uint64_t ThereBefore() const override { return ThreadsNow(); }
+  std::uint64_t ThereBefore() const override { return MachineThreads().value_or(0); }
   bool Drained() override { return true; }  // each has been reaped
-  std::optional<std::uint64_t> Counted() override { return ThreadsNow(); }
-
- private:
-  static std::uint64_t ThreadsNow() {
-    std::ifstream file("/proc/loadavg");
-    std::string word;
-    for (int i = 0; i < 4 && file >> word; ++i) {
-    }
-    const std::size_t slash = word.find('/');
-    return slash == std::string::npos ? 0 : std::stoull(word.substr(slash + 1));
-  }
+  std::optional<std::uint64_t> Counted() override { return MachineThreads(); }
 };
 
 }  // namespace

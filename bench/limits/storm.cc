@@ -55,7 +55,7 @@ void Blow(Pusher& pusher, const StormOptions& options, std::uint64_t before, Rec
     const int error = pusher.AddOne();
     pusher.Release();
     record.latency_us.push_back((since() - due) * 1e6);
-    if (error != 0) ++record.errors[ErrnoText(error).substr(0, ErrnoText(error).find(' '))];
+    if (error != 0) ++record.errors[ErrnoName(error)];
   }
   Look(pusher, before, since(), record);
 }

@@ -85,9 +85,8 @@ void MakeRoomToLook(LimitQuestion& question) {
 }
 
 void TellRefusal(const Unit& unit, const Pusher& pusher, const Growth& growth, Json& json) {
-  const std::string text = ErrnoText(growth.error);
   json["call"] = unit.call;
-  json["errno"] = text.substr(0, text.find(' '));
+  json["errno"] = ErrnoName(growth.error);
   LimitQuestion question = pusher.Question(growth.error, growth.count);
   MakeRoomToLook(question);
   const std::vector<LimitReading> limits = LimitsBehind(question);

@@ -80,10 +80,18 @@ const Unit* FindUnit(std::string_view name);
 // rlimit. None when it is unlimited, not there, or built in.
 std::optional<std::uint64_t> Configured(const Unit& unit);
 
+// The first number in a file; none for "max", and where there is none.
+std::optional<std::uint64_t> ReadNumber(const std::string& path);
+// Cgroups below a directory of v2 that the kernel still has, removed ones among them: those live on
+// as dying until RCU and the percpu counts are through with them, and as long as anything refers to
+// them. None where it does not tell.
+std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory);
 // 0 or an errno.
 int WriteFile(const std::string& path, std::string_view text);
 // A user namespace of its own, where this process has all capabilities and keeps its ids.
 absl::Status EnterUserNamespace();
+// And in it a mount namespace of its own, with an empty tmpfs on /tmp.
+absl::Status EnterMountNamespace();
 // Becomes a user that nobody is, for what is counted by user; root is exempt from most of it.
 absl::Status BecomeNobodyElse();
 // A forked child that does nothing and ends with this process. Its pid, or -errno.

@@ -1,20 +1,12 @@
 // All units, and what each limit is set to where this process stands.
 #include <sys/resource.h>
 
-#include <fstream>
 #include <utility>
 
 #include "bench/limits/unit.h"
 
 namespace brood::limits {
 namespace {
-
-std::optional<std::uint64_t> NumberIn(const std::string& path) {
-  std::ifstream file(path);
-  std::uint64_t number = 0;
-  if (!(file >> number)) return std::nullopt;
-  return number;
-}
 
 std::optional<std::uint64_t> Rlimit(std::string_view name) {
   static constexpr std::pair<std::string_view, __rlimit_resource> kAll[] = {
@@ -61,7 +53,7 @@ const Unit* FindUnit(std::string_view name) {
 }
 
 std::optional<std::uint64_t> Configured(const Unit& unit) {
-  if (unit.where.starts_with("/proc/sys/")) return NumberIn(std::string(unit.where));
+  if (unit.where.starts_with("/proc/sys/")) return ReadNumber(std::string(unit.where));
   if (unit.limit.starts_with("RLIMIT_")) return Rlimit(unit.limit);
   if (unit.limit == "pids.max") return PidsMax();
   return std::nullopt;

@@ -24,10 +24,6 @@ constexpr std::uint64_t kWorkerBytes = 320 * 1024;
 // Descriptors that a launcher holds whatever it does, and while it closes many.
 constexpr std::uint64_t kLauncherFds = 300;
 
-constexpr std::uint64_t kEachHasItsOwn =
-    kernel::kCloneNewNs | kernel::kCloneNewCgroup | kernel::kCloneNewUts | kernel::kCloneNewIpc |
-    kernel::kCloneNewUser | kernel::kCloneNewPid | kernel::kCloneNewNet | kernel::kCloneNewTime;
-
 struct Need {
   LimitReading limit;
   std::uint64_t more = 0;  // than there are now
@@ -46,7 +42,7 @@ std::vector<Need> Needs(std::uint32_t workers) {
   // How many there are is not shown by the kernel; none is tried when the caller tells.
   Add({.call = LimitedCall::kUnshare,
        .error = ENOSPC,
-       .namespaces = kEachHasItsOwn,
+       .namespaces = kernel::kAllNamespaces,
        .made = 0,
        .depth = 0},
       more, "each worker has its own", needs);

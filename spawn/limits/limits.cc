@@ -85,18 +85,6 @@ LimitReading Sysctl(const LimitQuestion& question, const std::string& name, std:
   return reading;
 }
 
-// All threads of the machine, from "0.1 0.2 0.3 RUNNING/ALL LAST" of /proc/loadavg.
-std::optional<std::uint64_t> Threads(const std::string& proc) {
-  const std::string text = Text(proc + "/loadavg");
-  const std::size_t slash = text.find('/');
-  if (slash == std::string::npos) return std::nullopt;
-  std::uint64_t number = 0;
-  const auto [end, error] =
-      std::from_chars(text.data() + slash + 1, text.data() + text.size(), number);
-  if (error != std::errc{}) return std::nullopt;
-  return number;
-}
-
 // All threads whose real user is `uid`.
 std::uint64_t ThreadsOf(const std::string& proc, uid_t uid) {
   std::uint64_t count = 0;
@@ -272,7 +260,7 @@ void AddNamespaces(const LimitQuestion& question, std::vector<LimitReading>& lim
 void AddProcesses(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   if (!ExemptFromNproc(question.proc)) limits.push_back(Nproc(question.proc));
   for (LimitReading& pids : PidsLimits(question.proc)) limits.push_back(std::move(pids));
-  const std::optional<std::uint64_t> threads = Threads(question.proc);
+  const std::optional<std::uint64_t> threads = MachineThreads(question.proc);
   LimitReading most = Sysctl(question, "kernel.threads-max", "threads of the whole machine");
   most.used = threads;
   limits.push_back(std::move(most));
@@ -502,6 +490,18 @@ int Likelihood(const LimitReading& limit) {
 }
 
 }  // namespace
+
+// From "0.1 0.2 0.3 RUNNING/ALL LAST".
+std::optional<std::uint64_t> MachineThreads(const std::string& proc) {
+  const std::string text = Text(proc + "/loadavg");
+  const std::size_t slash = text.find('/');
+  if (slash == std::string::npos) return std::nullopt;
+  std::uint64_t number = 0;
+  const auto [end, error] =
+      std::from_chars(text.data() + slash + 1, text.data() + text.size(), number);
+  if (error != std::errc{}) return std::nullopt;
+  return number;
+}
 
 std::uint64_t MeminfoBytes(std::string_view key) {
   return Keyed("/proc/meminfo", key).value_or(0) * 1024;

@@ -79,6 +79,9 @@ std::string FullLimit(const LimitQuestion& question);
 // instance because no descriptor is left to read it with.
 std::uint64_t MeminfoBytes(std::string_view key);
 
+// All threads of the machine, by /proc/loadavg, whatever pid namespace reads it.
+std::optional<std::uint64_t> MachineThreads(const std::string& proc = "/proc");
+
 // Every pids.max over this process, own cgroup first: of v1's hierarchy and of v2's.
 std::vector<LimitReading> PidsLimits(const std::string& proc = "/proc");
 

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <filesystem>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "spawn/cgroup_host.h"
@@ -45,11 +46,8 @@ std::vector<std::string> Leftovers() {
   std::vector<std::string> left;
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (!host.ok()) return left;
-  std::vector<std::string> places = {host->base, "/run/brood"};
-  for (const V1Controller& v1 : host->v1) {
-    if (v1.name == "pids") places.push_back(v1.mount);
-  }
-  for (const std::string& place : places) {
+  for (const std::string& place :
+       std::set<std::string>{host->base, host->PlaceFor("pids"), "/run/brood"}) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(place, error)) {
       if (entry.path().filename().string().starts_with("brood-stress-")) {

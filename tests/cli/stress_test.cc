@@ -174,10 +174,7 @@ TEST_F(FirstOfTwoTest, InotifyInstancesAndDescriptorsSayTheSame) {
 TEST_F(FirstOfTwoTest, ProcessesOfAUserAndOfACgroupSayTheSame) {
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   ASSERT_TRUE(host.ok());
-  std::string mount = host->Has("pids") ? host->base : "";
-  for (const V1Controller& v1 : host->v1) {
-    if (v1.name == "pids") mount = v1.mount;
-  }
+  const std::string mount = host->PlaceFor("pids");
   if (mount.empty()) GTEST_SKIP() << "the pids controller is not here to be used";
   const std::filesystem::path cgroup =
       std::filesystem::path(mount) / fmt::format("brood-test-{}", getpid());
