@@ -64,8 +64,6 @@ absl::StatusOr<std::string> ReadUntilEnd(int from, Clock::time_point deadline) {
 
 }  // namespace
 
-bool Interrupted() { return interrupted != 0; }
-
 absl::StatusOr<Json> RunApart(std::chrono::seconds patience,
                               const std::function<absl::StatusOr<Json>()>& work) {
   struct sigaction action {};
@@ -98,6 +96,17 @@ absl::StatusOr<Json> RunApart(std::chrono::seconds patience,
   }
   BROOD_RETURN_IF_ERROR(cleared);
   return answer["result"];
+}
+
+absl::StatusOr<Json> RunApart(std::string_view unit, std::chrono::seconds patience,
+                              const std::function<absl::StatusOr<Json>(const Unit&)>& work) {
+  const Unit* const found = FindUnit(unit);
+  if (found == nullptr) {
+    return Error(absl::StatusCode::kNotFound, "there is no limit called {}; see --list", unit);
+  }
+  absl::StatusOr<Json> result = RunApart(patience, [&] { return work(*found); });
+  if (result.ok()) return result;
+  return Error(result.status().code(), "{}: {}", unit, Message(result.status()));
 }
 
 }  // namespace brood::limits

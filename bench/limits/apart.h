@@ -4,8 +4,10 @@
 #include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "absl/status/statusor.h"
+#include "bench/limits/unit.h"
 
 namespace brood::limits {
 
@@ -17,7 +19,9 @@ absl::StatusOr<nlohmann::ordered_json> RunApart(
     std::chrono::seconds patience,
     const std::function<absl::StatusOr<nlohmann::ordered_json>()>& work);
 
-// Whether one of those signals has come; also in the process apart.
-bool Interrupted();
+// The same for the unit of that name, with which errors begin. kNotFound when there is none.
+absl::StatusOr<nlohmann::ordered_json> RunApart(
+    std::string_view unit, std::chrono::seconds patience,
+    const std::function<absl::StatusOr<nlohmann::ordered_json>(const Unit&)>& work);
 
 }  // namespace brood::limits

@@ -21,8 +21,10 @@ struct IsolatesOptions {
 // unit, set_to, launchers, raised ([{file, from, to}]), predicted ({limit, reached}), reached,
 // processes_seen (by which the kernel's own count of threads grew), stopped_by ("up-to", "refused",
 // "budget", "memory"), sentence where one was refused, seconds, curve ([count, microseconds for one
-// more]), bytes_each, drain_ms, after ({threads, cgroups, net_namespaces, available_bytes: {before,
-// peak, after}}), recovered (the part of all processes that is gone again). Errors as Push.
+// more]), bytes_each, launchers_ended_ms (all processes are gone), drained and drain_ms (until the
+// kernel's counts are back, too), counts ({threads, cgroups, net_namespaces, available_bytes:
+// {before, peak, after}}), recovered (the part of all processes that is gone again). Errors as
+// Push.
 absl::StatusOr<nlohmann::ordered_json> PushIsolates(const IsolatesOptions& options);
 
 }  // namespace brood::limits

@@ -26,8 +26,8 @@ constexpr std::uint64_t kPidDepth = 32;
 
 struct Kind {
   std::uint64_t flag;
-  const char* file;   // in /proc/PID/ns
-  const char* mount;  // as user.max_*_namespaces names it
+  const char* file;     // in /proc/PID/ns
+  const char* maximum;  // the file that sets it, each user namespace's own
 };
 
 // Holds namespaces by descriptors: no process has to stay in them.
@@ -36,7 +36,7 @@ class Namespaces : public Pusher {
   explicit Namespaces(Kind kind) : kind_(kind) {}
 
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
-    const std::optional<std::uint64_t> machine = ReadNumber(MaximumFile());
+    const std::optional<std::uint64_t> machine = ReadNumber(kind_.maximum);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
     if (!wanted) return machine.value_or(kNoMaximum);
@@ -85,17 +85,14 @@ class Namespaces : public Pusher {
   }
 
  private:
-  std::string MaximumFile() const {
-    return fmt::format("/proc/sys/user/max_{}_namespaces", kind_.mount);
-  }
   // unshare takes a process into these at once; into the others only its children come.
   bool Moves() const {
     return kind_.flag != kernel::kCloneNewUser && kind_.flag != kernel::kCloneNewPid;
   }
   absl::Status SetMaximum(std::uint64_t maximum) const {
-    const std::string file = MaximumFile();
-    const int error = WriteFile(file, std::to_string(maximum));
-    return error == 0 ? absl::OkStatus() : ErrnoError(error, "writing {} to {}", maximum, file);
+    const int error = WriteFile(kind_.maximum, std::to_string(maximum));
+    return error == 0 ? absl::OkStatus()
+                      : ErrnoError(error, "writing {} to {}", maximum, kind_.maximum);
   }
   int MakeOne(UniqueFd& held) const {
     std::string file = fmt::format("/proc/self/ns/{}", kind_.file);
@@ -233,58 +230,51 @@ std::vector<Unit> NamespaceUnits() {
       {"user-namespaces",
        "user.max_user_namespaces",
        "clone(CLONE_NEWUSER)",
-       {kernel::kCloneNewUser, "user", "user"},
+       {kernel::kCloneNewUser, "user", "/proc/sys/user/max_user_namespaces"},
        16'000},
       {"mount-namespaces",
        "user.max_mnt_namespaces",
        "unshare(CLONE_NEWNS)",
-       {kernel::kCloneNewNs, "mnt", "mnt"},
+       {kernel::kCloneNewNs, "mnt", "/proc/sys/user/max_mnt_namespaces"},
        10'000},
       {"pid-namespaces",
        "user.max_pid_namespaces",
        "clone(CLONE_NEWPID)",
-       {kernel::kCloneNewPid, "pid", "pid"},
+       {kernel::kCloneNewPid, "pid", "/proc/sys/user/max_pid_namespaces"},
        10'000},
       {"net-namespaces",
        "user.max_net_namespaces",
        "unshare(CLONE_NEWNET)",
-       {kernel::kCloneNewNet, "net", "net"},
+       {kernel::kCloneNewNet, "net", "/proc/sys/user/max_net_namespaces"},
        180'000},
       {"ipc-namespaces",
        "user.max_ipc_namespaces",
        "unshare(CLONE_NEWIPC)",
-       {kernel::kCloneNewIpc, "ipc", "ipc"},
+       {kernel::kCloneNewIpc, "ipc", "/proc/sys/user/max_ipc_namespaces"},
        16'000},
       {"uts-namespaces",
        "user.max_uts_namespaces",
        "unshare(CLONE_NEWUTS)",
-       {kernel::kCloneNewUts, "uts", "uts"},
+       {kernel::kCloneNewUts, "uts", "/proc/sys/user/max_uts_namespaces"},
        1'000},
       {"cgroup-namespaces",
        "user.max_cgroup_namespaces",
        "unshare(CLONE_NEWCGROUP)",
-       {kernel::kCloneNewCgroup, "cgroup", "cgroup"},
+       {kernel::kCloneNewCgroup, "cgroup", "/proc/sys/user/max_cgroup_namespaces"},
        1'000},
       {"time-namespaces",
        "user.max_time_namespaces",
        "unshare(CLONE_NEWTIME)",
-       {kernel::kCloneNewTime, "time_for_children", "time"},
+       {kernel::kCloneNewTime, "time_for_children", "/proc/sys/user/max_time_namespaces"},
        5'000},
   };
-  static const std::vector<std::string>& files = *[] {
-    auto* const paths = new std::vector<std::string>;
-    for (const auto& one : kAll) {
-      paths->push_back(fmt::format("/proc/sys/user/max_{}_namespaces", one.kind.mount));
-    }
-    return paths;
-  }();
   std::vector<Unit> units;
   for (const auto& one : kAll) {
     units.push_back({.name = one.unit,
                      .limit = one.limit,
                      .call = one.call,
                      .what = "namespaces that one user has in one user namespace",
-                     .where = files[units.size()],
+                     .where = one.kind.maximum,
                      .cost = {.descriptors = 1, .bytes = one.bytes},
                      .make = [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
   }

@@ -108,15 +108,8 @@ absl::StatusOr<Json> StormHere(const Unit& unit, const StormOptions& options) {
 }  // namespace
 
 absl::StatusOr<Json> Storm(std::string_view name, const StormOptions& options) {
-  const Unit* const unit = FindUnit(name);
-  if (unit == nullptr) {
-    return Error(absl::StatusCode::kNotFound, "there is no limit called {}; see --list", name);
-  }
-  absl::StatusOr<Json> result =
-      RunApart(options.length + options.patience + std::chrono::seconds(5),
-               [&] { return StormHere(*unit, options); });
-  if (result.ok()) return result;
-  return Error(result.status().code(), "{}: {}", name, Message(result.status()));
+  return RunApart(name, options.length + options.patience + std::chrono::seconds(5),
+                  [&](const Unit& unit) { return StormHere(unit, options); });
 }
 
 }  // namespace brood::limits

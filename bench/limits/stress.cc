@@ -164,14 +164,8 @@ absl::StatusOr<Json> PushHere(const Unit& unit, const StressOptions& options) {
 }  // namespace
 
 absl::StatusOr<Json> Push(std::string_view name, const StressOptions& options) {
-  const Unit* const unit = FindUnit(name);
-  if (unit == nullptr) {
-    return Error(absl::StatusCode::kNotFound, "there is no limit called {}; see --list", name);
-  }
-  absl::StatusOr<Json> result =
-      RunApart(options.budget + std::chrono::seconds(5), [&] { return PushHere(*unit, options); });
-  if (result.ok()) return result;
-  return Error(result.status().code(), "{}: {}", name, Message(result.status()));
+  return RunApart(name, options.budget + std::chrono::seconds(5),
+                  [&](const Unit& unit) { return PushHere(unit, options); });
 }
 
 }  // namespace brood::limits
