@@ -11,7 +11,9 @@ the run's own samples:
   p50 ROW SERIES, ...                of another of its series, in the series' unit
   ratio ROW                          the row against its floor, the median of the rounds
   over ROW                           what the row takes more than its floor at p50
-  p50 ROW / p50 OTHER                any two of these, divided
+  stress UNIT KEY                    what brood stress wrote of a unit
+  storm UNIT/RATE KEY                or of a storm at that rate
+  p50 ROW / p50 OTHER                any two of these, divided; or one by a number
 
 `value` is what comes out, as many digits as are claimed. The command measures it again.
 """
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .findings import LATENCY, Findings
-from .run import ReportError, load
+from .run import ReportError, Run, load
 
 HEADER = ["page", "words", "run", "figure", "value", "command"]
 
@@ -111,9 +113,13 @@ def evaluate(figure: str, findings: Findings) -> float:
 
 def _term(text: str, findings: Findings) -> float:
     words = text.split()
+    if len(words) == 1:
+        return number(text)
     if len(words) not in (2, 3):
         raise ReportError(f"\"{text}\" is no figure: write p50 ROW, ratio ROW or over ROW.")
     what, row = words[0], words[1]
+    if what in ("stress", "storm"):
+        return _stress(what, row, words[-1], findings.run)
     series = words[2] if len(words) == 3 else LATENCY
     figures = findings.figures(row, series)
     if figures is None:
@@ -129,6 +135,15 @@ def _term(text: str, findings: Findings) -> float:
     if simple is None:
         raise ReportError(f"{row} has no \"{what}\".")
     return simple
+
+
+def _stress(what: str, name: str, key: str, run: Run) -> float:
+    unit, _, rate = name.partition("/")
+    for one in run.stress:
+        wanted = one.get("rate_wanted") == number(rate) if what == "storm" else "curve" in one
+        if one["unit"] == unit and wanted and isinstance(one.get(key), (int, float)):
+            return float(one[key])
+    raise ReportError(f"{run.name} has no {key} of a {what} of {name}.")
 
 
 def check_all(root: Path) -> list[str]:

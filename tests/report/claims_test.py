@@ -43,6 +43,18 @@ class ClaimsTest(unittest.TestCase):
             self.assertEqual(self.wrong(f"README.md | 1.2 times as much | run | `{figure}` | {value} "
                                         "| `bench/run`"), [], figure)
 
+    def test_what_stress_wrote_is_a_figure(self) -> None:
+        (self.root / "results" / "run" / "stress.json").write_text(
+            '[{"unit": "keys", "curve": [], "reached": 200, "drain_ms": 1500},'
+            ' {"unit": "keys", "rate_wanted": 50.0, "debt": [], "peak": 7}]')
+        for figure, value in (("stress keys reached", "200"), ("storm keys/50 peak", "7"),
+                              ("stress keys drain_ms / 1000", "1.5")):
+            self.assertEqual(self.wrong(f"README.md | 1.2 times | run | `{figure}` | {value} | x"),
+                             [], figure)
+        for figure in ("stress keys peak", "storm keys/60 peak", "stress pids-max reached"):
+            [found] = self.wrong(f"README.md | 1.2 times | run | `{figure}` | 7 | x")
+            self.assertIn("has no", found)
+
     def test_what_it_does_not_show_fails(self) -> None:
         for line, says in (
                 ("README.md | 1.2 times | run | ratio a/row | 1.3 | x", "is 1.23, not 1.3"),
