@@ -1,5 +1,7 @@
 #include "spawn/blueprint.h"
 
+#include <linux/capability.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -31,6 +33,13 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   BROOD_RETURN_IF_ERROR(Validate(spec_));
   BROOD_RETURN_IF_ERROR(CheckIds());
   BROOD_ASSIGN_OR_RETURN(kept_capabilities_, CapabilityMask(spec_.capabilities));
+  // Without it nobody may map root's id into a user namespace of his making (Linux 5.12), and its
+  // own is the only one that an unprivileged process may map.
+  if (spec_.nesting && spec_.uid == 0 && new_user_) kept_capabilities_ |= 1ULL << CAP_SETFCAP;
+  if (kind_ == PlanKind::kForked) {
+    BROOD_RETURN_IF_ERROR(AddForked());
+    return Finish(fault);
+  }
   BROOD_RETURN_IF_ERROR(AddJoins());
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
@@ -39,6 +48,21 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   if (spec_.is_new(NamespaceKind::kMount)) BROOD_RETURN_IF_ERROR(AddMounts());
   AddRlimits();
   BROOD_RETURN_IF_ERROR(AddPrivileges());
+  return Finish(fault);
+}
+
+// The process has its root, ids, limits and joined namespaces; its clone makes its own of the rest,
+// with the capabilities of a user namespace in which only its own ids are mapped.
+absl::Status BlueprintMaker::AddForked() {
+  range_ = false;
+  MapOwnIds();
+  AddEarly();
+  if (spec_.root.mode == RootMode::kHostReadOnly) AddRun(PlanBuilder::kWorker);
+  AddPrivateMounts();
+  return AddPrivileges();
+}
+
+absl::StatusOr<Blueprint> BlueprintMaker::Finish(const FaultInjection& fault) {
   if (builder_.size(PlanBuilder::kWorker) > kMaxOps || tree_count_ > kMaxTrees) {
     return Error(kInvalid, "too many mounts for one worker ({} operations, {} trees)",
                  builder_.size(PlanBuilder::kWorker), tree_count_);

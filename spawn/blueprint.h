@@ -18,6 +18,8 @@ namespace brood {
 enum class PlanKind : std::uint8_t {
   kCold,      // one child does everything
   kTemplate,  // a zygote prepares what workers can share
+  kForked,    // a clone of a process that stands behind the fences of ForkedProcess() already adds
+              // what no two workers may share; see spawn/forked.h
 };
 
 // A test switch: let one step of the child fail with an errno of choice.

@@ -21,6 +21,9 @@ struct DeviceNode {
 constexpr DeviceNode kDeviceNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
                                        {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
+// Below /dev: see AddHiddenProc.
+constexpr std::string_view kHidden = "/brood";
+
 // What Docker and podman hide or protect below /proc.
 constexpr std::string_view kMaskedFiles[] = {
     "/proc/kcore",       "/proc/keys",          "/proc/timer_list", "/proc/timer_stats",
@@ -64,6 +67,7 @@ void BlueprintMaker::AddDev(List list, const std::string& at) {
   AddDirectory(list, at + "/pts", 0755);
   AddDirectory(list, at + "/shm", 01777);
   AddDirectory(list, at + "/mqueue", 0755);  // empty; also what masked directories show
+  if (spec_.nesting) AddDirectory(list, at + std::string(kHidden), 0755);
 }
 
 void BlueprintMaker::ProtectDev(List list, std::string_view at) {
@@ -83,6 +87,7 @@ void BlueprintMaker::AddPrivateMounts() {
                  kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
   }
   AddMasks();
+  if (spec_.nesting && proc_tree_ < 0) AddHiddenProc();
   // gid 5 is tty on Debian and its descendants; it must be mapped to be named.
   builder_.Add(kWorker, OpCode::kMount, Step::kMountDevpts,
                {"devpts", "/dev/pts",
@@ -107,6 +112,20 @@ void BlueprintMaker::AddPrivateMounts() {
     if (bind.target != "/tmp") MakeTargetOnOurMounts(kWorker, bind.target, bind.directory);
     AddAttach(kWorker, bind.tree, bind.target);
   }
+}
+
+// A user namespace may mount a /proc only while its mount namespace has one that nothing lies over
+// (mount_too_revealing), and on /proc lie our masks. One with nothing on it is kept where no path
+// leads: below a tmpfs over the directory that it is in. In namespaces made from here it is locked
+// in that place.
+void BlueprintMaker::AddHiddenProc() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  constexpr std::uint64_t kFlags = kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec;
+  const std::string place = fmt::format("/dev{}", kHidden);
+  AddTmpfs(kWorker, place, "size=4k,mode=0755", kFlags);
+  AddDirectory(kWorker, place + "/proc", 0555);
+  builder_.Add(kWorker, OpCode::kMount, Step::kMountProc, {"proc", place + "/proc"}, kFlags);
+  AddTmpfs(kWorker, place, "size=4k,mode=0555", kFlags | kernel::kMsRdonly);
 }
 
 // The worker's host ids own nothing, so files below /proc that only their owner may touch need no

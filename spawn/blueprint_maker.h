@@ -47,10 +47,13 @@ class BlueprintMaker {
   bool InUserNamespace(List list) const { return list == PlanBuilder::kWorker && new_user_; }
 
   // blueprint.cc
+  absl::StatusOr<Blueprint> Finish(const FaultInjection& fault);
+  absl::Status AddForked();
   void SetHeader(const FaultInjection& fault);
 
   // blueprint_process.cc
   absl::Status CheckIds() const;
+  void MapOwnIds();
   absl::Status AddJoins();
   void AddEarly();
   void UnshareCgroupAndTime();
@@ -59,6 +62,7 @@ class BlueprintMaker {
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);
   void AddBounding();
   absl::Status AddPrivileges();
+  absl::Status AddSeccomp();
 
   // blueprint_sources.cc
   absl::Status OpenRootSource();
@@ -93,6 +97,7 @@ class BlueprintMaker {
   void AddRun(List list);
   void AddPrivateMounts();
   void AddMasks();
+  void AddHiddenProc();
 
   const Spec& spec_;
   const PlanKind kind_;

@@ -64,7 +64,8 @@ absl::Status BlueprintMaker::AddMounts() {
 // empty directory, and a /proc. A worker that keeps no capability, and whose filter lets it make
 // no namespace to get new ones in, has no way there; for any other the home is taken away.
 void BlueprintMaker::AddWorkerRoot() {
-  if (spec_.capabilities.empty() && spec_.seccomp.mode == SeccompMode::kDefault && new_user_) {
+  if (spec_.capabilities.empty() && spec_.seccomp.mode == SeccompMode::kDefault && !spec_.nesting &&
+      new_user_) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
     old_root_stays_ = true;
     return;

@@ -36,6 +36,17 @@ absl::Status BlueprintMaker::CheckIds() const {
   return absl::OkStatus();
 }
 
+// By the worker itself: whoever makes a user namespace may map its own ids in it, one of each.
+void BlueprintMaker::MapOwnIds() {
+  const auto write = [&](std::string_view file, const std::string& text) {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kWriteFile, Step::kMapIds,
+                 {fmt::format("/proc/self/{}", file), text});
+  };
+  write("setgroups", "deny");
+  write("gid_map", fmt::format("{0} {0} 1", spec_.gid));
+  write("uid_map", fmt::format("{0} {0} 1", spec_.uid));
+}
+
 absl::Status BlueprintMaker::AddJoins() {
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     const auto kind = static_cast<NamespaceKind>(i);
@@ -184,13 +195,18 @@ absl::Status BlueprintMaker::AddPrivileges() {
   }
   builder_.Add(kWorker, OpCode::kParentDeath, Step::kParentDeath);
   builder_.Add(kWorker, OpCode::kNoNewPrivs, Step::kNoNewPrivs);
+  return AddSeccomp();
+}
 
-  BROOD_ASSIGN_OR_RETURN(SeccompProgram program, CompileSeccomp(spec_.seccomp, keep));
+absl::Status BlueprintMaker::AddSeccomp() {
+  BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
+                         CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
   filter_ = std::move(program.instructions);
-  header_.late_seccomp = !filter_.empty() && !program.allows_launch ? 1 : 0;
-  if (!filter_.empty() && header_.late_seccomp == 0) {
-    builder_.Add(kWorker, OpCode::kSeccomp, Step::kSeccomp);
-  }
+  if (filter_.empty()) return absl::OkStatus();
+  // There is no exec to put it off to for a clone that goes on as it is.
+  const bool late = !program.allows_launch && kind_ != PlanKind::kForked;
+  header_.late_seccomp = late ? 1 : 0;
+  if (!late) builder_.Add(PlanBuilder::kWorker, OpCode::kSeccomp, Step::kSeccomp);
   return absl::OkStatus();
 }
 

@@ -174,6 +174,8 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return sys::Unshare(number);
     case OpCode::kTimeOffsets:
       return WriteFile("/proc/self/timens_offsets", first);
+    case OpCode::kWriteFile:
+      return WriteFile(first, second);
     case OpCode::kEnterTime: {
       const sys::Result entered = EnterTime();
       if (entered >= 0) context.clock_shift_ns = static_cast<std::int64_t>(number);

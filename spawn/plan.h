@@ -26,6 +26,7 @@ enum class OpCode : std::uint16_t {
   kSetns,        // setns(fds[index], number[0])
   kUnshare,      // unshare(number[0])
   kTimeOffsets,  // write text[0] into /proc/self/timens_offsets
+  kWriteFile,    // write text[1] into text[0]
   kEnterTime,    // enter the unshared time namespace, whose CLOCK_MONOTONIC is number[0] ns ahead
   kMakePrivate,  // no mount event leaves or enters
   kBindPath,     // trees[index] = copy of text[0]; number[0] = 1: with submounts

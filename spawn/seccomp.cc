@@ -114,6 +114,12 @@ constexpr std::string_view kAdminCalls[] = {"bpf",
                                             "syslog",
                                             "umount2",
                                             "unshare"};
+// Of those, and beside them, what a sandbox needs. The kernel asks for the capability in the user
+// namespace that it has made.
+constexpr std::string_view kNestingCalls[] = {
+    "chroot",        "clone",       "clone3",        "fsconfig",   "fsmount",   "fsopen",
+    "fspick",        "mount",       "mount_setattr", "move_mount", "open_tree", "pivot_root",
+    "setdomainname", "sethostname", "setns",         "umount2",    "unshare"};
 constexpr std::string_view kBootCalls[] = {"reboot"};
 constexpr std::string_view kBpfCalls[] = {"bpf"};
 constexpr std::string_view kChrootCalls[] = {"chroot"};
@@ -162,7 +168,7 @@ Node Listed(SeccompAssembler& assembler, std::uint32_t argument,
 
 // Made by hand rather than by libseccomp, which compares 64-bit words only: a rule "socket, family
 // not AF_ALG" would then let the family 2^32 + AF_ALG through, and the kernel reads that as AF_ALG.
-absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask) {
+absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, bool nesting) {
   SeccompAssembler assembler;
   const Node allow = assembler.Return(SECCOMP_RET_ALLOW);
   const Node deny = assembler.Return(SeccompErrno(EPERM));
@@ -192,16 +198,19 @@ absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask) {
     if (!HasCapability(capability_mask, capability)) continue;
     for (const std::string_view name : calls) decide(name, allow);
   }
+  if (nesting) {
+    for (const std::string_view name : kNestingCalls) decide(name, allow);
+  }
   return FrameSeccomp(assembler, decisions, unknown, "the default seccomp filter");
 }
 
 }  // namespace
 
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
-                                              std::uint64_t capability_mask) {
+                                              std::uint64_t capability_mask, bool nesting) {
   switch (choice.mode) {
     case SeccompMode::kDefault:
-      return CompileDefault(capability_mask);
+      return CompileDefault(capability_mask, nesting);
     case SeccompMode::kFile:
       return CompileSeccompProfile(choice.file, capability_mask);
     case SeccompMode::kOff:

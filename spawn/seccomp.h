@@ -58,7 +58,11 @@ struct SeccompProgram {
 // Errors: kInvalidArgument for a malformed or unsupported profile, naming file and place;
 // kResourceExhausted for one that compiles to more than the kernel takes; the code of the errno for
 // a file that cannot be read.
+//
+// `nesting` (Spec::nesting): kDefault lets through what makes namespaces and mounts in them,
+// whether the capabilities for that are kept or come with a user namespace. A file decides by
+// itself.
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
-                                              std::uint64_t capability_mask);
+                                              std::uint64_t capability_mask, bool nesting = false);
 
 }  // namespace brood

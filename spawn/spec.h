@@ -109,6 +109,10 @@ struct Spec {
   std::uint32_t gid = 0;                  // inside
   std::vector<std::string> capabilities;  // kept, as "NET_ADMIN" or "CAP_NET_ADMIN"; default none
   SeccompChoice seccomp;
+  // May make namespaces of its own, as sandboxes inside it want: the default filter lets the calls
+  // for that through, it can mount a /proc in them, and as root it keeps CAP_SETFCAP, without which
+  // it could not map its own id (user_namespaces(7)).
+  bool nesting = false;
   std::vector<Rlimit> rlimits;
   Limits limits;
   bool use_cgroup = true;  // own leaf; false leaves the worker in the launcher's cgroup

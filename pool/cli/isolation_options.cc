@@ -103,6 +103,10 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->type_name("default|off|FILE")
       ->group(fences);
 
+  app.add_flag("--nesting", nesting_,
+               "Let it make namespaces of its own, as sandboxes inside it want")
+      ->group(fences);
+
   const std::string limits = "Limits";
   app.add_option("--memory", memory_, "memory.max of its cgroup, as 64M")
       ->type_name("SIZE")
@@ -192,6 +196,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     spec.gid = getegid();
   }
   spec.capabilities = capabilities_;
+  spec.nesting = nesting_;
   if (seccomp_ == "off") {
     spec.seccomp.mode = SeccompMode::kOff;
   } else if (seccomp_ != "default") {

@@ -30,6 +30,7 @@ class FenceOptions {
   std::string hostname_ = "brood";
   std::string user_;
   std::vector<std::string> capabilities_;
+  bool nesting_ = false;
   std::string seccomp_ = "default";
   std::string memory_;
   std::string pids_;

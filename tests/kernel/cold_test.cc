@@ -680,6 +680,25 @@ TEST_F(ColdTest, JoinedPidNamespaceLeavesTheLauncherWhereItWas) {
   EXPECT_EQ(LinkText("/proc/self/ns/pid_for_children"), LinkText("/proc/self/ns/pid"));
 }
 
+TEST_F(ColdTest, MayMakeNamespacesOfItsOwnWhenAskedForAndStaysBehindItsFences) {
+  const std::string inner = "mount -t tmpfs none /tmp && mount -t proc none /proc && ps ax | wc -l";
+  Spec spec;
+  EXPECT_NE(Run(spec, Shell("unshare -Urpmf true")).exit_code, 0);
+  spec.nesting = true;
+  EXPECT_EQ(Output(spec, fmt::format("unshare -Urpmf sh -c '{}'", inner)), "4\n");
+  // What was mounted for it is locked in its place, and stays as it was.
+  for (const char* script : {"mount -o remount,bind,rw /", "umount /dev/brood", "umount /proc/sys",
+                             "umount /proc", "mount -o remount,bind,rw /proc/sys"}) {
+    EXPECT_NE(Run(spec, Shell(fmt::format("unshare -Urm {}", script))).exit_code, 0) << script;
+  }
+  EXPECT_EQ(Output(spec, "ls -A /dev/brood; touch /dev/brood/x 2>&1 | grep -c Read-only"), "1\n");
+  // Only what it takes to map its own id.
+  EXPECT_EQ(Output(spec, "grep CapEff /proc/self/status"), "CapEff:\t0000000080000000\n");
+  spec.uid = spec.gid = 1000;
+  EXPECT_EQ(Output(spec, "grep CapEff /proc/self/status; unshare -Ur id -u"),
+            "CapEff:\t0000000000000000\n0\n");
+}
+
 TEST_F(ColdTest, ClocksAreShifted) {
   struct Case {
     milliseconds monotonic;

@@ -388,6 +388,21 @@ TEST(DefaultFilter, DecidesAsDocumented) {
   }
 }
 
+TEST(DefaultFilter, NestingLetsNamespacesAndMountsThroughAndNothingElse) {
+  const auto program = CompileSeccomp({}, 0, /*nesting=*/true);
+  ASSERT_TRUE(program.ok()) << Message(program.status());
+  EXPECT_TRUE(program->allows_launch);
+  for (const char* name : {"clone3", "unshare", "setns", "mount", "umount2", "pivot_root", "chroot",
+                           "move_mount", "open_tree", "sethostname"}) {
+    EXPECT_EQ(EvaluateSeccomp(program->instructions, Call(Number(name))), kAllow) << name;
+  }
+  EXPECT_EQ(EvaluateSeccomp(program->instructions, Call(Number("clone"), {CLONE_NEWUSER})), kAllow);
+  for (const char* name : {"bpf", "perf_event_open", "syslog", "quotactl", "io_uring_setup",
+                           "keyctl", "userfaultfd", "reboot", "init_module", "open_by_handle_at"}) {
+    EXPECT_EQ(EvaluateSeccomp(program->instructions, Call(Number(name))), kEperm) << name;
+  }
+}
+
 TEST(DefaultFilter, NeverUnlocksWhatCapabilitiesDoNotCover) {
   const SeccompProgram program = Default(kEveryCapability);
   for (const char* name :
