@@ -18,6 +18,7 @@ inline constexpr std::uint64_t kCloneParent = 0x00008000;
 inline constexpr std::uint64_t kCloneNewNs = 0x00020000;
 inline constexpr std::uint64_t kCloneParentSettid = 0x00100000;
 inline constexpr std::uint64_t kCloneChildCleartid = 0x00200000;
+inline constexpr std::uint64_t kCloneChildSettid = 0x01000000;
 inline constexpr std::uint64_t kCloneNewCgroup = 0x02000000;  // 4.6
 inline constexpr std::uint64_t kCloneNewUts = 0x04000000;
 inline constexpr std::uint64_t kCloneNewIpc = 0x08000000;

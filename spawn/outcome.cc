@@ -22,6 +22,8 @@ std::string_view SpawnPathName(SpawnPath path) {
       return "zygote";
     case SpawnPath::kParked:
       return "parked";
+    case SpawnPath::kForked:
+      return "forked";
   }
   return "unknown";
 }

@@ -13,7 +13,12 @@
 namespace brood {
 
 // How a worker came to be.
-enum class SpawnPath : std::uint8_t { kCold, kZygote, kParked };
+enum class SpawnPath : std::uint8_t {
+  kCold,
+  kZygote,
+  kParked,
+  kForked,  // a clone of a function's process; of functions only
+};
 std::string_view SpawnPathName(SpawnPath path);
 
 enum class End : std::uint8_t {

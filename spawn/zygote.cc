@@ -18,6 +18,7 @@
 #include "spawn/birth.h"
 #include "spawn/cold.h"
 #include "spawn/reap.h"
+#include "spawn/sealed_memory.h"
 #include "spawn/status.h"
 
 extern "C" const char brood_zygote_image[];
@@ -25,26 +26,6 @@ extern "C" const char brood_zygote_image_end[];
 
 namespace brood {
 namespace {
-
-// The zygote's executable in memory that nobody can change any more, so that no worker can reach
-// or rewrite what later zygotes run.
-absl::StatusOr<UniqueFd> SealedImage() {
-  constexpr unsigned kMfdExec = 0x0010;  // 6.3; needed where vm.memfd_noexec is set
-  UniqueFd image(memfd_create("brood-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING | kMfdExec));
-  if (!image.valid() && errno == EINVAL) {
-    image.reset(memfd_create("brood-zygote", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  }
-  if (!image.valid()) return ErrnoError(errno, "making memory for the zygote's executable");
-  const auto size = static_cast<std::size_t>(brood_zygote_image_end - brood_zygote_image);
-  if (write(image.get(), brood_zygote_image, size) != static_cast<ssize_t>(size)) {
-    return ErrnoError(errno, "writing the zygote's executable");
-  }
-  if (fcntl(image.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) !=
-      0) {
-    return ErrnoError(errno, "sealing the zygote's executable");
-  }
-  return image;
-}
 
 absl::Status MakeSocketPair(UniqueFd& ours, UniqueFd& theirs) {
   int ends[2];
@@ -128,7 +109,8 @@ absl::Status Zygote::MapRegion(const Blueprint& blueprint, const Options& option
 }
 
 absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options) {
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd image, SealedImage());
+  const std::span<const char> program(brood_zygote_image, brood_zygote_image_end);
+  BROOD_ASSIGN_OR_RETURN(const UniqueFd image, SealedMemory("brood-zygote", program, true));
   BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
   UniqueFd their_control;
   BROOD_RETURN_IF_ERROR(MakeSocketPair(control_, their_control));

@@ -6,6 +6,7 @@
 
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
+#include "spawn/forked.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -47,13 +48,15 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
   app.add_option("--mode", words.mode,
                  fmt::format("How far ahead of a call its isolate is prepared: cold, not at all; "
                              "parked, behind its fences; primed, with the command started and "
-                             "waiting on its stdin (default {})",
+                             "waiting on its stdin; forked, as a clone of a process that has "
+                             "loaded itself (default {})",
                              words.mode))
-      ->type_name("cold|parked|primed");
-  app.add_option("--min", options.min,
-                 fmt::format("Workers kept parked, unless it is cold, and primed, if it is primed "
-                             "(default {})",
-                             options.min))
+      ->type_name("cold|parked|primed|forked");
+  app.add_option(
+         "--min", options.min,
+         fmt::format("Workers kept parked, if it is parked or primed, and started, if it is "
+                     "primed or forked (default {})",
+                     options.min))
       ->type_name("N")
       ->check(CLI::Range(0, 4096).description(""));
   app.add_option("--max", words.max,
@@ -176,8 +179,14 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     options.mode = FunctionMode::kCold;
   } else if (typed.mode == "primed") {
     options.mode = FunctionMode::kPrimed;
+  } else if (typed.mode == "forked") {
+    options.mode = FunctionMode::kForked;
   } else if (typed.mode != "parked") {
-    return Error(kInvalid, "mode knows cold, parked and primed, not \"{}\"", typed.mode);
+    return Error(kInvalid, "mode knows cold, parked, primed and forked, not \"{}\"", typed.mode);
+  }
+  const bool forked = options.mode == FunctionMode::kForked;
+  if (forked && !own) {
+    return Error(kInvalid, "a forked function has fences of its own: leave template out");
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
@@ -203,7 +212,11 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   tmpl.name = options.template_name = "function:" + name;
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, fences.Resolve());
   BROOD_RETURN_IF_ERROR(CheckFunctionFences(tmpl.spec));
-  tmpl.parked = options.mode == FunctionMode::kCold ? 0 : options.min;
+  if (forked) {
+    BROOD_RETURN_IF_ERROR(SplitForked(tmpl.spec).status());
+    options.spec = tmpl.spec;
+  }
+  tmpl.parked = forked || options.mode == FunctionMode::kCold ? 0 : options.min;
   tmpl.max_workers = typed.max;
   tmpl.zygotes = 1;
   out.own_template = std::move(tmpl);

@@ -136,7 +136,7 @@ void Call::Stop() {
 
 // The pool may not have taken up a request that was submitted a moment ago: then again, soon.
 void Call::KillWorker() {
-  if (!worker_ || worker_->outcome || pool_.Kill(worker_->request).ok()) return;
+  if (!worker_ || worker_->outcome || worker_->kill().ok()) return;
   timers_.Add(std::chrono::milliseconds(5), [self = shared_from_this()] { self->KillWorker(); });
 }
 
@@ -334,7 +334,7 @@ Fields Call::TimeFields() const {
   const std::int64_t run = run_ns_ == 0 ? now : run_ns_;
   if (worker_) {
     const std::int64_t started = worker_->started_ns == 0 ? run : worker_->started_ns;
-    fields.emplace_back("Brood-Path", hit_ ? "primed" : SpawnPathName(worker_->path));
+    fields.emplace_back("Brood-Path", worker_->PathName(hit_));
     fields.emplace_back("Brood-Spawn-Us", us(started - run));
     fields.emplace_back("Brood-Run-Us", us((ended_ns_ == 0 ? now : ended_ns_) - started));
   }
@@ -349,7 +349,7 @@ void Call::FinishCall() {
   if (!worker_ || !worker_->outcome) return;
   const absl::StatusOr<Outcome>& outcome = *worker_->outcome;
   FunctionMetrics& metrics = function_.metrics();
-  ++metrics.paths[std::string(hit_ ? "primed" : SpawnPathName(worker_->path))];
+  ++metrics.paths[std::string(worker_->PathName(hit_))];
   const std::int64_t started = worker_->started_ns == 0 ? run_ns_ : worker_->started_ns;
   metrics.queue.Add(run_ns_ - arrived_ns_);
   metrics.spawn.Add(started - run_ns_);

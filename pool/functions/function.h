@@ -4,10 +4,12 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "spawn/blueprint.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -17,6 +19,7 @@ enum class FunctionMode : std::uint8_t {
   kCold,    // nothing: everything is made for the call
   kParked,  // behind its fences; the call is an exec
   kPrimed,  // has exec'd the function, which waits on stdin; the call is its bytes
+  kForked,  // is a clone of a process that has loaded the function
 };
 std::string_view FunctionModeName(FunctionMode mode);
 
@@ -26,10 +29,12 @@ struct FunctionOptions {
   std::string template_name;  // of the pool; its own, unless the configuration names one
   Command command;            // its stdio and timeout are the call's to set
   FunctionMode mode = FunctionMode::kParked;
-  std::uint32_t min = 4;                                        // kPrimed: workers kept primed
-  std::uint32_t concurrency = 64;                               // calls that may run at once
-  std::uint32_t queue = 128;                                    // calls that may wait; beyond, 429
-  std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // of a call that runs
+  std::optional<Spec> spec;        // kForked: what a call stands behind; of no template
+  FaultInjection fault;            // kForked: test switch, in what a call does
+  std::uint32_t min = 4;           // kPrimed, kForked: workers kept ahead of their calls
+  std::uint32_t concurrency = 64;  // calls that may run at once
+  std::uint32_t queue = 128;       // calls that may wait; beyond, 429
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);        // of a call that runs
   std::chrono::nanoseconds queue_timeout = std::chrono::seconds(10);  // of one that waits: 503
   std::uint64_t max_body = 64ULL << 20;                               // bytes; beyond, 413
   bool cgi = false;  // its output begins with header lines and an empty line (RFC 3875, 6.2)

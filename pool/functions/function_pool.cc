@@ -6,6 +6,14 @@
 #include "spawn/status.h"
 
 namespace brood {
+namespace {
+
+// Later each time: what cannot start would keep the machine busy.
+std::chrono::milliseconds Backoff(int failures) {
+  return std::chrono::milliseconds(10) * (1 << std::min(failures, 9));
+}
+
+}  // namespace
 
 FunctionPool::~FunctionPool() {
   if (gone_) gone_();
@@ -13,15 +21,46 @@ FunctionPool::~FunctionPool() {
 
 void FunctionPool::Open() {
   closed_ = false;
+  if (options_.mode == FunctionMode::kForked) StartProcess();
   Prime();
+}
+
+void FunctionPool::StartProcess() {
+  if (closed_ || forks_) return;
+  const auto weak = weak_from_this();
+  ForkServer::Events events;
+  events.ready = [weak] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->process_failures_ = 0;
+    self->process_problem_.clear();
+    self->Prime();
+  };
+  events.ended = [weak](std::string_view why, std::string_view err) {
+    if (const auto self = weak.lock()) self->OnProcessEnded(why, err);
+  };
+  auto started = ForkServer::Start(pool_, timers_, options_, std::move(events));
+  if (!started.ok()) return OnProcessEnded(Message(started.status()), "");
+  forks_ = *std::move(started);
+}
+
+void FunctionPool::OnProcessEnded(std::string_view why, std::string_view err) {
+  forks_.reset();
+  process_problem_ = std::string(why);
+  if (log_) log_(why, err);
+  if (closed_) return;
+  timers_.Add(Backoff(process_failures_++), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->StartProcess();
+  });
 }
 
 void FunctionPool::Close() {
   closed_ = true;
   for (const auto& worker : std::exchange(primed_, {})) {
     worker->on_ended = nullptr;
-    (void)pool_.Kill(worker->request);
+    if (worker->kill) (void)worker->kill();
   }
+  if (const auto forks = std::exchange(forks_, nullptr)) forks->Retire();
 }
 
 void FunctionPool::Retire(std::function<void()> gone) {
@@ -35,24 +74,25 @@ std::size_t FunctionPool::primed() const {
 }
 
 void FunctionPool::Prime() {
-  if (options_.mode != FunctionMode::kPrimed) return;
+  const bool forked = options_.mode == FunctionMode::kForked;
+  if (!forked && options_.mode != FunctionMode::kPrimed) return;
   while (!closed_ && !waiting_ && primed_.size() < options_.min) {
-    auto worker = StartFunction(pool_, options_, SpawnPath::kParked);
+    if (forked && !process_ready()) return;  // it says when it is
+    auto worker = forked ? forks_->Fork() : StartFunction(pool_, options_, SpawnPath::kParked);
     if (!worker.ok()) return OnPrimedEnd(nullptr);
     (*worker)->on_ended = [this, raw = worker->get()] { OnPrimedEnd(raw); };
     primed_.push_back(*std::move(worker));
   }
 }
 
-// One that ended before its call: another takes its place, later each time that happens in a row,
-// or a function that cannot start would keep the machine busy.
+// One that ended before its call: another takes its place.
 void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
   if (worker != nullptr) {
     std::erase_if(primed_, [&](const auto& each) { return each.get() == worker; });
     ++metrics_->primed_lost;
   }
   if (closed_ || waiting_) return;
-  PrimeAfter(std::chrono::milliseconds(10) * (1 << std::min(failures_++, 9)));
+  PrimeAfter(Backoff(failures_++));
 }
 
 void FunctionPool::PrimeAfter(std::chrono::nanoseconds delay) {
@@ -96,7 +136,8 @@ void FunctionPool::Leave(const Place& place) {
 
 absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
   std::shared_ptr<FunctionWorker> found;
-  if (options_.mode == FunctionMode::kPrimed) {
+  const bool forked = options_.mode == FunctionMode::kForked;
+  if (options_.mode == FunctionMode::kPrimed || (forked && options_.min > 0)) {
     const auto alive = std::find_if(primed_.begin(), primed_.end(),
                                     [](const auto& worker) { return worker->Alive(); });
     // Those that have ended go when the pool tells so; until then nobody is given one.
@@ -114,7 +155,12 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
     if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
     return Taken{std::move(found), true};
   }
-  const bool cold = options_.mode == FunctionMode::kCold;
+  if (process_ready()) {
+    BROOD_ASSIGN_OR_RETURN(auto worker, forks_->Fork());
+    return Taken{std::move(worker), false};
+  }
+  if (forked) ++metrics_->misses[forks_ ? "loading" : "no-process"];
+  const bool cold = forked || options_.mode == FunctionMode::kCold;
   BROOD_ASSIGN_OR_RETURN(
       auto worker, StartFunction(pool_, options_, cold ? SpawnPath::kCold : SpawnPath::kParked));
   return Taken{std::move(worker), false};

@@ -10,10 +10,12 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/daemon/timers.h"
+#include "pool/functions/fork_server.h"
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/metrics.h"
@@ -24,10 +26,16 @@ namespace brood {
 // Only in the pool's thread. Held by whoever serves it, and by its calls.
 class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
  public:
+  // Hears of a forked function's process that has ended: a sentence, and the last of its output.
+  using ProcessLog = std::function<void(std::string_view why, std::string_view err)>;
   // `metrics`: of all functions that ever had this name.
   FunctionPool(Pool& pool, Timers& timers, FunctionOptions options,
-               std::shared_ptr<FunctionMetrics> metrics)
-      : pool_(pool), timers_(timers), options_(std::move(options)), metrics_(std::move(metrics)) {}
+               std::shared_ptr<FunctionMetrics> metrics, ProcessLog log)
+      : pool_(pool),
+        timers_(timers),
+        options_(std::move(options)),
+        metrics_(std::move(metrics)),
+        log_(std::move(log)) {}
   ~FunctionPool();
 
   // Starts priming.
@@ -47,7 +55,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   // Every call that has entered leaves, once: it has run, or given up waiting.
   void Leave(const Place& place);
 
-  // A worker for a call that may run. `hit`: it was primed.
+  // A worker for a call that may run. `hit`: it was started ahead.
   struct Taken {
     std::shared_ptr<FunctionWorker> worker;
     bool hit = false;
@@ -57,12 +65,17 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   const FunctionOptions& options() const { return options_; }
   FunctionMetrics& metrics() { return *metrics_; }
   const std::shared_ptr<FunctionMetrics>& shared_metrics() const { return metrics_; }
+  // Of a forked function.
+  bool process_ready() const { return forks_ && forks_->ready(); }
+  const std::string& process_problem() const { return process_problem_; }
   std::size_t primed() const;  // that have started
   std::size_t running() const { return running_; }
   std::size_t queued() const { return queue_.size(); }
 
  private:
   void Prime();
+  void StartProcess();
+  void OnProcessEnded(std::string_view why, std::string_view err);
   void PrimeAfter(std::chrono::nanoseconds delay);
   void OnPrimedEnd(const FunctionWorker* worker);
 
@@ -70,6 +83,10 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   Timers& timers_;
   FunctionOptions options_;
   std::shared_ptr<FunctionMetrics> metrics_;
+  ProcessLog log_;
+  std::shared_ptr<ForkServer> forks_;                  // kForked; null while there is no process
+  std::string process_problem_;                        // why there is none
+  int process_failures_ = 0;                           // in a row
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
   std::deque<Place> queue_;
   std::size_t running_ = 0;

@@ -21,19 +21,37 @@ std::string_view FunctionModeName(FunctionMode mode) {
       return "parked";
     case FunctionMode::kPrimed:
       return "primed";
+    case FunctionMode::kForked:
+      return "forked";
   }
   return "";
 }
 
 bool FunctionWorker::Alive() const {
-  if (outcome || started_ns == 0 || !pidfd.valid()) return false;
+  if (outcome || started_ns == 0) return false;
+  if (request == 0) return true;  // the end of a clone is told
+  if (!pidfd.valid()) return false;
   pollfd poller{pidfd.get(), POLLIN, 0};
   return poll(&poller, 1, 0) == 0;
 }
 
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
-                                                              const FunctionOptions& function,
-                                                              SpawnPath path) {
+std::string_view FunctionWorker::PathName(bool ahead) const {
+  return ahead && path != SpawnPath::kForked ? "primed" : SpawnPathName(path);
+}
+
+void FunctionWorker::End(absl::StatusOr<Outcome> result) {
+  int left = 0;
+  if (ioctl(theirs[0].get(), FIONREAD, &left) == 0) unread = static_cast<std::size_t>(left);
+  for (UniqueFd& fd : theirs) fd.reset();
+  pidfd.reset();
+  outcome.emplace(std::move(result));
+  on_started = nullptr;
+  kill = nullptr;
+  // What is called may give up the function that is running, and what it holds.
+  if (const auto ended = std::exchange(on_ended, nullptr)) ended();
+}
+
+absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const FunctionOptions& function) {
   auto worker = std::make_shared<FunctionWorker>();
   for (std::size_t i = 0; i < 3; ++i) {
     int ends[2];
@@ -48,6 +66,13 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
       return ErrnoError(errno, "preparing a pipe to function {}", function.name);
     }
   }
+  return worker;
+}
+
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+                                                              const FunctionOptions& function,
+                                                              SpawnPath path) {
+  BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
   worker->asked_ns = NowNs();
   Request request;
   request.template_name = function.template_name;
@@ -67,20 +92,10 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
   };
   const absl::Status submitted = pool.Submit(
       std::move(request),
-      [worker](absl::StatusOr<Outcome> outcome) {
-        int unread = 0;
-        if (ioctl(worker->theirs[0].get(), FIONREAD, &unread) == 0) {
-          worker->unread = static_cast<std::size_t>(unread);
-        }
-        for (UniqueFd& fd : worker->theirs) fd.reset();
-        worker->pidfd.reset();
-        worker->outcome.emplace(std::move(outcome));
-        worker->on_started = nullptr;
-        // What is called may give up the function that is running, and what it holds.
-        if (const auto ended = std::exchange(worker->on_ended, nullptr)) ended();
-      },
+      [worker](absl::StatusOr<Outcome> outcome) { worker->End(std::move(outcome)); },
       &worker->request);
   if (!submitted.ok()) return submitted;
+  worker->kill = [&pool, request = worker->request] { return pool.Kill(request); };
   return worker;
 }
 

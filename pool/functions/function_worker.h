@@ -23,7 +23,7 @@ struct FunctionWorker {
   UniqueFd err;
   std::array<UniqueFd, 3> theirs;  // the other ends, until its outcome
   UniqueFd pidfd;                  // once started
-  std::uint64_t request = 0;       // the pool's number
+  std::uint64_t request = 0;       // the pool's number; 0: it is a clone (fork_server.h)
   SpawnPath path = SpawnPath::kParked;
   std::int64_t asked_ns = 0;
   std::int64_t started_ns = 0;  // 0: not yet
@@ -32,9 +32,19 @@ struct FunctionWorker {
   std::function<void()> on_started;
   std::function<void()> on_ended;
 
+  // Ends it. kNotFound when whoever makes it does not know it yet: then again, soon.
+  std::function<absl::Status()> kill;
+
   // Whether it runs now: looked at, not remembered.
   bool Alive() const;
+  // "primed", if it was started ahead of its call, or how it came to be.
+  std::string_view PathName(bool ahead) const;
+  // For whoever makes it: it has ended, or could not be made. Tells its user.
+  void End(absl::StatusOr<Outcome> result);
 };
+
+// One that is still to be started, with its pipes.
+absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const FunctionOptions& function);
 
 // Has the pool run the function. `path`: the one wanted; a slower one is taken when there is no
 // parked worker. The time is the caller's to limit, with Pool::Kill.

@@ -25,7 +25,7 @@ constexpr HeaderText kHeaders[] = {
     {"Location", "string", "Where to ask for what came of the call."},
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
-    {"Brood-Path", "string", "How the isolate came to be: primed, parked, zygote or cold."},
+    {"Brood-Path", "string", "How the isolate came to be: primed, parked, forked, zygote or cold."},
     {"Brood-Queue-Us", "integer", "Microseconds until the call could run."},
     {"Brood-Spawn-Us", "integer", "Microseconds from then until the function had its isolate."},
     {"Brood-Run-Us", "integer", "Microseconds from then until it had ended."},
@@ -201,7 +201,7 @@ Json KeptCallPath() {
 Json FunctionSchema() {
   Json properties = {
       {"name", {{"type", "string"}}},
-      {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed"}}}},
+      {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed", "forked"}}}},
       {"timeout_seconds", {{"type", "number"}}},
   };
   for (const std::string_view name :
@@ -210,6 +210,12 @@ Json FunctionSchema() {
   }
   Json required = Json::array();
   for (const auto& [name, schema] : properties.items()) required.push_back(name);
+  const Json ready = {{"type", "boolean"}, {"description", "Calls are cloned from it."}};
+  const Json problem = {{"type", "string"}, {"description", "Why there was none, the last time."}};
+  properties["process"] = {{"type", "object"},
+                           {"description", "Of a forked function: what its calls are cloned from."},
+                           {"properties", {{"ready", ready}, {"problem", problem}}},
+                           {"required", {"ready", "problem"}}};
   return {{"type", "object"}, {"properties", std::move(properties)}, {"required", required}};
 }
 

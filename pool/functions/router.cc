@@ -38,7 +38,12 @@ void Router::Put(FunctionOptions function, std::function<void()> gone) {
   std::shared_ptr<FunctionPool>& place = functions_[function.name];
   auto metrics = place ? place->shared_metrics() : std::make_shared<FunctionMetrics>();
   if (place) place->Retire(std::move(gone));
-  place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics));
+  auto log = [log = options_.log, name = function.name](std::string_view why,
+                                                        std::string_view err) {
+    if (log) log({name, 0, "process", std::string(why), std::string(err)});
+  };
+  place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics),
+                                         std::move(log));
   if (!draining_) place->Open();
 }
 
@@ -133,6 +138,9 @@ std::string Router::Describe() const {
                     {"primed", function->primed()},
                     {"running", function->running()},
                     {"queued", function->queued()}});
+    if (options.mode != FunctionMode::kForked) continue;
+    list.back()["process"] = {{"ready", function->process_ready()},
+                              {"problem", function->process_problem()}};
   }
   return list.dump(2) + "\n";
 }

@@ -75,6 +75,17 @@ TEST(FunctionConfigTest, AColdFunctionKeepsNothingParked) {
   EXPECT_EQ(function->own_template->parked, 0U);
 }
 
+TEST(FunctionConfigTest, AForkedFunctionHasItsFencesForItsCalls) {
+  const auto function =
+      ParseServeFunction("echo", {"--mode=forked", "--min=3", "--hostname=x"}, kCommand, {});
+  ASSERT_TRUE(function.ok()) << function.status();
+  EXPECT_EQ(function->options.mode, FunctionMode::kForked);
+  EXPECT_EQ(function->options.min, 3U);
+  ASSERT_TRUE(function->options.spec);
+  EXPECT_EQ(function->options.spec->hostname, "x");
+  EXPECT_EQ(function->own_template->parked, 0U);
+}
+
 TEST(FunctionConfigTest, ATemplateOfOthersIsUsedAsItIs) {
   const auto function = ParseServeFunction("echo", {"--template=web"}, kCommand, {});
   ASSERT_TRUE(function.ok()) << function.status();
@@ -119,6 +130,8 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
   const std::vector<BadFunction> cases = {
       {{}, {}, {}, "it needs a command"},
       {{"--mode=warm"}, kCommand, {}, "\"warm\""},
+      {{"--mode=forked", "--template=web"}, kCommand, {}, "fences of its own"},
+      {{"--mode=forked", "--rootfs=/", "--root-mode=overlay"}, kCommand, {}, "read-only"},
       {{"--speed=9"}, kCommand, {}, "--speed"},
       {{"stray"}, kCommand, {}, "stray"},
       {{"--help"}, kCommand, {}, "--help"},

@@ -1,0 +1,67 @@
+// The cgroups of a forked function: its process' and its calls', side by side.
+//
+//   NEST/forked-N/process   where the process is born
+//   NEST/forked-N/call-M    where a call is born, by the process: to do that without privilege it
+//                           has to own cgroup.procs of forked-N and of call-M
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "spawn/cgroup.h"
+#include "spawn/spec.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+// Not thread-safe. The nest's owner must outlive it, and removes what it could not.
+class ForkCgroups {
+ public:
+  // A leaf for one call at a time.
+  struct Leaf {
+    std::string name;
+    // The directory as a mount of its own, from which no path leads up: it is given to the process.
+    UniqueFd root;
+  };
+
+  // Makes forked-N and the process' leaf in the cgroup `nest`, both with `limits`, which count for
+  // the process and for each call apart.
+  static absl::StatusOr<ForkCgroups> Make(const std::string& nest, const Limits& limits);
+
+  ForkCgroups(ForkCgroups&&) = default;
+  ForkCgroups& operator=(ForkCgroups&&) = default;
+
+  // Of the process, below the nest.
+  std::string process_leaf() const { return name_ + "/process"; }
+  // Lets processes of this user be born in the leaves to come. Call it before Take.
+  absl::Status LetBirth(uid_t user);
+
+  // kPermissionDenied to those who may not mount (root's CAP_SYS_ADMIN).
+  absl::StatusOr<Leaf> Take();
+  // `clean`: the call has ended by itself, so that the leaf is as good as new.
+  void Return(Leaf leaf, bool clean);
+  absl::Status Kill(const Leaf& leaf) const;
+  // Whether the kernel has killed somebody in it for memory.
+  bool HadOom(const Leaf& leaf) const;
+
+  // Removes all of it; kDeadlineExceeded while somebody is still dying in it.
+  absl::Status Remove();
+
+ private:
+  ForkCgroups() = default;
+
+  UniqueFd nest_;
+  UniqueFd directory_;
+  std::string name_;
+  Limits limits_;
+  uid_t user_ = 0;
+  std::uint64_t made_ = 0;
+  std::vector<Leaf> free_;  // last in, first out
+};
+
+}  // namespace brood

@@ -1,0 +1,35 @@
+// The fences of forked functions: a process that loads itself once, and a clone of it for each
+// call.
+//
+// The process stands behind the spec's fences and has no capability. It may make namespaces
+// (Spec::nesting), and each call is born into new user, pid, mount, ipc, uts and, if the spec has
+// one, network namespaces, in a cgroup of its own; there it adds what no two calls may share, gives
+// up every capability, and installs the spec's filter (PlanKind::kForked). spawn/ready is the code
+// that does it.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "spawn/spec.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+struct ForkedSpecs {
+  Spec process;
+  Spec call;  // for a plan of PlanKind::kForked
+};
+
+// kInvalidArgument for a spec whose calls could not be kept apart: without new user, pid, mount and
+// ipc namespaces, with a root that its calls could write to (overlay, rw), or with binds on what
+// each call has of its own.
+absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec);
+
+// libbrood_ready.so in sealed memory.
+absl::StatusOr<UniqueFd> ReadyLibrary();
+
+// `command` with what makes a forked function of it: the library preloaded, a socket to speak
+// spawn/ready/wire.h on, and `output` for what the process itself writes. All are borrowed until
+// the launch.
+Command ForkedCommand(Command command, int socket, int library, int output);
+
+}  // namespace brood
