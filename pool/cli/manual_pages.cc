@@ -208,6 +208,42 @@ std::string HttpKeys() {
          Options(OptionsOf(app), true);
 }
 
+std::string ForkedFunctions() {
+  return ".SH FORKED FUNCTIONS\n" +
+         Paragraphs(
+             "With mode = \"forked\" the command is started once, behind the function's fences and "
+             "with libbrood_ready.so preloaded. It is ready when it first reads its standard "
+             "input, "
+             "or calls brood_ready(), a C function of that library (Python: "
+             "ctypes.CDLL(None).brood_ready()). Each call is a clone of it, as process 1 of a new "
+             "pid "
+             "namespace, in new user, mount, ipc, uts and (unless net is the host's) network "
+             "namespaces, with a /tmp, a /proc and a cgroup of its own and without any capability. "
+             "What the program has loaded it finds there; what a call changes nobody else sees. "
+             "The "
+             "handlers of pthread_atfork and of Python's os.register_at_fork are run.",
+             nullptr) +
+         Paragraphs(
+             "What calls would share is refused, named in the log and in GET /functions, and calls "
+             "are served cold until it is mended: threads, sockets, pipes and files that are "
+             "written, "
+             "writable shared memory, a root that can be written to. Files that are being read are "
+             "opened anew for each call, at the same place. What all calls have in common: the "
+             "layout "
+             "of the address space, what the program has drawn from random generators of its own "
+             "before it was ready (the kernel's and OpenSSL's are each call's own; Python's random "
+             "is "
+             "seeded anew), and the time namespace. A program that is linked statically, or whose "
+             "children read its standard input, cannot be forked.",
+             nullptr) +
+         Paragraphs(
+             "To take an interpreter down at the end of a call copies, page by page, what it has "
+             "in "
+             "common with its process: let a Python function end with sys.stdout.flush() and "
+             "os._exit(0).",
+             nullptr);
+}
+
 std::string ConfigurationPage() {
   CLI::App app;
   app.set_help_flag();
@@ -241,7 +277,7 @@ std::string ConfigurationPage() {
              "there is one, \"default\", with the fences of a plain brood run.",
              nullptr);
   out += Options(OptionsOf(app), true);
-  out += FunctionKeys() + HttpKeys();
+  out += FunctionKeys() + ForkedFunctions() + HttpKeys();
   out += ".SH EXAMPLE\n" + Paragraphs(
                                "  group = \"brood\"\n"
                                "  max-running = 256\n"

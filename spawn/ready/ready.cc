@@ -124,6 +124,8 @@ void Refuse(const char* why, ...) {
 extern "C" int brood_ready(void) {
   using namespace brood::ready;
   if (control < 0) return 0;
+  close(library);
+  library = -1;
   ReopenedFiles files;
   FindShared(files);
   // Once for all clones: what is buffered now would else be written by each of them.

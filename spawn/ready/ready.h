@@ -1,6 +1,7 @@
 // What the parts of libbrood_ready.so know of each other.
 //
 //   start.cc       the constructor: takes the socket, and leaves an init behind
+//   exec_hook.cc   goes along when the process becomes another program
 //   stdin_hooks.cc the first read of stdin is as good as a call of brood_ready()
 //   ready.cc       brood_ready(): checks, announces, and clones a process for each call
 //   shared.cc      what calls would share: refused, or opened again for each
@@ -22,6 +23,11 @@ namespace brood::ready {
 
 // The socket to the launcher; -1: this is no forked function, or the process of a call.
 extern int control;
+// This library's own file, until the process is ready.
+extern int library;
+
+// The process' number in its pid namespace, behind its init.
+inline constexpr int kProcessPid = 2;
 
 // Sends `message`, with `fd` unless it is -1. A launcher that has gone is noticed elsewhere.
 void Send(const Message& message, int fd = -1);

@@ -18,6 +18,7 @@
 namespace brood::ready {
 
 int control = -1;
+int library = -1;
 
 namespace {
 
@@ -59,6 +60,13 @@ std::int64_t Microseconds(const timeval& time) {
   }
 }
 
+void LeaveInitBehind() {
+  if (getpid() != 1) Refuse("it is not the first process of a pid namespace");
+  const pid_t process = fork();
+  if (process < 0) Refuse("starting its process: %s", strerror(errno));
+  if (process > 0) BeInit(process);
+}
+
 // What the program starts shall not have it. Ours is the first of the list.
 void TakeOutOfPreload() {
   const char* list = getenv("LD_PRELOAD");
@@ -83,19 +91,17 @@ __attribute__((constructor)) void Start() {
   control = fcntl(kSocketFd, F_DUPFD_CLOEXEC, kControlFrom);
   if (control < 0) control = fcntl(kSocketFd, F_DUPFD_CLOEXEC, 3);
   if (control < 0) _exit(kRefusedStatus);
+  library = fcntl(kLibraryFd, F_DUPFD_CLOEXEC, control);
   // Until a call has its own there is nothing to be read from stdin: neither by what the program
   // starts, nor by one that reads past this library.
   int ends[2];
   if (dup2(kOutputFd, 1) < 0 || dup2(kOutputFd, 2) < 0 || pipe2(ends, O_CLOEXEC) != 0 ||
-      dup2(ends[0], 0) < 0) {
+      dup2(ends[0], 0) < 0 || library < 0) {
     Refuse("placing its descriptors: %s", strerror(errno));
   }
   close(ends[0]);
   close(ends[1]);
-  if (getpid() != 1) Refuse("it is not the first process of a pid namespace");
-  const pid_t process = fork();
-  if (process < 0) Refuse("starting its process: %s", strerror(errno));
-  if (process > 0) BeInit(process);
+  if (getpid() != kProcessPid) LeaveInitBehind();
   WatchStdin();
 }
 

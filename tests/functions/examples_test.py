@@ -80,6 +80,13 @@ class Examples(Node):
         self.assertEqual(self.call("words", b"b a, B. c b").body.split(),
                          [b"3", b"b", b"1", b"a", b"1", b"c"])
 
+    def test_occurs(self):
+        self.assertTrue(self.wait_for(lambda: self.metric("primed", function="occurs") > 0, 30))
+        answer = self.call("occurs", b"brood\n")
+        self.assertEqual(answer.headers["Brood-Path"], "forked")
+        self.assertEqual(int(answer.body), len(re.findall(r"\bbrood\b", self.page)))
+        self.assertEqual(self.call("occurs", b"unheard").body, b"0\n")
+
     def test_count(self):
         self.assertEqual(json.loads(self.call("count", b"one two\nthree").body),
                          {"lines": 1, "words": 3, "bytes": 13})

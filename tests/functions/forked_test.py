@@ -57,6 +57,9 @@ PROGRAMS = {
     "md5sum": (["/usr/bin/md5sum"], b"", b"d41d8cd98f00b204e9800998ecf8427e  -\n"),
     "perl": (["/usr/bin/perl", "-ne", "print uc"], b"abc\n", b"ABC\n"),
     "sh": (["/bin/sh", "-c", "n=1; read x; echo $x $n; cat"], b"a\nrest\n", b"a 1\nrest\n"),
+    "exec": (["/bin/sh", "-c", "export A=1; n=$(echo 2); exec /bin/sh -c 'read x; "
+                               "echo $x $A '$n', $LD_PRELOAD$BROOD_FORKED'"],
+             b"a\n", b"a 1 2,\n"),
     "bash": (["/bin/bash", "-c", "mapfile x; echo ${#x[@]}"], b"a\nb\n", b"2\n"),
     "python": ([PYTHON, "-c", "import sys; print(len(sys.stdin.read()))"], b"abc", b"3\n"),
     "select": ([PYTHON, "-c", "import os, select; select.select([0], [], []); "
@@ -242,6 +245,7 @@ class Life(Forked):
               python("fails", "import os, sys; x = int(sys.stdin.read()); "
                               "sys.exit(x) if x > 0 else os.kill(os.getppid() or 1, 0) or "
                               "exec('import ctypes; ctypes.string_at(0)')") +
+              command("yes", ["/bin/sh", "-c", "read x; yes"]) +
               command("cat", ["/bin/cat"], min=2, concurrency=32, queue=2000) +
               command("stays", ["/bin/cat"], min=0, concurrency=32) +
               python("breeds", "import os, sys; x = sys.stdin.read()\n"
@@ -281,6 +285,16 @@ class Life(Forked):
             self.assertEqual(self.forked("waits", b"0.1").body, b"0.1\n")
             self.assertEqual(slow.result().status, 504)
         self.assertEqual(self.forked("waits", b"0").body, b"0\n")
+
+    def test_a_caller_that_vanishes_ends_its_clone(self):
+        self.forked("waits", b"0")
+        self.assertTrue(self.ready("yes")["process"]["ready"])
+        gone = self.metric("callers_gone_total", function="yes")
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.sendall(b"POST /functions/yes HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n\n")
+            self.assertTrue(client.recv(12).startswith(b"HTTP/1.1 200"))
+        self.assertTrue(self.wait_for(lambda: self.metric("running", function="yes") == 0))
+        self.assertEqual(self.metric("callers_gone_total", function="yes"), gone + 1)
 
     def test_how_it_ended_is_told(self):
         answer = self.forked("fails", b"7")

@@ -7,6 +7,8 @@ import unittest
 
 from node import MODES, Node, function
 
+ALL = (*MODES, "forked")
+CALLS = int(os.environ.get("BROOD_ISOLATION_CALLS") or 5)
 LOOK = ("read secret; ls -A /tmp /dev/shm /run/lock 2>/dev/null | grep -c mark; "
         "env | grep -c planted; processes=$(ls /proc); echo \"$processes\" | grep -c '^[0-9]'; "
         "ls -l /proc/$$/fd | grep -v pipe | grep -c -- '->'; "
@@ -15,18 +17,21 @@ LOOK = ("read secret; ls -A /tmp /dev/shm /run/lock 2>/dev/null | grep -c mark; 
 
 
 class Isolation(Node):
-    CONFIG = "".join(function(f"look-{mode}", LOOK, mode=mode, min=2) for mode in MODES) + \
+    CONFIG = "".join(function(f"look-{mode}", LOOK, mode=mode, min=2) for mode in ALL) + \
         function("stays", "exec cat", mode="primed", min=1) + \
         function("dies", "exit 1", mode="primed", min=1) + \
         function("fork", "cat; while :; do sleep 1000 & done 2>/dev/null", mode="primed", min=1,
                  timeout="1s", rlimit=["NPROC=64"])
 
     def test_each_call_finds_what_the_first_has_found(self):
-        for mode in MODES:
+        self.assertTrue(self.wait_for(lambda: '"ready": true' in self.get("/functions")[1]))
+        for mode in ALL:
             first = self.call(f"look-{mode}", b"secret\n")
             self.assertEqual(first.status, 200)
             self.assertEqual(first.body.split()[:2], [b"0", b"0"])
-            for _ in range(5):
+            if mode == "forked":
+                self.assertEqual(first.headers["Brood-Path"], mode)
+            for _ in range(CALLS):
                 self.assertEqual(self.call(f"look-{mode}", b"secret\n").body, first.body, mode)
 
     def workers(self):

@@ -22,7 +22,7 @@ def references(value):
 
 
 class OpenApi(Node):
-    CONFIG = function("echo", "exec cat")
+    CONFIG = function("echo", "exec cat") + function("forked", "read x; echo $x", mode="forked")
 
     def setUp(self):
         status, text = self.get("/openapi.json")
@@ -72,7 +72,9 @@ class OpenApi(Node):
         schema = self.document["components"]["schemas"]["Function"]
         for each in json.loads(self.get("/functions")[1]):
             jsonschema.Draft4Validator(schema).validate(each)
-            self.assertEqual(set(each), set(schema["properties"]))
+            own = {"process"} if each["mode"] == "forked" else set()
+            self.assertEqual(set(each), set(schema["required"]) | own)
+            self.assertEqual(set(schema["properties"]), set(schema["required"]) | {"process"})
 
     def test_what_is_not_described_is_found(self):
         check = description.check
