@@ -212,7 +212,8 @@ std::string ForkedFunctions() {
   return ".SH FORKED FUNCTIONS\n" +
          Paragraphs(
              "With mode = \"forked\" the command is started once, behind the function's fences and "
-             "with libbrood_ready.so preloaded. It is ready when it first reads its standard "
+             "with libbrood_ready.so preloaded. It must be ready within a minute: when it first "
+             "reads its standard "
              "input, "
              "or calls brood_ready(), a C function of that library (Python: "
              "ctypes.CDLL(None).brood_ready()). Each call is a clone of it, as process 1 of a new "

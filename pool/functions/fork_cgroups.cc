@@ -86,13 +86,20 @@ absl::StatusOr<ForkCgroups::Leaf> ForkCgroups::Take() {
 }
 
 void ForkCgroups::Return(Leaf leaf, bool clean) {
-  if (clean && !limits_.any()) {
+  if (clean && !limits_.any() && free_.size() < kMostFree) {
     free_.push_back(std::move(leaf));
     return;
   }
-  // What is still dying in it goes with the rest.
+  used_up_.push_back(std::move(leaf.name));
   leaf.root.reset();
-  RemoveTree(directory_.get(), leaf.name, Now()).IgnoreError();
+  Sweep();
+}
+
+// Those in which somebody is still dying are tried again with the next one.
+void ForkCgroups::Sweep() {
+  std::erase_if(used_up_, [&](const std::string& name) {
+    return RemoveTree(directory_.get(), name, Now()).ok();
+  });
 }
 
 absl::Status ForkCgroups::Kill(const Leaf& leaf) const {

@@ -53,7 +53,11 @@ class ForkCgroups {
   absl::Status Remove();
 
  private:
+  // Free leaves beyond these are removed: each costs a descriptor.
+  static constexpr std::size_t kMostFree = 128;
+
   ForkCgroups() = default;
+  void Sweep();
 
   UniqueFd nest_;
   UniqueFd directory_;
@@ -62,6 +66,7 @@ class ForkCgroups {
   uid_t user_ = 0;
   std::uint64_t made_ = 0;
   std::vector<Leaf> free_;  // last in, first out
+  std::vector<std::string> used_up_;
 };
 
 }  // namespace brood

@@ -212,7 +212,9 @@ void ForkServer::SendPlan() {
     ready::Message message;
     message.kind = Kind::kPlan;
     const int fd = plan->get();
-    sent = Send(message, &fd, 1);
+    if (const int error = Send(message, &fd, 1); error != 0) {
+      sent = ErrnoError(error, "telling the process of function {} its plan", function_.name);
+    }
   }
   if (!sent.ok()) {
     refusal_ = std::string(Message(sent));
@@ -224,7 +226,7 @@ void ForkServer::SendPlan() {
   if (!retired_ && events_.ready) events_.ready();
 }
 
-absl::Status ForkServer::Send(const ready::Message& message, const int* fds, std::size_t count) {
+int ForkServer::Send(const ready::Message& message, const int* fds, std::size_t count) {
   iovec vector = {const_cast<ready::Message*>(&message), sizeof(message)};
   Ancillary ancillary = {};
   msghdr header = {};
@@ -237,12 +239,10 @@ absl::Status ForkServer::Send(const ready::Message& message, const int* fds, std
   rights->cmsg_type = SCM_RIGHTS;
   rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
   std::memcpy(CMSG_DATA(rights), fds, sizeof(int) * count);
-  ssize_t sent;
-  do {
-    sent = sendmsg(control_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent >= 0) return absl::OkStatus();
-  return ErrnoError(errno, "telling the process of function {}", function_.name);
+  for (;;) {
+    if (sendmsg(control_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return 0;
+    if (errno != EINTR) return errno;
+  }
 }
 
 absl::StatusOr<std::shared_ptr<FunctionWorker>> ForkServer::Fork() {
@@ -255,26 +255,46 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> ForkServer::Fork() {
   if (cgroups_) {
     BROOD_ASSIGN_OR_RETURN(call.leaf, cgroups_->Take());
   }
-  FunctionWorker& worker = *call.worker;
-  worker.asked_ns = NowNs();
-  worker.path = SpawnPath::kForked;
-  ready::Message message;
-  message.kind = Kind::kFork;
-  message.call = next_call_++;
-  std::array<int, ready::kMaxFds> fds;
-  for (std::size_t i = 0; i < 3; ++i) fds[i] = worker.theirs[i].get();
-  fds[3] = call.leaf.root.get();
-  if (absl::Status sent = Send(message, fds.data(), cgroups_ ? 4 : 3); !sent.ok()) {
-    if (cgroups_) cgroups_->Return(std::move(call.leaf), true);
-    return sent;
-  }
-  worker.kill = [self = shared_from_this(), id = message.call] {
+  const std::uint64_t id = next_call_++;
+  call.worker->asked_ns = NowNs();
+  call.worker->path = SpawnPath::kForked;
+  call.worker->kill = [self = shared_from_this(), id] {
     self->Kill(id);
     return absl::OkStatus();
   };
   auto made = call.worker;
-  calls_.emplace(message.call, std::move(call));
+  calls_.emplace(id, std::move(call));
+  unsent_.push_back(id);
+  SendOrders();
   return made;
+}
+
+// The socket has room for some two hundred; the others wait for it.
+void ForkServer::SendOrders() {
+  while (!unsent_.empty()) {
+    const auto call = calls_.find(unsent_.front());
+    if (call != calls_.end()) {
+      ready::Message message;
+      message.kind = Kind::kFork;
+      message.call = call->first;
+      std::array<int, ready::kMaxFds> fds;
+      for (std::size_t i = 0; i < 3; ++i) fds[i] = call->second.worker->theirs[i].get();
+      fds[3] = call->second.leaf.root.get();
+      const int error = Send(message, fds.data(), cgroups_ ? 4 : 3);
+      if (error == EAGAIN || error == ETOOMANYREFS) break;
+      // A process that is gone is heard of.
+      if (error != 0) return;
+    }
+    unsent_.pop_front();
+  }
+  if (unsent_.empty() == !room_watch_) return;
+  if (room_watch_) {
+    pool_.Unwatch(*room_watch_);
+    room_watch_.reset();
+    return;
+  }
+  const auto watch = pool_.Watch(control_.get(), POLLOUT, [this](short) { SendOrders(); });
+  if (watch.ok()) room_watch_ = *watch;
 }
 
 void ForkServer::OnForked(CallProcess& call, const ready::Message& message, UniqueFd pidfd) {
@@ -339,7 +359,7 @@ void ForkServer::Kill(std::uint64_t id) {
   if (found == calls_.end()) return;
   CallProcess& call = found->second;
   call.kill = true;
-  if (call.pid == 0) return;  // when it is there
+  if (call.pid == 0) return;  // once it is there
   if (cgroups_ && cgroups_->Kill(call.leaf).ok()) return;
   if (call.pidfd.valid()) syscall(SYS_pidfd_send_signal, call.pidfd.get(), SIGKILL, nullptr, 0);
 }
@@ -369,6 +389,8 @@ void ForkServer::OnProcessEnded(const absl::StatusOr<Outcome>& outcome) {
   load_timer_.reset();
   if (control_watch_) pool_.Unwatch(*control_watch_);
   if (errors_watch_) pool_.Unwatch(*errors_watch_);
+  if (room_watch_) pool_.Unwatch(*room_watch_);
+  room_watch_.reset();
   control_watch_.reset();
   errors_watch_.reset();
   control_.reset();

@@ -3,7 +3,9 @@
 //   Start -> (the process loads) -> kReady -> Fork -> ... -> FunctionWorker::outcome
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -71,7 +73,9 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   void AddErrors(std::string_view text);
   void Take(const ready::Message& message, UniqueFd fd);
   void SendPlan();
-  absl::Status Send(const ready::Message& message, const int* fds, std::size_t count);
+  // An errno; 0: it has been sent.
+  int Send(const ready::Message& message, const int* fds, std::size_t count);
+  void SendOrders();
   void OnForked(CallProcess& call, const ready::Message& message, UniqueFd pidfd);
   void OnEnded(const ready::Message& message);
   void FinishCall(Calls::iterator call, const ready::Message& message);
@@ -95,6 +99,8 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   std::optional<Timers::Id> load_timer_;
   std::uint64_t request_ = 0;  // the pool's number of the process
   Calls calls_;
+  std::deque<std::uint64_t> unsent_;  // calls that the process has not been told of
+  std::optional<Pool::WatchId> room_watch_;
   // Calls whose end was told before their birth, by number; only while births are awaited.
   std::map<std::int32_t, ready::Message> early_ends_;
   std::uint64_t next_call_ = 1;

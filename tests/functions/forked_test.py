@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from node import Node, function
+from node import SLOWNESS, Node, function
 
 PYTHON = "/usr/bin/python3"
 
@@ -248,6 +248,7 @@ class Life(Forked):
               command("yes", ["/bin/sh", "-c", "read x; yes"]) +
               command("cat", ["/bin/cat"], min=2, concurrency=32, queue=2000) +
               command("stays", ["/bin/cat"], min=0, concurrency=32) +
+              command("crowd", ["/bin/sed", "s/crowd//"], min=0, concurrency=1000) +
               python("breeds", "import os, sys; x = sys.stdin.read()\n"
                                "while True:\n  if os.fork() == 0: break", timeout="1s",
                      rlimit=["NPROC=64"]))
@@ -324,6 +325,28 @@ class Life(Forked):
         # A leaf keeps a descriptor: the mount that the process is given.
         self.assertTrue(self.wait_for(lambda: len(os.listdir(f"/proc/{self.daemon.pid}/fd")) <=
                                       before + len(leaves) + 8))
+
+    def test_more_calls_at_once_than_their_socket_has_room_for(self):
+        """They are taken while the process stands still, and served when it goes on."""
+        self.forked("crowd")
+        process = [pid for pid in self.processes("crowd")]
+        for pid in process:
+            os.kill(pid, signal.SIGSTOP)
+        clients = []
+        for i in range(400):
+            client = socket.create_connection(("127.0.0.1", self.port), timeout=60 * SLOWNESS)
+            self.addCleanup(client.close)
+            client.sendall(b"POST /functions/crowd HTTP/1.1\r\nHost: x\r\n"
+                           b"Content-Length: 4\r\n\r\n%03d\n" % i)
+            clients.append(client)
+        self.assertTrue(self.wait_for(
+            lambda: self.metric("running", function="crowd") == len(clients), 30))
+        for pid in process:
+            os.kill(pid, signal.SIGCONT)
+        for i, client in enumerate(clients):
+            answer = client.recv(4096)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+            self.assertTrue(answer.endswith(b"%03d\n" % i), answer)
 
     def test_a_process_that_is_killed_is_replaced(self):
         self.forked("stays")
