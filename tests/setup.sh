@@ -115,7 +115,9 @@ make_tree() {
   say "making $tree (about a minute, once)"
   rm -rf "$tree.partial"
   mkdir -p "${tree%/*}"
-  mmdebstrap --quiet --variant=minbase --include="$(IFS=, && echo "$*")" \
+  # In mounts of its own: a daemon that starts meanwhile takes the machine's, and would keep those
+  # that mmdebstrap makes and takes away again.
+  unshare --mount mmdebstrap --quiet --variant=minbase --include="$(IFS=, && echo "$*")" \
     "$codename" "$tree.partial" - <<<"$sources" >&2 && mv "$tree.partial" "$tree"
 }
 
