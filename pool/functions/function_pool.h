@@ -47,7 +47,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   // Every call that has entered leaves, once: it has run, or given up waiting.
   void Leave(const Place& place);
 
-  // A worker for a call that may run. `hit`: it was primed.
+  // A worker for a call that may run. `hit`: it was primed, and waited.
   struct Taken {
     std::shared_ptr<FunctionWorker> worker;
     bool hit = false;
@@ -57,7 +57,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   const FunctionOptions& options() const { return options_; }
   FunctionMetrics& metrics() { return *metrics_; }
   const std::shared_ptr<FunctionMetrics>& shared_metrics() const { return metrics_; }
-  std::size_t primed() const;  // that have started
+  std::size_t primed() const;  // that wait for a call
   std::size_t running() const { return running_; }
   std::size_t queued() const { return queue_.size(); }
 

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 
+#include "pool/functions/lambda_runtime.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -25,13 +26,38 @@ std::string_view FunctionModeName(FunctionMode mode) {
   return "";
 }
 
+std::string_view FunctionRuntimeName(FunctionRuntime runtime) {
+  return runtime == FunctionRuntime::kLambda ? "lambda" : "stdin";
+}
+
+bool FunctionWorker::ready() const { return started_ns != 0 && (!lambda || lambda->waits()); }
+
 bool FunctionWorker::Alive() const {
   if (outcome || started_ns == 0 || !pidfd.valid()) return false;
   pollfd poller{pidfd.get(), POLLIN, 0};
   return poll(&poller, 1, 0) == 0;
 }
 
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+namespace {
+
+// Puts Lambda's runtime interface between the call and the worker. What the worker writes to its
+// stdout is for the log, then.
+absl::Status PutLambda(Pool& pool, Timers& timers, const FunctionOptions& function,
+                       const std::shared_ptr<FunctionWorker>& worker, Stdio& stdio) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (fcntl(worker->theirs[i].get(), F_SETFL, O_NONBLOCK) != 0) {
+      return ErrnoError(errno, "preparing a pipe to function {}", function.name);
+    }
+  }
+  worker->lambda = std::make_shared<LambdaRuntime>(
+      pool, timers, function, std::move(worker->theirs[0]), std::move(worker->theirs[1]));
+  stdio.fds[1] = stdio.fds[2];
+  return worker->lambda->Open(worker, stdio);
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
                                                               const FunctionOptions& function,
                                                               SpawnPath path) {
   auto worker = std::make_shared<FunctionWorker>();
@@ -54,6 +80,9 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
   request.command = function.command;
   request.command.stdio.mode = StdioMode::kFds;
   for (std::size_t i = 0; i < 3; ++i) request.command.stdio.fds[i] = worker->theirs[i].get();
+  if (function.runtime == FunctionRuntime::kLambda) {
+    BROOD_RETURN_IF_ERROR(PutLambda(pool, timers, function, worker, request.command.stdio));
+  }
   request.path = path;
   request.when_empty = WhenEmpty::kSlower;
   request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {
@@ -71,6 +100,10 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
         int unread = 0;
         if (ioctl(worker->theirs[0].get(), FIONREAD, &unread) == 0) {
           worker->unread = static_cast<std::size_t>(unread);
+        }
+        if (worker->lambda) {
+          worker->unread = worker->lambda->unseen();
+          worker->lambda->OnWorkerEnded();
         }
         for (UniqueFd& fd : worker->theirs) fd.reset();
         worker->pidfd.reset();
