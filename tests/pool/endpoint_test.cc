@@ -63,15 +63,20 @@ class EndpointTest : public LeavesNothing {
   }
   void TearDown() override {
     if (geteuid() != 0) return;
-    if (pool_) EXPECT_TRUE(pool_->Shutdown().ok());
+    if (pool_) {
+      EXPECT_TRUE(pool_->Shutdown().ok());
+    }
     pool_.reset();
     for (UniqueFd* const fd : {&ours_, &theirs_, &from_, &to_}) fd->reset();
     LeavesNothing::TearDown();
   }
 
   void Start(Spec spec = {}) {
+    TemplateOptions tmpl;
+    tmpl.spec = std::move(spec);
+    tmpl.parked = 1;
     PoolOptions options;
-    options.templates.push_back({.spec = std::move(spec), .parked = 1});
+    options.templates.push_back(std::move(tmpl));
     auto pool = Pool::Create(std::move(options));
     ASSERT_TRUE(pool.ok()) << pool.status();
     pool_ = *std::move(pool);
@@ -123,10 +128,10 @@ TEST_F(EndpointTest, IsThereBeforeTheCommandAndTheWorkersAlone) {
     const auto ended = outcome.get();
     ASSERT_TRUE(ended.ok()) << ended.status();
     EXPECT_TRUE(ended->ok()) << ended->message;
+    said = {};
     ASSERT_GT(read(from_.get(), said.data(), said.size() - 1), 0);
     // Beside stdio and the connection: the directory that ls reads.
     EXPECT_STREQ(said.data(), "heard\n5\n");
-    said = {};
   }
 }
 
