@@ -49,6 +49,7 @@ enum class Step : std::uint16_t {
   kSeccomp,
   kReceiveFds,  // descriptors of a launch did not arrive
   kTerminal,    // opening a pseudo-terminal, and sending its master
+  kEndpoint,    // listening on a port of the worker's own, and sending the socket
   kStdio,       // dup3 onto 0, 1, 2
   kCloseFds,    // close_range
   kWorkingDirectory,

@@ -202,7 +202,9 @@ absl::Status Validate(const Command& command) {
   if (command.timeout && command.timeout->count() <= 0) {
     return Error(kInvalid, "a timeout must be longer than zero");
   }
-  if (command.stdio.mode == StdioMode::kFds &&
+  const bool endpoint = command.stdio.mode == StdioMode::kEndpoint;
+  if (endpoint && command.stdio.port == 0) return Error(kInvalid, "an endpoint needs a port");
+  if ((endpoint || command.stdio.mode == StdioMode::kFds) &&
       std::any_of(command.stdio.fds.begin(), command.stdio.fds.end(),
                   [](int fd) { return fd < 0; })) {
     return Error(kInvalid, "three open descriptors are needed for stdin, stdout and stderr");

@@ -132,14 +132,20 @@ enum class StdioMode : std::uint8_t {
   kTerminal,  // a pseudo-terminal of the worker's own devpts; fds[0] is a Unix socket over which
               // the worker sends its master, with one byte. End-of-file there: it never got that
               // far
+  kEndpoint,  // stdin is /dev/null, stdout and stderr are fds[1] and fds[2]; before it runs the
+              // command, the worker sends a TCP socket that listens on `port` of the 127.0.0.1 of
+              // its network namespace over the Unix socket fds[0], with one byte. It is not
+              // blocking. End-of-file there: it never got that far
 };
 
 struct Stdio {
   StdioMode mode = StdioMode::kNull;
-  std::array<int, 3> fds{-1, -1, -1};      // kFds, kTerminal: borrowed until the launch returns
+  // kFds, kTerminal, kEndpoint: borrowed until the launch returns.
+  std::array<int, 3> fds{-1, -1, -1};
   std::size_t capture_bytes = 1ULL << 20;  // kCapture: kept of each stream; the rest is counted
   std::uint16_t rows = 0;                  // kTerminal: its size; 0: left to whoever has the master
   std::uint16_t columns = 0;
+  std::uint16_t port = 0;  // kEndpoint
 };
 
 // What runs inside: one request.

@@ -26,6 +26,7 @@ absl::StatusOr<PreparedStdio> PrepareStdio(const Stdio& stdio, int null_fd) {
     case StdioMode::kNull:
       break;
     case StdioMode::kFds:
+    case StdioMode::kEndpoint:
       out.fds = stdio.fds;
       break;
     case StdioMode::kTerminal:

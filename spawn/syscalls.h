@@ -164,6 +164,10 @@ inline Result Execve(const char* path, const char* const* argv, const char* cons
 inline Result Socket(int family, int type, int protocol) {
   return Call(__NR_socket, family, type, protocol);
 }
+inline Result Bind(int fd, const void* address, std::size_t length) {
+  return Call(__NR_bind, fd, Arg(address), static_cast<long>(length));
+}
+inline Result Listen(int fd, int backlog) { return Call(__NR_listen, fd, backlog); }
 inline Result Recvmsg(int fd, void* message, int flags) {
   return Call(__NR_recvmsg, fd, Arg(message), flags);
 }

@@ -6,6 +6,7 @@
 // it starts from; each worker then gets a copy of the finished tree as a detached mount.
 //
 // Freestanding: no libc, so no hidden state that a worker sharing this memory could disturb.
+#include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 
@@ -159,6 +160,9 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
 }
 
 [[noreturn]] void Main() {
+  // They had to survive our exec, and shall not survive a worker's: the command would have the
+  // launcher's mailboxes, the cgroups and the host's /proc in its hands.
+  if (sys::CloseRange(ZygoteFd::kControl, ~0U, CLOSE_RANGE_CLOEXEC) < 0) sys::ExitGroup(125);
   Region header;
   const sys::Result got =
       sys::Call(__NR_pread64, ZygoteFd::kRegion, sys::Arg(&header), sizeof(header), 0);

@@ -6,6 +6,8 @@
 
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
+#include "pool/functions/lambda_environment.h"
+#include "pool/functions/lambda_runtime.h"
 #include "spawn/forked.h"
 #include "spawn/status.h"
 
@@ -37,6 +39,20 @@ absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out
   return absl::OkStatus();
 }
 
+absl::Status TakeRuntime(const std::string& text, FunctionOptions& options) {
+  if (text == "stdin") return absl::OkStatus();
+  if (text != "lambda") return Error(kInvalid, "runtime knows stdin and lambda, not \"{}\"", text);
+  if (options.cgi) {
+    return Error(kInvalid,
+                 "cgi is for functions that answer on their stdout, not for runtime = "
+                 "\"lambda\"; leave it out");
+  }
+  options.runtime = FunctionRuntime::kLambda;
+  options.max_body = LambdaRuntime::kMaxPayload;
+  options.cgi = true;  // what stands between it and the call writes a head (lambda_runtime.h)
+  return absl::OkStatus();
+}
+
 std::string Seconds(std::chrono::nanoseconds time) {
   return fmt::format("{}s", std::chrono::duration<double>(time).count());
 }
@@ -52,6 +68,12 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                              "loaded itself (default {})",
                              words.mode))
       ->type_name("cold|parked|primed|forked");
+  app.add_option("--runtime", words.runtime,
+                 fmt::format("How the command is given its call: stdin, on its stdin, and answers "
+                             "on its stdout; lambda, as a custom runtime of AWS Lambda (below) "
+                             "(default {})",
+                             words.runtime))
+      ->type_name("stdin|lambda");
   app.add_option(
          "--min", options.min,
          fmt::format("Workers kept parked, if it is parked or primed, and started, if it is "
@@ -82,9 +104,11 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                  fmt::format("How long a call may wait; then it is answered 503 (default {})",
                              Seconds(options.queue_timeout)))
       ->type_name("DURATION");
-  app.add_option("--max-body", words.max_body,
-                 fmt::format("Longest body of a request; more is answered 413 (default {}M)",
-                             options.max_body >> 20))
+  app.add_option(
+         "--max-body", words.max_body,
+         fmt::format("Longest body of a request; more is answered 413 (default {}M; {}M, and "
+                     "no more than that, with runtime = \"lambda\")",
+                     options.max_body >> 20, LambdaRuntime::kMaxPayload >> 20))
       ->type_name("SIZE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))
@@ -135,7 +159,7 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
 }
 
 // No call may meet another's.
-absl::Status CheckFunctionFences(const Spec& spec) {
+absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
   for (const NamespaceKind kind :
        {NamespaceKind::kPid, NamespaceKind::kMount, NamespaceKind::kIpc, NamespaceKind::kUser}) {
     if (!spec.is_new(kind)) {
@@ -147,6 +171,7 @@ absl::Status CheckFunctionFences(const Spec& spec) {
     return Error(kInvalid,
                  "a function may not write to a root that outlives it; use overlay or ro");
   }
+  if (options.runtime == FunctionRuntime::kLambda) return FitLambda(spec, options);
   return absl::OkStatus();
 }
 
@@ -190,8 +215,14 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
+  BROOD_RETURN_IF_ERROR(TakeRuntime(typed.runtime, options));
   if (!typed.max_body.empty()) {
     BROOD_ASSIGN_OR_RETURN(options.max_body, ParseSize(typed.max_body));
+  }
+  if (options.runtime == FunctionRuntime::kLambda &&
+      options.max_body > LambdaRuntime::kMaxPayload) {
+    return Error(kInvalid, "with runtime = \"lambda\" max-body is {} bytes at most",
+                 LambdaRuntime::kMaxPayload);
   }
   options.command.argv = command;
   options.command.env = DefaultEnvironment();
@@ -211,7 +242,10 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   // A name that no table [template.NAME] is likely to have.
   tmpl.name = options.template_name = "function:" + name;
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, fences.Resolve());
-  BROOD_RETURN_IF_ERROR(CheckFunctionFences(tmpl.spec));
+  BROOD_RETURN_IF_ERROR(FitFunction(tmpl.spec, options));
+  if (forked && options.runtime == FunctionRuntime::kLambda) {
+    return Error(kInvalid, "a custom runtime asks for its call itself: it cannot be forked");
+  }
   if (forked) {
     BROOD_RETURN_IF_ERROR(SplitForked(tmpl.spec).status());
     options.spec = tmpl.spec;

@@ -26,6 +26,7 @@ struct ServeFunction {
 struct FunctionWords {
   FunctionOptions options;  // what needs no second look
   std::string mode = std::string(FunctionModeName(FunctionOptions().mode));
+  std::string runtime = std::string(FunctionRuntimeName(FunctionOptions().runtime));
   std::string timeout, queue_timeout, max_body;
   std::uint32_t max = 0;
 };
@@ -39,8 +40,8 @@ struct HttpWords {
 void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": template, mode,
-// min, max, concurrency, queue, timeout, queue-timeout, max-body, cgi and cwd, and, without
-// template, the fences of `brood run`. `env`: "NAME=value", beside the usual ones.
+// runtime, min, max, concurrency, queue, timeout, queue-timeout, max-body, cgi and cwd, and,
+// without template, the fences of `brood run`. `env`: "NAME=value", beside the usual ones.
 //
 // Fences through which one call could reach another's are refused: a process, ipc, mount or user
 // namespace that is not its own, and a root it may write to that outlives it.
@@ -49,8 +50,9 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& command,
                                                  const std::vector<std::string>& env);
 
-// The check of the fences, for a template that functions share.
-absl::Status CheckFunctionFences(const Spec& spec);
+// Fits a function to the fences that it will run behind, for a template that functions share: the
+// check above, and what its runtime needs of them.
+absl::Status FitFunction(const Spec& spec, FunctionOptions& options);
 
 // The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout, calls,
 // keep and max-calls.

@@ -195,6 +195,42 @@ std::string FunctionKeys() {
   return out + Options(OptionsOf(app), true);
 }
 
+std::string LambdaText() {
+  return ".SH LAMBDA\n" +
+         Paragraphs(
+             "With runtime = \"lambda\" the command is a custom runtime of AWS Lambda, its "
+             "\"bootstrap\". It finds an HTTP endpoint of its own at $AWS_LAMBDA_RUNTIME_API, and "
+             "there the runtime interface of version 2018-06-01: invocation/next, "
+             "invocation/ID/response, also streamed, invocation/ID/error and init/error. Its stdin "
+             "is /dev/null; what it writes to stdout and stderr is logged when it fails. An "
+             "isolate "
+             "serves one call: it is ended once its response or its error has come whole, and "
+             "until "
+             "then waits if it asks for another call. A primed one is ready when it has asked for "
+             "its call.\n"
+             "\n"
+             "An event is what the caller sends, 6 MiB at most; of a call without a body it is {}. "
+             "A "
+             "response has at most 6 MiB, too, unless it is streamed, and is answered with 200 as "
+             "application/json, a streamed one with its own Content-Type. An error is "
+             "answered with 500, Brood-End: error, X-Amz-Function-Error: Unhandled, and the "
+             "error's "
+             "JSON; so is a response that is too long or broken off, and a runtime that makes "
+             "requests without end. One that ends without having answered is answered for as any "
+             "function, with Brood-End: no_answer when its exit code is 0.\n"
+             "\n"
+             "Its environment has, unless env says otherwise: AWS_LAMBDA_RUNTIME_API, _HANDLER "
+             "(function.handler), LAMBDA_TASK_ROOT (its cwd), LAMBDA_RUNTIME_DIR, "
+             "AWS_LAMBDA_FUNCTION_NAME, AWS_LAMBDA_FUNCTION_VERSION ($LATEST), "
+             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE (with the key memory), "
+             "AWS_LAMBDA_INITIALIZATION_TYPE (provisioned-concurrency when it is primed, else "
+             "on-demand), AWS_LAMBDA_LOG_GROUP_NAME, AWS_LAMBDA_LOG_STREAM_NAME, AWS_REGION and "
+             "AWS_DEFAULT_REGION (us-east-1), TZ (:UTC). The ARN that it is told is "
+             "arn:aws:lambda:REGION:000000000000:function:NAME, which is nobody's. The network "
+             "namespace has to be its own.",
+             nullptr);
+}
+
 std::string HttpKeys() {
   CLI::App app;
   app.set_help_flag();
@@ -278,7 +314,7 @@ std::string ConfigurationPage() {
              "there is one, \"default\", with the fences of a plain brood run.",
              nullptr);
   out += Options(OptionsOf(app), true);
-  out += FunctionKeys() + ForkedFunctions() + HttpKeys();
+  out += FunctionKeys() + ForkedFunctions() + LambdaText() + HttpKeys();
   out += ".SH EXAMPLE\n" + Paragraphs(
                                "  group = \"brood\"\n"
                                "  max-running = 256\n"

@@ -153,7 +153,7 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     host.options.parked = words.pool;
     config.templates.push_back(std::move(host));
   }
-  for (const ServeFunction& each : config.functions) {
+  for (ServeFunction& each : config.functions) {
     if (each.own_template) continue;
     const std::string& wanted = each.options.template_name;
     const auto tmpl = std::find_if(config.templates.begin(), config.templates.end(),
@@ -161,7 +161,7 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     const absl::Status fit =
         tmpl == config.templates.end()
             ? Error(absl::StatusCode::kInvalidArgument, "there is no template \"{}\"", wanted)
-            : CheckFunctionFences(tmpl->options.spec);
+            : FitFunction(tmpl->options.spec, each.options);
     if (!fit.ok()) {
       return Error(fit.code(), "function {}: {}", each.options.name, Message(fit));
     }

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "pool/functions/lambda_runtime.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -362,7 +363,11 @@ void Call::FinishCall() {
   report.status = 200;
   std::string why;
   Fields extra;
-  if (timed_out_) {
+  std::string_view type = "text/plain";
+  const LambdaRuntime* const lambda = worker_->lambda.get();
+  if (lambda != nullptr && lambda->answered()) {
+    // All is said; that it was ended then is no failure.
+  } else if (timed_out_) {
     report.status = 504;
     report.end = "timeout";
     why = "the function took too long";
@@ -375,6 +380,12 @@ void Call::FinishCall() {
     report.status = 507;
     report.end = "oom";
     why = "the function ran out of memory";
+  } else if (lambda != nullptr && !lambda->error().empty()) {
+    report.status = 500;
+    report.end = "error";
+    report.message = why = lambda->error();
+    type = "application/json";
+    extra.emplace_back("X-Amz-Function-Error", "Unhandled");
   } else if (!outcome->ok()) {
     report.status = 500;
     report.end = std::string(EndName(outcome->end));
@@ -385,6 +396,10 @@ void Call::FinishCall() {
       extra.emplace_back("Brood-Signal", fmt::to_string(outcome->signal));
     }
     why = "the function failed";
+  } else if (lambda != nullptr) {
+    report.status = 500;
+    report.end = "no_answer";
+    why = "the function ended without an answer";
   } else if (function_.options().cgi && (!cgi_done_ || !cgi_error_.empty())) {
     report.status = 502;
     report.end = "bad_answer";
@@ -412,7 +427,7 @@ void Call::FinishCall() {
       ++metrics.answers[report.status];
       fields.insert(fields.end(), extra.begin(), extra.end());
       fields.emplace_back("Brood-End", report.end);
-      fields.emplace_back("Content-Type", "text/plain");
+      fields.emplace_back("Content-Type", type);
       if (report.status == 503) fields.emplace_back("Retry-After", "1");
       connection.Answer(report.status, std::move(fields), why + "\n");
     }

@@ -23,12 +23,20 @@ enum class FunctionMode : std::uint8_t {
 };
 std::string_view FunctionModeName(FunctionMode mode);
 
+// How a function is given its call, and how it answers.
+enum class FunctionRuntime : std::uint8_t {
+  kStdin,   // the body on stdin, the answer on stdout
+  kLambda,  // over AWS Lambda's runtime interface (lambda_runtime.h)
+};
+std::string_view FunctionRuntimeName(FunctionRuntime runtime);
+
 // Plain values; see brood.toml(5) for the words they are made of.
 struct FunctionOptions {
   std::string name;           // [a-zA-Z0-9][a-zA-Z0-9_-]*, at most 64
   std::string template_name;  // of the pool; its own, unless the configuration names one
   Command command;            // its stdio and timeout are the call's to set
   FunctionMode mode = FunctionMode::kParked;
+  FunctionRuntime runtime = FunctionRuntime::kStdin;
   std::optional<Spec> spec;        // kForked: what a call stands behind; of no template
   FaultInjection fault;            // kForked: test switch, in what a call does
   std::uint32_t min = 4;           // kPrimed, kForked: workers kept ahead of their calls

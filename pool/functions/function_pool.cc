@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "spawn/reap.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -70,7 +71,7 @@ void FunctionPool::Retire(std::function<void()> gone) {
 
 std::size_t FunctionPool::primed() const {
   return static_cast<std::size_t>(std::count_if(
-      primed_.begin(), primed_.end(), [](const auto& worker) { return worker->started_ns != 0; }));
+      primed_.begin(), primed_.end(), [](const auto& worker) { return worker->ready(); }));
 }
 
 void FunctionPool::Prime() {
@@ -78,7 +79,8 @@ void FunctionPool::Prime() {
   if (!forked && options_.mode != FunctionMode::kPrimed) return;
   while (!closed_ && !waiting_ && primed_.size() < options_.min) {
     if (forked && !process_ready()) return;  // it says when it is
-    auto worker = forked ? forks_->Fork() : StartFunction(pool_, options_, SpawnPath::kParked);
+    auto worker =
+        forked ? forks_->Fork() : StartFunction(pool_, timers_, options_, SpawnPath::kParked);
     if (!worker.ok()) return OnPrimedEnd(nullptr);
     (*worker)->on_ended = [this, raw = worker->get()] { OnPrimedEnd(raw); };
     primed_.push_back(*std::move(worker));
@@ -135,25 +137,29 @@ void FunctionPool::Leave(const Place& place) {
 }
 
 absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
-  std::shared_ptr<FunctionWorker> found;
   const bool forked = options_.mode == FunctionMode::kForked;
   if (options_.mode == FunctionMode::kPrimed || (forked && options_.min > 0)) {
-    const auto alive = std::find_if(primed_.begin(), primed_.end(),
-                                    [](const auto& worker) { return worker->Alive(); });
+    auto alive = std::find_if(primed_.begin(), primed_.end(), [](const auto& worker) {
+      return worker->ready() && worker->Alive();
+    });
+    const bool hit = alive != primed_.end();
+    if (!hit) {
+      ++metrics_->misses[primed_.empty() ? "none" : "not-ready"];
+      // One that has not asked for its call yet will do so sooner than a new one.
+      alive = std::find_if(primed_.begin(), primed_.end(),
+                           [](const auto& worker) { return worker->Alive(); });
+    }
     // Those that have ended go when the pool tells so; until then nobody is given one.
     if (alive != primed_.end()) {
-      found = *alive;
+      std::shared_ptr<FunctionWorker> found = *alive;
       primed_.erase(alive);
       found->on_ended = nullptr;
-      failures_ = 0;
-    } else {
-      ++metrics_->misses[primed_.empty() ? "none" : "not-ready"];
+      found->started_ns = found->asked_ns = NowNs();
+      if (hit) failures_ = 0;
+      // Afterwards: making the next one must not stand in this call's way.
+      if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
+      return Taken{std::move(found), hit};
     }
-  }
-  if (found) {
-    // Afterwards: making the next one must not stand in this call's way.
-    if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
-    return Taken{std::move(found), true};
   }
   if (process_ready()) {
     BROOD_ASSIGN_OR_RETURN(auto worker, forks_->Fork());
@@ -161,8 +167,8 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
   }
   if (forked) ++metrics_->misses[forks_ ? "loading" : "no-process"];
   const bool cold = forked || options_.mode == FunctionMode::kCold;
-  BROOD_ASSIGN_OR_RETURN(
-      auto worker, StartFunction(pool_, options_, cold ? SpawnPath::kCold : SpawnPath::kParked));
+  BROOD_ASSIGN_OR_RETURN(auto worker, StartFunction(pool_, timers_, options_,
+                                                    cold ? SpawnPath::kCold : SpawnPath::kParked));
   return Taken{std::move(worker), false};
 }
 

@@ -55,7 +55,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   // Every call that has entered leaves, once: it has run, or given up waiting.
   void Leave(const Place& place);
 
-  // A worker for a call that may run. `hit`: it was started ahead.
+  // A worker for a call that may run. `hit`: it was started ahead, and waited.
   struct Taken {
     std::shared_ptr<FunctionWorker> worker;
     bool hit = false;
@@ -68,7 +68,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   // Of a forked function.
   bool process_ready() const { return forks_ && forks_->ready(); }
   const std::string& process_problem() const { return process_problem_; }
-  std::size_t primed() const;  // that have started
+  std::size_t primed() const;  // that wait for a call
   std::size_t running() const { return running_; }
   std::size_t queued() const { return queue_.size(); }
 

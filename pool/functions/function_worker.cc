@@ -8,6 +8,7 @@
 
 #include <cerrno>
 
+#include "pool/functions/lambda_runtime.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -27,6 +28,12 @@ std::string_view FunctionModeName(FunctionMode mode) {
   return "";
 }
 
+std::string_view FunctionRuntimeName(FunctionRuntime runtime) {
+  return runtime == FunctionRuntime::kLambda ? "lambda" : "stdin";
+}
+
+bool FunctionWorker::ready() const { return started_ns != 0 && (!lambda || lambda->waits()); }
+
 bool FunctionWorker::Alive() const {
   if (outcome || started_ns == 0) return false;
   if (request == 0) return true;  // the end of a clone is told
@@ -42,6 +49,10 @@ std::string_view FunctionWorker::PathName(bool ahead) const {
 void FunctionWorker::End(absl::StatusOr<Outcome> result) {
   int left = 0;
   if (ioctl(theirs[0].get(), FIONREAD, &left) == 0) unread = static_cast<std::size_t>(left);
+  if (lambda) {
+    unread = lambda->unseen();
+    lambda->OnWorkerEnded();
+  }
   for (UniqueFd& fd : theirs) fd.reset();
   pidfd.reset();
   outcome.emplace(std::move(result));
@@ -50,6 +61,25 @@ void FunctionWorker::End(absl::StatusOr<Outcome> result) {
   // What is called may give up the function that is running, and what it holds.
   if (const auto ended = std::exchange(on_ended, nullptr)) ended();
 }
+
+namespace {
+
+// Puts Lambda's runtime interface between the call and the worker. What the worker writes to its
+// stdout is for the log, then.
+absl::Status PutLambda(Pool& pool, Timers& timers, const FunctionOptions& function,
+                       const std::shared_ptr<FunctionWorker>& worker, Stdio& stdio) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (fcntl(worker->theirs[i].get(), F_SETFL, O_NONBLOCK) != 0) {
+      return ErrnoError(errno, "preparing a pipe to function {}", function.name);
+    }
+  }
+  worker->lambda = std::make_shared<LambdaRuntime>(
+      pool, timers, function, std::move(worker->theirs[0]), std::move(worker->theirs[1]));
+  stdio.fds[1] = stdio.fds[2];
+  return worker->lambda->Open(worker, stdio);
+}
+
+}  // namespace
 
 absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const FunctionOptions& function) {
   auto worker = std::make_shared<FunctionWorker>();
@@ -69,7 +99,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
   return worker;
 }
 
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
                                                               const FunctionOptions& function,
                                                               SpawnPath path) {
   BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
@@ -79,6 +109,9 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
   request.command = function.command;
   request.command.stdio.mode = StdioMode::kFds;
   for (std::size_t i = 0; i < 3; ++i) request.command.stdio.fds[i] = worker->theirs[i].get();
+  if (function.runtime == FunctionRuntime::kLambda) {
+    BROOD_RETURN_IF_ERROR(PutLambda(pool, timers, function, worker, request.command.stdio));
+  }
   request.path = path;
   request.when_empty = WhenEmpty::kSlower;
   request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {

@@ -10,11 +10,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "pool/daemon/timers.h"
 #include "pool/functions/function.h"
 #include "pool/pool.h"
 #include "spawn/unique_fd.h"
 
 namespace brood {
+
+class LambdaRuntime;
 
 // Only in the pool's thread. Held by whoever uses it, and until its end by the pool's callback.
 struct FunctionWorker {
@@ -23,12 +26,14 @@ struct FunctionWorker {
   UniqueFd err;
   std::array<UniqueFd, 3> theirs;  // the other ends, until its outcome
   UniqueFd pidfd;                  // once started
-  std::uint64_t request = 0;       // the pool's number; 0: it is a clone (fork_server.h)
+  // FunctionRuntime::kLambda: what stands between the pipes and the worker; it has those of theirs.
+  std::shared_ptr<LambdaRuntime> lambda;
+  std::uint64_t request = 0;  // the pool's number; 0: it is a clone (fork_server.h)
   SpawnPath path = SpawnPath::kParked;
   std::int64_t asked_ns = 0;
   std::int64_t started_ns = 0;  // 0: not yet
   std::optional<absl::StatusOr<Outcome>> outcome;
-  std::size_t unread = 0;  // bytes that lay in the pipe to its stdin when it had ended
+  std::size_t unread = 0;  // bytes of what was sent to it that it had not been given at its end
   std::function<void()> on_started;
   std::function<void()> on_ended;
 
@@ -37,6 +42,8 @@ struct FunctionWorker {
 
   // Whether it runs now: looked at, not remembered.
   bool Alive() const;
+  // It has started, and has asked for its call where functions do.
+  bool ready() const;
   // "primed", if it was started ahead of its call, or how it came to be.
   std::string_view PathName(bool ahead) const;
   // For whoever makes it: it has ended, or could not be made. Tells its user.
@@ -48,7 +55,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
 
 // Has the pool run the function. `path`: the one wanted; a slower one is taken when there is no
 // parked worker. The time is the caller's to limit, with Pool::Kill.
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool,
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
                                                               const FunctionOptions& function,
                                                               SpawnPath path);
 

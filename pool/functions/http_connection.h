@@ -49,6 +49,10 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   absl::Status Open(Handler handler, std::function<void()> closed);
   void Close();
   bool open() const override { return socket_.valid(); }
+  // A request has been read whole, and its answer is not there yet.
+  bool answering() const { return phase_ == Phase::kAnswer; }
+  // The fields behind the body of the request that has just been read whole.
+  const FieldList& trailers() const { return parser_->trailers(); }
   // Closes when its deadline has passed: no whole head, no byte of a body, an answer nobody reads.
   void Expire(std::int64_t now_ns);
   // No further request after the one under way, if any.

@@ -48,6 +48,7 @@ class HttpParser::Impl : public http::basic_parser<true> {
   }
 
   RequestHead head_;
+  FieldList trailers_;
   std::string* body_ = nullptr;
   int error_ = 0;
   std::string why_;
@@ -85,9 +86,11 @@ class HttpParser::Impl : public http::basic_parser<true> {
 
   void on_response_impl(int, View, int, ErrorCode&) override {}
 
-  void on_field_impl(http::field name, View, View value, ErrorCode& ec) override {
-    if (head_done_) return;  // a trailer's field, which decides nothing
+  void on_field_impl(http::field name, View word, View value, ErrorCode& ec) override {
     const std::string_view text(value.data(), value.size());
+    (head_done_ ? trailers_ : head_.fields)
+        .emplace_back(std::string(word.data(), word.size()), text);
+    if (head_done_) return;  // a trailer's field decides nothing here
     switch (name) {
       case http::field::host:
         ++hosts_;
@@ -148,6 +151,13 @@ class HttpParser::Impl : public http::basic_parser<true> {
   int codings_ = 0;
 };
 
+std::string_view FindField(const FieldList& fields, std::string_view name) {
+  for (const auto& [each, value] : fields) {
+    if (EqualsIgnoringCase(each, name)) return value;
+  }
+  return {};
+}
+
 HttpParser::HttpParser() : impl_(std::make_unique<Impl>()) {}
 HttpParser::~HttpParser() = default;
 
@@ -184,6 +194,7 @@ bool HttpParser::has_head() const { return impl_->error_ == 0 && impl_->is_heade
 bool HttpParser::done() const { return impl_->error_ == 0 && impl_->is_done(); }
 const RequestHead& HttpParser::head() const { return impl_->head_; }
 int HttpParser::error() const { return impl_->error_; }
+const FieldList& HttpParser::trailers() const { return impl_->trailers_; }
 const std::string& HttpParser::why() const { return impl_->why_; }
 
 }  // namespace brood

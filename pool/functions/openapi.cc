@@ -32,9 +32,12 @@ constexpr HeaderText kHeaders[] = {
     {"Brood-Total-Us", "integer", "Microseconds from the request's head to the answer."},
     {"Brood-End", "string",
      "Why there is no answer of the function's: refused, queue_timeout, timeout, oom, bad_answer, "
-     "or how it ended."},
+     "no_answer, error, or how it ended."},
     {"Brood-Exit-Code", "integer", "The function's exit code, which was not 0."},
     {"Brood-Signal", "integer", "The signal that ended the function."},
+    {"X-Amz-Function-Error", "string",
+     "Unhandled: a function with Lambda's runtime interface has posted an error, or broken the "
+     "interface's rules."},
 };
 
 // Which headers an answer may have.
@@ -106,6 +109,15 @@ Json Reading(std::string_view id, std::string_view summary, Json good) {
   return {{"get", std::move(get)}, {"head", std::move(head)}};
 }
 
+Json LambdaErrorSchema() {
+  const Json text = {{"type", "string"}};
+  return {{"type", "object"},
+          {"properties",
+           {{"errorMessage", text},
+            {"errorType", text},
+            {"stackTrace", {{"type", "array"}, {"items", text}}}}}};
+}
+
 // What a function answers, or what is answered in its place.
 Json CallAnswers() {
   const Json bytes = {{"type", "string"}, {"format", "binary"}};
@@ -131,8 +143,13 @@ Json CallAnswers() {
       {"429", Sentence("As many calls run and wait as may.", With(failed, {"Retry-After"}))},
       {"501",
        Sentence("A transfer coding other than chunked, or async=1 where no calls are kept.")},
-      {"500", Sentence("The function exited with another code than 0, or a signal ended it.",
-                       With(failed, {"Brood-Exit-Code", "Brood-Signal"}))},
+      {"500",
+       Answer("The function exited with another code than 0, or a signal ended it, or it ended "
+              "without an answer. JSON: the error that a function with Lambda's runtime interface "
+              "has posted, or that was made of what it did.",
+              With(failed, {"Brood-Exit-Code", "Brood-Signal", "X-Amz-Function-Error"}),
+              {{"text/plain", {{"schema", {{"type", "string"}}}}},
+               {"application/json", {{"schema", LambdaErrorSchema()}}}})},
       {"502", Sentence("The function's output begins with no CGI head.", failed)},
       {"503", Busy(failed)},
       {"504", Sentence("The function ran longer than its timeout, and was ended.", failed)},
@@ -202,6 +219,7 @@ Json FunctionSchema() {
   Json properties = {
       {"name", {{"type", "string"}}},
       {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed", "forked"}}}},
+      {"runtime", {{"type", "string"}, {"enum", {"stdin", "lambda"}}}},
       {"timeout_seconds", {{"type", "number"}}},
   };
   for (const std::string_view name :

@@ -131,6 +131,7 @@ std::string Router::Describe() const {
     const FunctionOptions& options = function->options();
     list.push_back({{"name", name},
                     {"mode", FunctionModeName(options.mode)},
+                    {"runtime", FunctionRuntimeName(options.runtime)},
                     {"concurrency", options.concurrency},
                     {"queue", options.queue},
                     {"timeout_seconds", std::chrono::duration<double>(options.timeout).count()},

@@ -91,6 +91,14 @@ class Examples(Node):
         self.assertEqual(json.loads(self.call("count", b"one two\nthree").body),
                          {"lines": 1, "words": 3, "bytes": 13})
 
+    def test_greeting(self):
+        answer = self.call("greeting", b'{"name": "you"}')
+        self.assertEqual((answer.status, json.loads(answer.body)), (200, {"message": "hello, you"}))
+        answer = self.call("greeting", b"{}")
+        self.assertEqual((answer.status, json.loads(answer.body)["errorType"]),
+                         (500, "Function.Failed"))
+        self.assertIn("called with {}", self.log())
+
     def test_a_call_that_is_not_waited_for(self):
         answer = self.call("handler?async=1", b'{"name": "you"}')
         self.assertEqual(answer.status, 202)

@@ -18,6 +18,8 @@ LOOK = ("read secret; ls -A /tmp /dev/shm /run/lock 2>/dev/null | grep -c mark; 
 
 class Isolation(Node):
     CONFIG = "".join(function(f"look-{mode}", LOOK, mode=mode, min=2) for mode in ALL) + \
+        "".join(function(f"fds-{mode}", "exec ls /proc/self/fd", mode=mode, min=1)
+                for mode in MODES) + \
         function("stays", "exec cat", mode="primed", min=1) + \
         function("dies", "exit 1", mode="primed", min=1) + \
         function("fork", "cat; while :; do sleep 1000 & done 2>/dev/null", mode="primed", min=1,
@@ -33,6 +35,11 @@ class Isolation(Node):
                 self.assertEqual(first.headers["Brood-Path"], mode)
             for _ in range(CALLS):
                 self.assertEqual(self.call(f"look-{mode}", b"secret\n").body, first.body, mode)
+
+    def test_a_call_has_its_pipes_and_no_descriptor_of_the_daemons(self):
+        for mode in MODES:
+            # The last one is the directory that ls reads.
+            self.assertEqual(self.call(f"fds-{mode}").body.split(), [b"0", b"1", b"2", b"3"], mode)
 
     def workers(self):
         """Processes of the primed function that only cat runs as."""

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "pool/functions/lambda_environment.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -67,6 +68,37 @@ TEST(FunctionConfigTest, EveryKeyIsTaken) {
   EXPECT_EQ(function->own_template->max_workers, 9U);
   EXPECT_EQ(function->own_template->spec.limits.memory_bytes, 64U << 20);
   EXPECT_EQ(function->own_template->spec.ns(NamespaceKind::kNet).mode, NamespaceMode::kHost);
+}
+
+TEST(FunctionConfigTest, ALambdaFindsItsEnvironment) {
+  const auto function =
+      ParseServeFunction("echo", {"--runtime=lambda", "--cwd=/var/task", "--memory=64M"}, kCommand,
+                         {"_HANDLER=a.b", "AWS_REGION=eu-west-1"});
+  ASSERT_TRUE(function.ok()) << function.status();
+  const FunctionOptions& options = function->options;
+  EXPECT_EQ(options.runtime, FunctionRuntime::kLambda);
+  EXPECT_EQ(options.max_body, 6U << 20);
+  for (const char* const entry :
+       {"AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001", "LAMBDA_TASK_ROOT=/var/task", "_HANDLER=a.b",
+        "AWS_LAMBDA_FUNCTION_NAME=echo", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=64",
+        "AWS_LAMBDA_INITIALIZATION_TYPE=on-demand", "AWS_REGION=eu-west-1"}) {
+    EXPECT_THAT(options.command.env, Contains(entry));
+  }
+  EXPECT_THAT(options.command.env, Not(Contains("_HANDLER=function.handler")));
+  EXPECT_THAT(options.command.env, Not(Contains("AWS_REGION=us-east-1")));
+  EXPECT_EQ(LambdaArn(options), "arn:aws:lambda:eu-west-1:000000000000:function:echo");
+}
+
+TEST(FunctionConfigTest, ALambdaFitsNoTemplateWithAnothersNetwork) {
+  auto function = ParseServeFunction("echo", {"--template=web", "--runtime=lambda"}, kCommand, {});
+  ASSERT_TRUE(function.ok()) << function.status();
+  Spec spec;
+  spec.ns(NamespaceKind::kNet) = {NamespaceMode::kJoin, "/run/netns/web"};
+  EXPECT_THAT(std::string(Message(FitFunction(spec, function->options))),
+              HasSubstr("network namespace of its own"));
+  spec.ns(NamespaceKind::kNet) = {};
+  EXPECT_TRUE(FitFunction(spec, function->options).ok());
+  EXPECT_THAT(function->options.command.env, Contains("AWS_LAMBDA_FUNCTION_NAME=echo"));
 }
 
 TEST(FunctionConfigTest, AColdFunctionKeepsNothingParked) {
@@ -130,6 +162,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
   const std::vector<BadFunction> cases = {
       {{}, {}, {}, "it needs a command"},
       {{"--mode=warm"}, kCommand, {}, "\"warm\""},
+      {{"--mode=forked", "--runtime=lambda"}, kCommand, {}, "cannot be forked"},
       {{"--mode=forked", "--template=web"}, kCommand, {}, "fences of its own"},
       {{"--mode=forked", "--rootfs=/", "--root-mode=overlay"}, kCommand, {}, "read-only"},
       {{"--speed=9"}, kCommand, {}, "--speed"},
@@ -159,6 +192,10 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{"--no-user"}, kCommand, {}, "user namespace of its own"},
       {{"--no-cgroup-leaf"}, kCommand, {}, "cgroup of its own"},
       {{"--rootfs=/", "--root-mode=rw"}, kCommand, {}, "may not write to a root"},
+      {{"--runtime=java"}, kCommand, {}, "\"java\""},
+      {{"--runtime=lambda", "--net=host"}, kCommand, {}, "network namespace of its own"},
+      {{"--runtime=lambda", "--cgi"}, kCommand, {}, "cgi"},
+      {{"--runtime=lambda", "--max-body=7M"}, kCommand, {}, "max-body is 6291456 bytes at most"},
       // Whose fences are the template's own.
       {{"--template=web", "--memory=64M"}, kCommand, {}, "--memory"},
   };

@@ -28,6 +28,7 @@ struct Taken {
   int error = 0;
   std::string why;
   std::size_t used = 0;  // bytes
+  FieldList trailers;
 };
 
 // One request of `stream`, which arrives in pieces of so many bytes.
@@ -50,6 +51,7 @@ Taken Take(std::string_view stream, std::size_t piece) {
   taken.done = parser.done();
   taken.error = parser.error();
   taken.why = parser.why();
+  taken.trailers = parser.trailers();
   return taken;
 }
 
@@ -57,6 +59,24 @@ const std::vector<std::size_t> kPieces = {1, 2, 3, 7, 64, 1 << 20};
 
 std::string With(std::string_view head, std::string_view rest) {
   return std::string(head) + std::string(rest);
+}
+
+TEST(HttpParserTest, FieldsAreKeptAsTheyWereSent) {
+  const std::string request =
+      With(kPost,
+           "X-A:  one \r\nx-a: two\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+           "X-Late: three\r\nHost: y\r\n\r\n");
+  for (const std::size_t piece : kPieces) {
+    const Taken taken = Take(request, piece);
+    ASSERT_TRUE(taken.done) << taken.why;
+    EXPECT_EQ(FindField(taken.head.fields, "x-A"), "one");
+    EXPECT_EQ(FindField(taken.head.fields, "host"), "x");
+    EXPECT_EQ(FindField(taken.head.fields, "x"), "");
+    EXPECT_EQ(FindField(taken.head.fields, "x-late"), "");
+    EXPECT_EQ(taken.head.fields.size(), 4U);
+    EXPECT_EQ(FindField(taken.trailers, "x-late"), "three");
+    EXPECT_EQ(taken.trailers.size(), 2U);
+  }
 }
 
 struct Good {

@@ -1,0 +1,68 @@
+// The address at which an isolate's runtime finds its daemon: 127.0.0.1:9001, the isolate's own.
+//
+//   worker, before exec: socket, bind, listen -> channel -> listener -> HttpConnection -> handler
+//
+// The listening socket is made by the worker in its own network namespace (StdioMode::kEndpoint),
+// so nobody else can reach it, it is there before the command looks for it, and no thread of the
+// daemon ever enters a namespace. Whatever comes over it is the function's, and not to be trusted.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "pool/daemon/timers.h"
+#include "pool/functions/http_connection.h"
+#include "pool/pool.h"
+#include "spawn/spec.h"
+#include "spawn/unique_fd.h"
+
+namespace brood {
+
+// Only in the pool's thread. Ends nothing by itself: its connections have no deadlines beside the
+// isolate's own life, but those that are only read to their end.
+class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
+ public:
+  static constexpr std::uint16_t kPort = 9001;  // as in Lambda
+  static constexpr std::size_t kMaxConnections = 16;
+  // Connections and requests together. A call takes a handful.
+  static constexpr std::int64_t kBurst = 256;
+  static constexpr std::int64_t kEachNs = 10'000'000;  // one more for each of these
+
+  LambdaEndpoint(Pool& pool, Timers& timers) : pool_(pool), timers_(timers) {}
+  ~LambdaEndpoint() { Close(); }
+  LambdaEndpoint(const LambdaEndpoint&) = delete;
+  LambdaEndpoint& operator=(const LambdaEndpoint&) = delete;
+
+  // Makes `stdio`, whose fds[1] and fds[2] are set, that of a worker which opens the endpoint.
+  // `handler` is given every request, until Close. `flooded`: more came than the pool's thread
+  // shall bear; nothing more is taken.
+  absl::Status Open(Stdio& stdio, HttpConnection::Handler handler, std::function<void()> flooded);
+  // Closes all descriptors. Exchanges under way are told that their caller has gone.
+  void Close();
+
+ private:
+  void TakeListener();
+  void WatchListener(bool on);
+  void Accept();
+  bool Adopt(UniqueFd socket);
+  bool Spend();
+  void Sweep();
+
+  Pool& pool_;
+  Timers& timers_;
+  HttpConnection::Handler handler_;
+  std::function<void()> flooded_;
+  UniqueFd channel_;          // over which the listener comes
+  UniqueFd workers_channel_;  // the worker's end, until then
+  UniqueFd listener_;
+  std::optional<Pool::WatchId> channel_watch_, listener_watch_;
+  std::optional<Timers::Id> sweep_;
+  std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
+  std::int64_t spent_until_ns_ = 0;  // what was spent is paid back by then
+};
+
+}  // namespace brood

@@ -1,0 +1,430 @@
+#include "pool/functions/lambda_runtime.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "pool/functions/function_worker.h"
+#include "pool/functions/lambda_environment.h"
+#include "spawn/reap.h"
+#include "spawn/status.h"
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kRoot = "/2018-06-01/runtime/";
+constexpr std::string_view kInvocation = "invocation/";
+constexpr std::string_view kResponse = "/response";
+constexpr std::string_view kError = "/error";
+constexpr std::string_view kErrorType = "Lambda-Runtime-Function-Error-Type";
+
+// Lambda's form for errors, in both directions.
+std::string ErrorJson(std::string_view type, std::string_view message) {
+  const nlohmann::ordered_json json = {{"errorMessage", message}, {"errorType", type}};
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+// A function's own words if they have that form, since others would not be understood by those who
+// call.
+std::string ErrorJsonOf(std::string_view type, std::string body) {
+  if (body.starts_with('{') && nlohmann::json::accept(body)) return body;
+  return ErrorJson(type.empty() ? "Runtime.Unknown" : type, body);
+}
+
+std::string TooLong() {
+  return ErrorJson("Function.ResponseSizeTooLarge",
+                   fmt::format("the response is longer than {} bytes", LambdaRuntime::kMaxPayload));
+}
+
+void Refuse(HttpConnection& connection, int status, std::string_view type, std::string_view why,
+            Fields fields = {}) {
+  fields.emplace_back("Content-Type", "application/json");
+  connection.Answer(status, std::move(fields), ErrorJson(type, why));
+}
+
+void Accept(HttpConnection& connection) {
+  connection.Answer(202, {{"Content-Type", "application/json"}}, R"({"status":"OK"})");
+}
+
+// 32 hexadecimal digits that nobody can guess.
+std::string RandomDigits() {
+  std::array<std::uint8_t, 16> bytes{};
+  while (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+  }
+  bytes[6] = static_cast<std::uint8_t>(0x40 | (bytes[6] & 0x0f));  // a UUID's version 4, and its
+  bytes[8] = static_cast<std::uint8_t>(0x80 | (bytes[8] & 0x3f));  // variant (RFC 9562, 5.4)
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
+std::int64_t EpochMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+// GET .../invocation/next: waits.
+class LambdaRuntime::Question : public Exchange {
+ public:
+  Question(std::shared_ptr<LambdaRuntime> runtime, HttpConnection& connection)
+      : runtime_(std::move(runtime)), connection_(connection) {}
+  void OnBody(std::string_view) override {}
+  void OnBodyEnd() override { runtime_->Ask(connection_); }
+  bool full() const override { return false; }
+  void OnDrained() override {}
+  void OnGone() override { std::erase(runtime_->askers_, &connection_); }
+
+ private:
+  std::shared_ptr<LambdaRuntime> runtime_;
+  HttpConnection& connection_;
+};
+
+// POST .../invocation/ID/response: goes to the call as it comes.
+class LambdaRuntime::Response : public Exchange {
+ public:
+  Response(std::shared_ptr<LambdaRuntime> runtime, HttpConnection& connection, bool streams)
+      : runtime_(std::move(runtime)), connection_(connection), streams_(streams) {}
+
+  void OnBody(std::string_view bytes) override {
+    if (!Current()) return;
+    length_ += bytes.size();
+    if (streams_ || length_ <= kMaxPayload) return runtime_->Write(bytes);
+    runtime_->responder_ = nullptr;
+    const auto runtime = runtime_;  // the answer lets go of this
+    Refuse(connection_, 413, "RequestEntityTooLarge", "the response is too long");
+    runtime->Fail(TooLong());
+  }
+
+  // A function that fails while its response is streamed says so behind it.
+  void OnBodyEnd() override {
+    if (!Current()) return;
+    runtime_->responder_ = nullptr;
+    const auto runtime = runtime_;
+    const std::string type(FindField(connection_.trailers(), kErrorType));
+    std::string body;
+    const std::string_view coded =
+        FindField(connection_.trailers(), "Lambda-Runtime-Function-Error-Body");
+    absl::Base64Unescape({coded.data(), coded.size()}, &body);
+    Accept(connection_);
+    if (type.empty()) return runtime->Succeed();
+    runtime->Fail(ErrorJsonOf(type, std::move(body)));
+  }
+
+  bool full() const override { return Current() && runtime_->pending_.size() >= kMaxPending; }
+  void OnDrained() override {}
+  void OnGone() override {
+    if (!Current()) return;
+    runtime_->responder_ = nullptr;
+    runtime_->Fail(ErrorJson("Runtime.TruncatedResponse", "the runtime broke its response off"));
+  }
+
+ private:
+  bool Current() const { return runtime_->responder_ == &connection_; }
+
+  std::shared_ptr<LambdaRuntime> runtime_;
+  HttpConnection& connection_;
+  const bool streams_;
+  std::size_t length_ = 0;
+};
+
+// POST .../invocation/ID/error and .../init/error.
+class LambdaRuntime::Failure : public Exchange {
+ public:
+  Failure(std::shared_ptr<LambdaRuntime> runtime, HttpConnection& connection, std::string type)
+      : runtime_(std::move(runtime)), connection_(connection), type_(std::move(type)) {}
+
+  void OnBody(std::string_view bytes) override {
+    if (too_long_) return;
+    body_ += bytes;
+    if (body_.size() <= kMaxError) return;
+    too_long_ = true;
+    body_.clear();
+    const auto runtime = runtime_;  // the answer lets go of this
+    const std::string error =
+        ErrorJsonOf(type_, fmt::format("the error is longer than {} bytes", kMaxError));
+    Refuse(connection_, 413, "RequestEntityTooLarge", "the error is too long");
+    runtime->Fail(error);
+  }
+
+  void OnBodyEnd() override {
+    if (too_long_) return;
+    const auto runtime = runtime_;
+    std::string error = ErrorJsonOf(type_, std::move(body_));
+    Accept(connection_);
+    runtime->Fail(std::move(error));
+  }
+
+  bool full() const override { return false; }
+  void OnDrained() override {}
+  void OnGone() override {}
+
+ private:
+  std::shared_ptr<LambdaRuntime> runtime_;
+  HttpConnection& connection_;
+  const std::string type_;
+  std::string body_;
+  bool too_long_ = false;
+};
+
+LambdaRuntime::LambdaRuntime(Pool& pool, Timers& timers, const FunctionOptions& function,
+                             UniqueFd input, UniqueFd output)
+    : pool_(pool),
+      timers_(timers),
+      arn_(LambdaArn(function)),
+      timeout_(function.timeout),
+      input_(std::move(input)),
+      output_(std::move(output)) {}
+
+LambdaRuntime::~LambdaRuntime() {
+  WatchInput(false);
+  WatchOutput(false);
+}
+
+absl::Status LambdaRuntime::Open(std::weak_ptr<FunctionWorker> worker, Stdio& stdio) {
+  worker_ = std::move(worker);
+  endpoint_ = std::make_shared<LambdaEndpoint>(pool_, timers_);
+  const auto weak = weak_from_this();
+  BROOD_RETURN_IF_ERROR(endpoint_->Open(
+      stdio,
+      [weak](HttpConnection& connection, const RequestHead& head) -> std::shared_ptr<Exchange> {
+        const auto self = weak.lock();
+        return self ? self->Handle(connection, head) : nullptr;
+      },
+      [weak] {
+        const auto self = weak.lock();
+        if (!self) return;
+        self->Fail(ErrorJson("Runtime.TooManyRequests",
+                             "the runtime has made more requests than a call can need"));
+      }));
+  WatchInput(true);
+  return absl::OkStatus();
+}
+
+void LambdaRuntime::OnWorkerEnded() {
+  const auto self = shared_from_this();
+  ended_ = true;
+  responder_ = nullptr;
+  endpoint_->Close();
+  if (stage_ == Stage::kAnswered) return;
+  WatchInput(false);
+  WatchOutput(false);
+  output_.reset();
+}
+
+std::size_t LambdaRuntime::unseen() const {
+  if (stage_ != Stage::kStarting) return 0;
+  int piped = 0;
+  if (input_.valid() && ioctl(input_.get(), FIONREAD, &piped) != 0) piped = 0;
+  return event_.size() + static_cast<std::size_t>(piped);
+}
+
+std::shared_ptr<Exchange> LambdaRuntime::Handle(HttpConnection& connection,
+                                                const RequestHead& head) {
+  std::string_view path = head.path;
+  const bool ours = path.starts_with(kRoot);
+  if (ours) path.remove_prefix(kRoot.size());
+  const bool asks = ours && path == "invocation/next";
+  const bool begins_badly = ours && path == "init/error";
+  const bool responds = ours && path.starts_with(kInvocation) && path.ends_with(kResponse);
+  const bool fails = ours && path.starts_with(kInvocation) && path.ends_with(kError);
+  if (!asks && !begins_badly && !responds && !fails) {
+    Refuse(connection, 404, "NotFound", "the runtime interface has nothing of that name");
+    return nullptr;
+  }
+  const std::string_view method = asks ? "GET" : "POST";
+  if (head.method != method) {
+    Refuse(connection, 405, "MethodNotAllowed", fmt::format("it takes {}", method),
+           {{"Allow", std::string(method)}});
+    return nullptr;
+  }
+  if (asks) return std::make_shared<Question>(shared_from_this(), connection);
+  if (!begins_badly) {
+    path.remove_prefix(kInvocation.size());
+    const std::string_view id = path.substr(0, path.rfind('/'));
+    if (id_.empty() || id != id_) {
+      Refuse(connection, 400, "InvalidRequestID", "that is not the id of its call");
+      return nullptr;
+    }
+  }
+  if (stage_ != (begins_badly ? Stage::kStarting : Stage::kCalled)) {
+    Refuse(connection, 403, "InvalidStateTransition",
+           begins_badly ? "it has begun its call" : "its call has been answered");
+    return nullptr;
+  }
+  if (responds) return HandleResponse(connection, head);
+  if (head.expects_continue) connection.Continue();
+  return std::make_shared<Failure>(shared_from_this(), connection,
+                                   std::string(FindField(head.fields, kErrorType)));
+}
+
+std::shared_ptr<Exchange> LambdaRuntime::HandleResponse(HttpConnection& connection,
+                                                        const RequestHead& head) {
+  const std::string_view mode = FindField(head.fields, "Lambda-Runtime-Function-Response-Mode");
+  const bool streams = mode == "streaming";
+  if (!streams && !mode.empty()) {
+    const auto self = shared_from_this();
+    Refuse(connection, 400, "InvalidFunctionResponseMode", "the only mode known is streaming");
+    Fail(ErrorJson("Runtime.InvalidResponseModeHeader", "the only mode known is streaming"));
+    return nullptr;
+  }
+  // It may still say something shorter; until then that is what is wrong.
+  if (!streams && head.content_length.value_or(0) > kMaxPayload) {
+    Refuse(connection, 413, "RequestEntityTooLarge",
+           fmt::format("a response has {} bytes at most", kMaxPayload));
+    error_ = TooLong();
+    return nullptr;
+  }
+  if (head.expects_continue) connection.Continue();
+  error_.clear();
+  stage_ = Stage::kAnswering;
+  responder_ = &connection;
+  // Lambda's own callers are told that anything is JSON, but for what is streamed.
+  const std::string_view type = FindField(head.fields, "Content-Type");
+  Write(fmt::format("Content-Type: {}\n\n", !streams       ? "application/json"
+                                            : type.empty() ? "application/octet-stream"
+                                                           : type));
+  return std::make_shared<Response>(shared_from_this(), connection, streams);
+}
+
+void LambdaRuntime::Ask(HttpConnection& connection) {
+  const auto self = shared_from_this();
+  askers_.push_back(&connection);
+  if (stage_ == Stage::kCalled && !error_.empty()) {
+    Fail(std::exchange(error_, {}));  // it goes on without having said anything shorter
+  } else {
+    Deliver();
+  }
+}
+
+// The call's body, whole: an event has its length before it.
+void LambdaRuntime::ReadInput() {
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t got = read(input_.get(), buffer.data(), buffer.size());
+    if (got > 0) {
+      event_.append(buffer.data(), static_cast<std::size_t>(got));
+    } else if (got == 0) {
+      WatchInput(false);
+      input_.reset();
+      event_whole_ = true;
+      return Deliver();
+    } else if (errno != EINTR) {
+      return;
+    }
+  }
+}
+
+void LambdaRuntime::Deliver() {
+  const auto worker = worker_.lock();
+  if (!event_whole_ || askers_.empty() || stage_ != Stage::kStarting || !worker) return;
+  HttpConnection& asker = *askers_.front();
+  askers_.erase(askers_.begin());
+  stage_ = Stage::kCalled;
+  const std::string digits = RandomDigits();
+  id_ = fmt::format("{}-{}-{}-{}-{}", digits.substr(0, 8), digits.substr(8, 4),
+                    digits.substr(12, 4), digits.substr(16, 4), digits.substr(20));
+  const std::int64_t left_ns = worker->asked_ns + timeout_.count() - NowNs();
+  const std::int64_t now_ms = EpochMs();
+  asker.Answer(200,
+               {{"Content-Type", "application/json"},
+                {"Lambda-Runtime-Aws-Request-Id", id_},
+                {"Lambda-Runtime-Deadline-Ms", fmt::to_string(now_ms + left_ns / 1'000'000)},
+                {"Lambda-Runtime-Invoked-Function-Arn", arn_},
+                {"Lambda-Runtime-Trace-Id", fmt::format("Root=1-{:08x}-{};Sampled=0", now_ms / 1000,
+                                                        RandomDigits().substr(8))}},
+               // Lambda has no call without an event, either.
+               event_.empty() ? "{}" : event_);
+  event_ = std::string();
+}
+
+void LambdaRuntime::Write(std::string_view bytes) {
+  pending_ += bytes;
+  Flush();
+}
+
+void LambdaRuntime::Flush() {
+  const bool was_full = pending_.size() >= kMaxPending;
+  std::size_t written = 0;
+  while (written < pending_.size()) {
+    const ssize_t count =
+        write(output_.get(), pending_.data() + written, pending_.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) break;
+    if (count <= 0) {  // the call has been given up
+      written = pending_.size();
+      break;
+    }
+    written += static_cast<std::size_t>(count);
+  }
+  pending_.erase(0, written);
+  WatchOutput(!pending_.empty());
+  if (pending_.empty() && stage_ == Stage::kAnswered) output_.reset();
+  if (was_full && pending_.size() < kMaxPending && responder_ != nullptr) responder_->Resume();
+}
+
+void LambdaRuntime::WatchInput(bool on) {
+  if (on == input_watch_.has_value()) return;
+  if (!on) {
+    pool_.Unwatch(*input_watch_);
+    input_watch_.reset();
+    return;
+  }
+  const auto watch = pool_.Watch(input_.get(), POLLIN, [weak = weak_from_this()](short) {
+    if (const auto self = weak.lock()) self->ReadInput();
+  });
+  if (watch.ok()) input_watch_ = *watch;
+}
+
+void LambdaRuntime::WatchOutput(bool on) {
+  if (on == output_watch_.has_value()) return;
+  if (!on) {
+    pool_.Unwatch(*output_watch_);
+    output_watch_.reset();
+    return;
+  }
+  const auto watch = pool_.Watch(output_.get(), POLLOUT, [weak = weak_from_this()](short) {
+    if (const auto self = weak.lock()) self->Flush();
+  });
+  if (watch.ok()) output_watch_ = *watch;
+}
+
+void LambdaRuntime::Succeed() {
+  stage_ = Stage::kAnswered;
+  Flush();
+  EndWorker();
+}
+
+void LambdaRuntime::Fail(std::string error) {
+  if (ended_ || stage_ == Stage::kAnswered || stage_ == Stage::kFailed) return;
+  stage_ = Stage::kFailed;
+  responder_ = nullptr;
+  error_ = std::move(error);
+  pending_.clear();
+  WatchOutput(false);
+  output_.reset();
+  EndWorker();
+}
+
+// By its init, with which all of its pid namespace ends: a cgroup that was killed as such could not
+// be used again. The pool may not know yet that the worker runs: then again, soon.
+void LambdaRuntime::EndWorker() {
+  const auto worker = worker_.lock();
+  if (ended_ || !worker || pool_.Signal(worker->request, SIGKILL).ok()) return;
+  timers_.Add(std::chrono::milliseconds(5), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->EndWorker();
+  });
+}
+
+}  // namespace brood
