@@ -3,9 +3,16 @@
 #include <algorithm>
 #include <chrono>
 
+#include "spawn/reap.h"
 #include "spawn/status.h"
 
 namespace brood {
+namespace {
+
+constexpr std::chrono::milliseconds kSoon{1};  // not in the way of the call that has just come
+constexpr std::chrono::milliseconds kQuiet{20};
+
+}  // namespace
 
 FunctionPool::~FunctionPool() {
   if (gone_) gone_();
@@ -56,13 +63,25 @@ void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
 }
 
 void FunctionPool::PrimeAfter(std::chrono::nanoseconds delay) {
-  waiting_ = true;
-  timers_.Add(delay, [weak = weak_from_this()] {
+  waiting_ = timers_.Add(delay, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
-    self->waiting_ = false;
+    self->waiting_.reset();
+    const std::chrono::nanoseconds quiet(NowNs() - self->taken_ns_);
+    if (self->plenty() && quiet < kQuiet) return self->PrimeAfter(kQuiet - quiet);
     self->Prime();
   });
+}
+
+// Starting one slows the calls beside it: done when none has come for a while, or half are gone.
+void FunctionPool::PrimeInTime() {
+  taken_ns_ = NowNs();
+  if (plenty()) {
+    if (!waiting_) PrimeAfter(kQuiet);
+    return;
+  }
+  if (waiting_) timers_.Cancel(*waiting_);
+  PrimeAfter(kSoon);
 }
 
 absl::StatusOr<FunctionPool::Place> FunctionPool::Enter(std::function<void()> go) {
@@ -110,8 +129,7 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
     }
   }
   if (found) {
-    // Afterwards: making the next one must not stand in this call's way.
-    if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
+    PrimeInTime();
     return Taken{std::move(found), true};
   }
   const bool cold = options_.mode == FunctionMode::kCold;

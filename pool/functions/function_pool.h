@@ -9,6 +9,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -64,6 +65,8 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
  private:
   void Prime();
   void PrimeAfter(std::chrono::nanoseconds delay);
+  void PrimeInTime();
+  bool plenty() const { return 2 * primed_.size() >= options_.min; }
   void OnPrimedEnd(const FunctionWorker* worker);
 
   Pool& pool_;
@@ -73,8 +76,9 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
   std::deque<Place> queue_;
   std::size_t running_ = 0;
-  int failures_ = 0;      // primed workers in a row that ended before a call
-  bool waiting_ = false;  // a timer will prime
+  int failures_ = 0;                   // primed workers in a row that ended before a call
+  std::int64_t taken_ns_ = 0;          // when a call last took a primed worker
+  std::optional<Timers::Id> waiting_;  // a timer that will prime
   bool closed_ = true;
   std::function<void()> gone_;
 };
