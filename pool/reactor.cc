@@ -257,7 +257,7 @@ void Reactor::Tick() {
     if (!keepers_[i]->ordered.empty()) CollectMade(i, /*look_for_dead=*/true);
   }
   const std::uint64_t served = totals_.served[0] + totals_.served[1] + totals_.served[2];
-  if (running_ == 0 && served == served_at_tick_) ClearGraveyard();
+  if (launching_.empty() && served == served_at_tick_) ClearGraveyard();
   served_at_tick_ = served;
   for (Template& tmpl : templates_) {
     SweepParked(tmpl);

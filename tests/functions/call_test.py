@@ -154,6 +154,15 @@ class Calls(Node):
                 lambda: self.metric("running", function=f"flood-{mode}") == 0))
         self.assertEqual(self.metric("callers_gone_total"), before + len(MODES))
 
+    def test_what_calls_have_held_is_let_go_of(self):
+        # The namespaces of those that have ended: also while primed workers stand ready.
+        self.primed("echo-primed", 2)
+        before = self.fds()
+        for mode in MODES:
+            for _ in range(30):
+                self.assertEqual(self.call(f"echo-{mode}", b"x").status, 200)
+        self.assertTrue(self.wait_for(lambda: self.fds() <= before + 16), self.fds())
+
     def test_cgi(self):
         answer = self.call("cgi", b"value\n")
         self.assertEqual((answer.status, answer.headers["X-A"], answer.body),
