@@ -279,6 +279,7 @@ class Daemon {
       if (http_ != nullptr) {
         Log("http", {{"address", config_.http.address},
                      {"port", config_.http.port},
+                     {"max_connections", http.max_connections()},
                      {"functions", config_.functions.size()}});
       }
       NotifyManager("READY=1");

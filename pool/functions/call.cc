@@ -440,17 +440,17 @@ void Call::FinishCall() {
 
 void Call::Refuse(int status, std::string_view why, std::string_view end) {
   if (connection_ == nullptr) return;
-  ++function_.metrics().answers[status];
   Caller& connection = *std::exchange(connection_, nullptr);
+  if (begun_) {
+    ++function_.metrics().broken;
+    return connection.Abort();
+  }
+  ++function_.metrics().answers[status];
   Fields fields = TimeFields();
   fields.emplace_back("Brood-End", end);
   fields.emplace_back("Content-Type", "text/plain");
   if (status == 429 || status == 503) fields.emplace_back("Retry-After", "1");
-  if (begun_) {
-    connection.Abort();
-  } else {
-    connection.Answer(status, std::move(fields), fmt::format("{}\n", why));
-  }
+  connection.Answer(status, std::move(fields), fmt::format("{}\n", why));
 }
 
 // Gives its place up without having run.

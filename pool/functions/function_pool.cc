@@ -9,6 +9,9 @@
 namespace brood {
 namespace {
 
+constexpr std::chrono::milliseconds kSoon{1};  // not in the way of the call that has just come
+constexpr std::chrono::milliseconds kQuiet{20};
+
 // Later each time: what cannot start would keep the machine busy.
 std::chrono::milliseconds Backoff(int failures) {
   return std::chrono::milliseconds(10) * (1 << std::min(failures, 9));
@@ -98,13 +101,25 @@ void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
 }
 
 void FunctionPool::PrimeAfter(std::chrono::nanoseconds delay) {
-  waiting_ = true;
-  timers_.Add(delay, [weak = weak_from_this()] {
+  waiting_ = timers_.Add(delay, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
-    self->waiting_ = false;
+    self->waiting_.reset();
+    const std::chrono::nanoseconds quiet(NowNs() - self->taken_ns_);
+    if (self->plenty() && quiet < kQuiet) return self->PrimeAfter(kQuiet - quiet);
     self->Prime();
   });
+}
+
+// Starting one slows the calls beside it: done when none has come for a while, or half are gone.
+void FunctionPool::PrimeInTime() {
+  taken_ns_ = NowNs();
+  if (plenty()) {
+    if (!waiting_) PrimeAfter(kQuiet);
+    return;
+  }
+  if (waiting_) timers_.Cancel(*waiting_);
+  PrimeAfter(kSoon);
 }
 
 absl::StatusOr<FunctionPool::Place> FunctionPool::Enter(std::function<void()> go) {
@@ -156,8 +171,7 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
       found->on_ended = nullptr;
       found->started_ns = found->asked_ns = NowNs();
       if (hit) failures_ = 0;
-      // Afterwards: making the next one must not stand in this call's way.
-      if (!waiting_) PrimeAfter(std::chrono::milliseconds(1));
+      PrimeInTime();
       return Taken{std::move(found), hit};
     }
   }

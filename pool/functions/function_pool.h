@@ -9,6 +9,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -77,6 +78,8 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   void StartProcess();
   void OnProcessEnded(std::string_view why, std::string_view err);
   void PrimeAfter(std::chrono::nanoseconds delay);
+  void PrimeInTime();
+  bool plenty() const { return 2 * primed_.size() >= options_.min; }
   void OnPrimedEnd(const FunctionWorker* worker);
 
   Pool& pool_;
@@ -90,8 +93,9 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
   std::deque<Place> queue_;
   std::size_t running_ = 0;
-  int failures_ = 0;      // primed workers in a row that ended before a call
-  bool waiting_ = false;  // a timer will prime
+  int failures_ = 0;                   // primed workers in a row that ended before a call
+  std::int64_t taken_ns_ = 0;          // when a call last took a primed worker
+  std::optional<Timers::Id> waiting_;  // a timer that will prime
   bool closed_ = true;
   std::function<void()> gone_;
 };

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 
 #include "spawn/reap.h"
 
@@ -13,7 +14,7 @@ namespace brood {
 namespace {
 
 constexpr std::size_t kMaxInput = 64U << 10;  // bytes read ahead of the parser
-constexpr std::int64_t kLingerNs = 2'000'000'000;
+constexpr std::chrono::nanoseconds kLinger = std::chrono::seconds(2);
 
 std::string_view Reason(int status) {
   switch (status) {
@@ -82,10 +83,12 @@ void HttpConnection::Close() {
 
 void HttpConnection::SetPhase(Phase phase) {
   phase_ = phase;
-  const auto after = [](std::chrono::nanoseconds time) { return NowNs() + time.count(); };
+  since_ns_ = NowNs();
+  const auto after = [this](std::chrono::nanoseconds time) { return since_ns_ + time.count(); };
+  const bool unsent = sent_ < output_.size();
   switch (phase) {
     case Phase::kIdle:
-      deadline_ns_ = after(options_.idle_timeout);
+      deadline_ns_ = after(unsent ? options_.body_timeout : options_.idle_timeout);
       break;
     case Phase::kHead:
       deadline_ns_ = after(options_.header_timeout);
@@ -94,10 +97,11 @@ void HttpConnection::SetPhase(Phase phase) {
       deadline_ns_ = after(options_.body_timeout);
       break;
     case Phase::kAnswer:
-      deadline_ns_ = 0;  // the function's time, until there is output that nobody takes
+      // The function's time, until there is output that nobody takes.
+      deadline_ns_ = unsent ? after(options_.body_timeout) : 0;
       break;
     case Phase::kLinger:
-      deadline_ns_ = NowNs() + kLingerNs;
+      deadline_ns_ = after(unsent ? options_.body_timeout : kLinger);
       break;
   }
 }
@@ -119,6 +123,18 @@ void HttpConnection::Expire(std::int64_t now_ns) {
 void HttpConnection::Retire() {
   retired_ = true;
   if (phase_ == Phase::kIdle || (phase_ == Phase::kHead && input_.empty())) Close();
+}
+
+HttpConnection::Spare HttpConnection::spare() const {
+  if (!open() || sent_ < output_.size()) return Spare::kNo;
+  if (phase_ == Phase::kHead) return input_.empty() ? Spare::kIdle : Spare::kSlowHead;
+  return phase_ == Phase::kIdle ? Spare::kIdle : Spare::kNo;
+}
+
+void HttpConnection::GiveUp() {
+  const auto self = shared_from_this();
+  if (spare() == Spare::kSlowHead) Refuse(408, "the request did not arrive in time");
+  Close();
 }
 
 void HttpConnection::OnReadable(short events) {
@@ -190,8 +206,11 @@ void HttpConnection::TakeHead() {
 void HttpConnection::Refuse(int status, std::string_view why) {
   keep_alive_ = false;
   const auto exchange = std::exchange(exchange_, nullptr);
-  if (begun_) return Abort();
-  Answer(status, {{"Content-Type", "text/plain"}}, fmt::format("{}\n", why));
+  if (begun_) {
+    Abort();
+  } else {
+    Answer(status, {{"Content-Type", "text/plain"}}, fmt::format("{}\n", why));
+  }
   if (exchange) exchange->OnGone();
   if (open() && !advancing_) Advance();
   if (open() && answered_) Ended();
@@ -267,6 +286,16 @@ void HttpConnection::Finish(const Fields& trailer) {
 
 void HttpConnection::Abort() {
   if (!open()) return;
+  exchange_.reset();  // it knows
+  if (chunked_) {
+    // The last chunk is missing, which tells. Answers to earlier requests may still be on their
+    // way.
+    input_.clear();
+    SetPhase(Phase::kLinger);
+    Flush();
+    if (open()) SetWatches();
+    return;
+  }
   // A reset, since to HTTP/1.0 an orderly end would be the body's.
   const linger now{1, 0};
   setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
@@ -287,6 +316,7 @@ void HttpConnection::Resume() {
 
 void HttpConnection::Flush() {
   const bool was_congested = congested();
+  bool progress = false;
   while (sent_ < output_.size()) {
     const ssize_t count = send(socket_.get(), output_.data() + sent_, output_.size() - sent_,
                                MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -294,21 +324,23 @@ void HttpConnection::Flush() {
     if (count < 0 && errno == EAGAIN) break;
     if (count <= 0) return Close();
     sent_ += static_cast<std::size_t>(count);
-    if (phase_ == Phase::kAnswer) {
-      deadline_ns_ = NowNs() + options_.body_timeout.count();
-    }
+    progress = true;
   }
-  if (sent_ == output_.size()) {
+  const bool unsent = sent_ < output_.size();
+  if (!unsent) {
     output_.clear();
     sent_ = 0;
-    if (phase_ == Phase::kAnswer) deadline_ns_ = 0;
+    // Thousands of connections may be idle.
+    if (output_.capacity() > kMaxInput) output_.shrink_to_fit();
+  }
+  // Whoever still reads has time, also when the function has long ended.
+  const bool receiving = phase_ == Phase::kHead || phase_ == Phase::kBody;
+  if (!receiving && (progress || (unsent && deadline_ns_ == 0))) SetPhase(phase_);
+  if (!unsent) {
     if (phase_ == Phase::kLinger) shutdown(socket_.get(), SHUT_WR);
-  } else {
-    if (deadline_ns_ == 0) deadline_ns_ = NowNs() + options_.body_timeout.count();
-    if (sent_ > kHighWater) {
-      output_.erase(0, sent_);
-      sent_ = 0;
-    }
+  } else if (sent_ > kHighWater) {
+    output_.erase(0, sent_);
+    sent_ = 0;
   }
   if (was_congested && !congested() && exchange_) exchange_->OnDrained();
 }

@@ -58,6 +58,17 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   // No further request after the one under way, if any.
   void Retire();
 
+  // Why it may be closed to make room for another, the least harm first.
+  enum class Spare : std::uint8_t {
+    kIdle,      // no request is under way, nor an answer
+    kSlowHead,  // a request has begun to arrive
+    kNo,
+  };
+  Spare spare() const;
+  std::int64_t since_ns() const { return since_ns_; }  // it has been so; CLOCK_MONOTONIC
+  // Closes it, telling a caller whose request has begun that it did not arrive in time.
+  void GiveUp();
+
   void Answer(int status, Fields fields, std::string_view body) override;
   // Chunked, or to HTTP/1.0 up to the connection's end. The trailer's fields are left out for
   // HTTP/1.0.
@@ -101,6 +112,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool retired_ = false;
   bool advancing_ = false;
   std::int64_t deadline_ns_ = 0;
+  std::int64_t since_ns_ = 0;  // of the phase
   short watching_ = 0;
   Pool::WatchId watch_ = 0;
 };

@@ -26,6 +26,23 @@ bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   });
 }
 
+// A name or address, and a port (RFC 3986, 3.2): what else it could hold, proxies read differently.
+bool MayBeHost(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("-._~%!$&'()*+,;=:[]").find(static_cast<char>(c)) !=
+               std::string_view::npos;
+  });
+}
+
+// A field that goes on in the next line, which some join and others do not (RFC 9112, 5.2). `lines`
+// begins where a line does.
+bool HasFold(std::string_view lines) {
+  return lines.starts_with(' ') || lines.starts_with('\t') ||
+         lines.find("\n ") != std::string_view::npos ||
+         lines.find("\n\t") != std::string_view::npos;
+}
+
 // A request line of three words, the last a version: bad is that version, and nothing else.
 bool AsksForAnotherVersion(std::string_view input) {
   const std::string_view line = input.substr(0, input.find("\r\n"));
@@ -74,8 +91,10 @@ class HttpParser::Impl : public http::basic_parser<true> {
     std::string_view path(target.data(), target.size());
     if (path.size() > kMaxTarget) Refuse(414, "the target is too long");
     // The absolute form, which proxies may send (RFC 9112, 3.2.2).
-    if (path.starts_with("http://")) {
-      path.remove_prefix(std::min(path.find_first_of("/?", 7), path.size()));
+    for (const std::string_view scheme : {"http://", "https://"}) {
+      if (!EqualsIgnoringCase(path.substr(0, scheme.size()), scheme)) continue;
+      path.remove_prefix(std::min(path.find_first_of("/?", scheme.size()), path.size()));
+      break;
     }
     const std::size_t question = path.find('?');
     head_.path = path.substr(0, question);
@@ -94,6 +113,7 @@ class HttpParser::Impl : public http::basic_parser<true> {
     switch (name) {
       case http::field::host:
         ++hosts_;
+        if (!MayBeHost(text)) Refuse(400, "the Host is none");
         break;
       case http::field::content_length:
         ++lengths_;
@@ -164,12 +184,20 @@ HttpParser::~HttpParser() = default;
 std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
   impl_->body_ = &body;
   std::size_t taken = 0;
+  // Some callers end a body with an empty line that belongs to nothing (RFC 9112, 2.2).
+  if (impl_->head_bytes_ == 0) {
+    if (input == "\r") return 0;
+    if (input.starts_with("\r\n")) taken = impl_->head_bytes_ = std::strlen("\r\n");
+  }
   // One step at a time: the head, a piece of the body, a chunk's header.
   while (impl_->error_ == 0 && !impl_->is_done() && input.size() - taken >= impl_->Least()) {
     const bool had_head = impl_->is_header_done();
     ErrorCode ec;
     const std::size_t used =
         impl_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), ec);
+    if (!had_head && HasFold(input.substr(taken, used))) {
+      impl_->Refuse(400, "a field goes on in the next line");
+    }
     taken += used;
     // The library's own limit is for one call of it.
     if (!had_head) impl_->head_bytes_ += used;

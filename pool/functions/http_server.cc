@@ -5,11 +5,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "spawn/reap.h"
@@ -22,6 +25,10 @@ constexpr std::string_view kFull =
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     "Content-Length: 0\r\n\r\n";
 constexpr auto kSweepEvery = std::chrono::milliseconds(200);
+
+// Who has just come has not had the time to send anything, and is no less welcome than the next.
+constexpr std::int64_t kSpareAfterNs = 1'000'000'000;
+constexpr std::size_t kSparedAtOnce = 32;  // looking through all of them takes its time
 
 }  // namespace
 
@@ -57,6 +64,10 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
 }
 
 absl::Status HttpServer::Open() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return ErrnoError(errno, "reading RLIMIT_NOFILE");
+  max_connections_ =
+      std::min<std::size_t>(options_.max_connections, std::max<rlim_t>(files.rlim_cur / 4 * 3, 1));
   spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
   BROOD_ASSIGN_OR_RETURN(watch_, pool_.Watch(socket_.get(), POLLIN, [this](short) { Accept(); }));
   timers_.Add(kSweepEvery, [this] { Sweep(); });
@@ -68,7 +79,7 @@ void HttpServer::Accept() {
   for (int i = 0; i < 64; ++i) {
     if (!spare_.valid()) spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
     UniqueFd socket(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    bool full = connections_.size() >= options_.max_connections;
+    bool full = connections_.size() >= max_connections_;
     if (!socket.valid()) {
       if (errno != EMFILE && errno != ENFILE) return;
       // Left alone, the connection would make the socket readable for ever.
@@ -80,7 +91,7 @@ void HttpServer::Accept() {
       }
       full = true;
     }
-    if (full) {
+    if (full && !MakeRoom()) {
       (void)send(socket.get(), kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       continue;
     }
@@ -91,6 +102,31 @@ void HttpServer::Accept() {
     connections_.emplace(raw, connection);
     (void)connection->Open(handler_, [this, raw] { connections_.erase(raw); });
   }
+}
+
+bool HttpServer::MakeRoom() {
+  using Spare = HttpConnection::Spare;
+  const std::int64_t now = NowNs();
+  if (now < no_room_until_ns_) return false;
+  std::vector<std::pair<std::pair<Spare, std::int64_t>, std::shared_ptr<HttpConnection>>> spared;
+  for (const auto& [raw, connection] : connections_) {
+    const Spare spare = connection->spare();
+    if (spare == Spare::kNo || now - connection->since_ns() < kSpareAfterNs) continue;
+    spared.emplace_back(std::pair(spare, connection->since_ns()), connection);
+  }
+  if (spared.empty()) {
+    no_room_until_ns_ = now + std::chrono::nanoseconds(kSweepEvery).count();
+    return false;
+  }
+  const auto end =
+      spared.begin() + static_cast<std::ptrdiff_t>(std::min(kSparedAtOnce, spared.size()));
+  std::partial_sort(spared.begin(), end, spared.end(),
+                    [](const auto& a, const auto& b) { return a.first < b.first; });
+  // One in 16 at most: a crowd of few is not to be sent away for one.
+  const auto last =
+      std::min(end, spared.begin() + 1 + static_cast<std::ptrdiff_t>(spared.size() / 16));
+  for (auto each = spared.begin(); each != last; ++each) each->second->GiveUp();
+  return true;
 }
 
 void HttpServer::Sweep() {

@@ -30,14 +30,20 @@ class HttpServer {
         socket_(std::move(socket)),
         handler_(std::move(handler)) {}
 
+  // Connections may take three quarters of the process's descriptors, if that is less than
+  // max_connections: calls need some, too.
   absl::Status Open();
   // Accepts no more, and closes connections once the request under way has been answered.
   void StopListening();
   void Close();
   bool idle() const { return connections_.empty(); }
+  std::size_t max_connections() const { return max_connections_; }
 
  private:
   void Accept();
+  // Closes connections that wait for their caller, those that have waited longest first, so that
+  // others come in. False: there are none.
+  bool MakeRoom();
   void Sweep();
 
   Pool& pool_;
@@ -48,6 +54,8 @@ class HttpServer {
   HttpConnection::Handler handler_;
   std::optional<Pool::WatchId> watch_;
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
+  std::size_t max_connections_ = 0;
+  std::int64_t no_room_until_ns_ = 0;  // nobody to close was found a moment ago
   bool closed_ = false;
 };
 

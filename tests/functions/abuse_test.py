@@ -60,6 +60,26 @@ class Abuse(Node):
         self.expect(408, CALL + b"Content-Length: 5\r\n\r\nab")
         self.assertTrue(self.wait_for(lambda: self.metric("running") == 0))
 
+    def test_a_bad_chunk_behind_an_answer_that_has_begun(self):
+        # The function echoes while it is sent more, and has to be told that there is no more.
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+            client.sendall(CALL + b"Transfer-Encoding: chunked\r\n\r\n" +
+                           b"10000\r\n" + b"x" * 65536 + b"\r\n" +
+                           b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            self.assertTrue(client.recv(12).startswith(b"HTTP/1.1 200"))
+            gone = self.metric("callers_gone_total")
+            client.sendall(b"bad\r\n" * 100)
+            answer = b""
+            try:
+                while piece := client.recv(65536):
+                    answer += piece
+            except ConnectionResetError:
+                pass
+            self.assertFalse(answer.endswith(b"0\r\n\r\n"))
+            self.assertNotIn(b"HTTP/1.1", answer)
+        self.assertTrue(self.wait_for(lambda: self.metric("running") == 0))
+        self.assertEqual(self.metric("callers_gone_total"), gone + 1)
+
     def test_drops_of_a_head_do_not_buy_time(self):
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
             start = time.monotonic()

@@ -27,6 +27,7 @@ class Calls(Node):
     ) + function("cgi", 'read a; printf "Status: 201\\r\\nX-A: $a\\r\\nConnection: x\\r\\n\\r\\nyes"',
                  cgi=True, mode="primed", min=1) \
       + function("bad-cgi", "cat; echo no head", cgi=True) \
+      + function("long", "head -c 300000 /dev/zero | tr '\\0' '~'") \
       + function("small", "exec cat", **{"max-body": "1000"}) \
       + function("one", "read a; sleep $a; echo done", concurrency=1, queue=1,
                  **{"queue-timeout": "500ms"})
@@ -74,6 +75,55 @@ class Calls(Node):
             with self.assertRaises((http.client.IncompleteRead, ConnectionResetError)):
                 self.call(f"halfway-{mode}")
 
+    def test_an_answer_that_is_broken_off_is_counted_once(self):
+        for mode in MODES:
+            name = f"halfway-{mode}"
+            names = ("calls_accepted_total", "answers_total", "answers_broken_total",
+                     "callers_gone_total", "paths_total")
+            before = [self.metric(each, function=name) for each in names]
+            self.raw(f"POST /functions/{name} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+                     "Connection: close\r\n\r\n".encode())
+            after = [self.metric(each, function=name) for each in names]
+            self.assertEqual([b - a for a, b in zip(before, after)], [1, 0, 1, 0, 1])
+
+    def test_an_answer_before_a_broken_one_comes_whole(self):
+        head = b"POST /functions/%b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        body = b"y" * 60000
+        for mode in (each.encode() for each in MODES):
+            name = "halfway-" + mode.decode()
+            before = self.metric("answers_broken_total", function=name)
+            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
+                client.sendall(head % (b"echo-" + mode, len(body)) + body +
+                               head % (b"halfway-" + mode, 0))
+                # Nothing is read until both have ended.
+                self.assertTrue(self.wait_for(
+                    lambda: self.metric("answers_broken_total", function=name) > before))
+                answer = b""
+                while piece := client.recv(65536):
+                    answer += piece
+            self.assertIn(body + b"HTTP/1.1 200 OK\r\n", answer)
+            self.assertFalse(answer.endswith(b"0\r\n\r\n"))
+
+    def test_who_reads_slowly_is_waited_for(self):
+        # More than the kernel holds for such a reader, less than the daemon does: the function has
+        # long ended when most of it is read.
+        size = 300_000
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(f"POST /functions/long HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n"
+                       "Connection: close\r\n\r\n".encode())
+        self.assertTrue(self.wait_for(
+            lambda: self.metric("answers_total", function="long", status=200) == 1))
+        time.sleep(3)
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+        client.close()
+        self.assertEqual(answer.count(b"~"), size)
+        self.assertTrue(answer.endswith(b"\r\n\r\n"))
+
     def test_flood_goes_no_faster_than_it_is_read(self):
         for mode in MODES:
             client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -103,6 +153,15 @@ class Calls(Node):
             self.assertTrue(self.wait_for(
                 lambda: self.metric("running", function=f"flood-{mode}") == 0))
         self.assertEqual(self.metric("callers_gone_total"), before + len(MODES))
+
+    def test_what_calls_have_held_is_let_go_of(self):
+        # The namespaces of those that have ended: also while primed workers stand ready.
+        self.primed("echo-primed", 2)
+        before = self.fds()
+        for mode in MODES:
+            for _ in range(30):
+                self.assertEqual(self.call(f"echo-{mode}", b"x").status, 200)
+        self.assertTrue(self.wait_for(lambda: self.fds() <= before + 16), self.fds())
 
     def test_cgi(self):
         answer = self.call("cgi", b"value\n")

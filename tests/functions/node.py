@@ -155,7 +155,7 @@ class Node(unittest.TestCase):
                     answer += piece
             except ConnectionResetError:
                 pass
-        request = re.match(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r\n", data)
+        request = re.match(rb"([A-Z]+) (/\S*) HTTP/1\.[01]\r\n", data)
         head = re.match(rb"HTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n", answer, re.DOTALL)
         if request and head:
             fields = dict(line.split(": ", 1) for line in head.group(2).decode().split("\r\n"))
