@@ -30,7 +30,7 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   static constexpr std::size_t kMaxConnections = 16;
   // Connections and requests together. A call takes a handful.
   static constexpr std::int64_t kBurst = 256;
-  static constexpr std::int64_t kEachNs = 10'000'000;  // one more for each of these
+  static constexpr std::int64_t kEachNs = 50'000'000;  // one more for each of these
 
   LambdaEndpoint(Pool& pool, Timers& timers) : pool_(pool), timers_(timers) {}
   ~LambdaEndpoint() { Close(); }
