@@ -29,6 +29,7 @@ class Inbox {
   struct Used {
     std::uint32_t worker = 0;
     KeptNamespaces kept;
+    bool leaf_spoilt = false;  // not fit for another worker
   };
   void Put(Used used);
   // Refuses everything from now on.

@@ -10,9 +10,7 @@ namespace brood {
 
 void LauncherResources::Wanted::Add(const Spec& spec, std::uint32_t workers) {
   cgroup |= spec.use_cgroup;
-  if (spec.limits.memory_bytes) limits.memory_bytes = spec.limits.memory_bytes;
-  if (spec.limits.pids) limits.pids = spec.limits.pids;
-  if (spec.limits.cpus) limits.cpus = spec.limits.cpus;
+  limits.Override(spec.limits);
   if (spec.is_new(NamespaceKind::kUser)) id_ranges += workers;
 }
 

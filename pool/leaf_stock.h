@@ -20,8 +20,9 @@ class LeafStock {
       : nest_(nest),
         prefix_(std::move(prefix)),
         limits_(spec.limits),
-        // Limits come with peaks and counters that cannot all be reset, and a worker with
-        // CAP_SYS_ADMIN can mount its cgroup and change it.
+        // Limits come with peaks and counters that cannot all be reset, and what the last worker
+        // read is still charged to them; a worker with CAP_SYS_ADMIN can mount its cgroup and
+        // change it.
         reusable_(!spec.limits.any() && spec.capabilities.empty()) {}
 
   // A leaf with nobody in it, its limits set.

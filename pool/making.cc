@@ -1,13 +1,17 @@
 // The reactor's part that has workers made: zygotes, orders, parking.
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 
 #include "pool/reactor.h"
+#include "spawn/advice.h"
 #include "spawn/cold.h"
+#include "spawn/limits_met.h"
 #include "spawn/machine.h"
 #include "spawn/status.h"
 
@@ -20,6 +24,16 @@ constexpr std::size_t kOrdersAhead = 16;
 
 constexpr std::size_t kParkTimesKept = 4096;
 
+// Why a worker was killed that had not come as far as its command.
+std::string KilledInSetUp(const Limits& limits, const LeafUsage& usage) {
+  Outcome outcome;
+  outcome.end = End::kOom;
+  outcome.usage = usage;
+  std::string sentence = "the worker was killed while it was being set up";
+  for (const std::string& met : LimitsMet(limits, outcome)) sentence += "; " + met;
+  return sentence;
+}
+
 std::int64_t RetryDelayNs(int failures) {
   return std::int64_t{100'000'000} << std::min(failures - 1, 5);
 }
@@ -28,6 +42,11 @@ std::int64_t RetryDelayNs(int failures) {
 
 absl::Status Reactor::StartZygote(std::uint32_t t) {
   Template& tmpl = templates_[t];
+  // It would never say that it is ready.
+  if (LeafFrozen(kZygoteLeaf)) {
+    return Error(absl::StatusCode::kFailedPrecondition, "starting a zygote of template {}: {}: {}",
+                 tmpl.options.name, ErrnoText(EBUSY), Advice(Step::kBegin, EBUSY));
+  }
   Zygote::Options options;
   options.slots = (tmpl.options.max_workers + tmpl.options.zygotes - 1) / tmpl.options.zygotes;
   options.nest_fd = resources_.nest ? resources_.nest->fd() : -1;
@@ -194,6 +213,7 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   ++best->workers;
   ++tmpl.alive;
   worker.phase = WorkerPhase::kOrdered;
+  worker.ordered_ns = NowNs();
   StoreState(box, WorkerState::kOrdered);
   best->ordered.push_back(w);
   best->unsent.push_back(worker.slot);
@@ -262,12 +282,15 @@ void Reactor::CollectMade(std::uint32_t k, bool look_for_dead) {
         not_made.push_back(w);
         return true;
       default:
-        // Killed from outside while it set itself up: nobody tells.
-        if (look_for_dead && box.pid > 0 && HasEnded(box.pid)) {
-          not_made.push_back(w);
-          return true;
+        // Killed from outside while it set itself up, or born into a frozen cgroup: nobody tells.
+        if (!look_for_dead || box.pid <= 0) return false;
+        if (!HasEnded(box.pid)) {
+          Worker& worker = workers_[w];
+          worker.facts.frozen = NowNs() - box.birth_ns > kLongLaunchNs && LeafFrozen(worker.leaf);
+          if (!worker.facts.frozen) return false;
         }
-        return false;
+        not_made.push_back(w);
+        return true;
     }
   });
   for (const std::uint32_t w : made) OnMade(w);
@@ -317,6 +340,7 @@ void Reactor::OnNotMade(std::uint32_t w) {
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();
   exit.code = CLD_EXITED;
+  const Failure failure = FailureOf(box, worker.facts);
   if (!box.failure.failed() && !worker.facts.timed_out) exit.code = CLD_KILLED;
   worker.leaf_spoilt |= exit.code == CLD_KILLED;  // or perhaps; the next one shall not try
   exit.status = exit.code == CLD_KILLED ? SIGKILL : 0;
@@ -328,9 +352,9 @@ void Reactor::OnNotMade(std::uint32_t w) {
   } else {
     --tmpl.ordered;
     ++tmpl.failures;
-    if (box.failure.failed()) {
-      tmpl.last_failure = tmpl.blueprint.Describe(box.failure, tmpl.blueprint.plan().worker);
-    }
+    tmpl.last_failure = failure.failed()
+                            ? tmpl.blueprint.Describe(failure, tmpl.blueprint.plan().worker)
+                            : KilledInSetUp(tmpl.blueprint.spec().limits, UsageOf(worker.leaf));
     // Whoever waits longest learns why there is no worker; the others have the next tries.
     if (!tmpl.waiting.empty()) {
       request = std::move(tmpl.waiting.front());
@@ -342,10 +366,11 @@ void Reactor::OnNotMade(std::uint32_t w) {
   if (request) {
     Outcome outcome = NewOutcome(worker, *request);
     worker.facts.requested_ns = request->submitted_ns;
+    if (exit.code == CLD_KILLED) outcome.usage = UsageOf(worker.leaf);
     DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.facts, outcome);
     if (outcome.end != End::kSetupFailed && !worker.facts.killed) {
       outcome.end = End::kSetupFailed;
-      outcome.message = "the worker was killed while it was being set up";
+      outcome.message = KilledInSetUp(tmpl.blueprint.spec().limits, outcome.usage);
     }
     FreeWorker(w);
     Answer(std::move(request), std::move(outcome));
@@ -401,6 +426,16 @@ void Reactor::OnZygoteDeath(std::uint32_t k) {
   if (keeper.workers == 0) keeper.zygote.reset();
   if (tmpl.retired) return;
   RestartZygote(keeper.tmpl);
+}
+
+// A zygote that stands still in a frozen cgroup is killed, which freezing does not prevent: thawed
+// later, it would go on writing to mailboxes that are others' by then. Whoever waits is told why
+// there is no other zygote.
+void Reactor::EndFrozenZygote(ZygoteKeeper& keeper) {
+  if (!keeper.alive || keeper.ordered.empty()) return;
+  const Worker& oldest = workers_[keeper.ordered.front()];
+  if (NowNs() - oldest.ordered_ns <= kLongLaunchNs || !LeafFrozen(kZygoteLeaf)) return;
+  syscall(SYS_pidfd_send_signal, keeper.zygote->pidfd(), SIGKILL, nullptr, 0);
 }
 
 // Tries again with every tick. Whoever only a zygote can serve is told meanwhile why there is none.

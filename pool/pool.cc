@@ -1,5 +1,6 @@
 #include "pool/pool.h"
 
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -176,11 +177,14 @@ class Pool::Front {
     // What is done here runs beside the worker's exec.
     const Mailbox& box = parked->zygote->mailbox(parked->slot);
     const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
-    Inbox::Used used{parked->worker, {}};
+    Inbox::Used used{parked->worker, {}, false};
     if (pidfd.valid()) {
       used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(), shelf->facts.proc_fd,
                                  box.pid);
     }
+    WorkerFacts facts;
+    facts.requested_ns = requested_ns;
+    if (pidfd.valid()) facts.frozen = !ComesThrough(pidfd.get(), box);
     const absl::StatusOr<Exit> exit =
         pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
     Outcome outcome;
@@ -188,12 +192,16 @@ class Pool::Front {
     outcome.template_name = shelf->facts.template_name;
     outcome.spawn_path = SpawnPath::kParked;
     outcome.fallbacks = shelf->facts.fallbacks;
-    WorkerFacts facts;
-    facts.requested_ns = requested_ns;
     bool unseen = false;
     if (exit.ok()) {
       facts.killed = exit->code != CLD_EXITED && exit->status == SIGKILL && shelf->closed();
-      unseen = box.launched_ns == 0 && !box.failure.failed() && !facts.killed;
+      unseen = box.launched_ns == 0 && !FailureOf(box, facts).failed() && !facts.killed;
+      if (exit->code != CLD_EXITED && exit->status == SIGKILL) {
+        outcome.usage = Ask<LeafUsage>(
+            [leaf = std::string(box.leaf)](Reactor& reactor) { return reactor.UsageOf(leaf); },
+            LeafUsage{});
+        used.leaf_spoilt = facts.frozen || outcome.usage.oom_kills.value_or(0) > 0;
+      }
       DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
     } else {
       if (!pidfd.valid()) KillAndReap(box.pid);
@@ -203,6 +211,25 @@ class Pool::Front {
     // Killed while parked, it never saw the request: the pool's thread finds another.
     if (unseen) return std::nullopt;
     return outcome;
+  }
+
+  // Waits until the worker has ended, or got as far as its command; false when it is held in a
+  // frozen cgroup, and has been killed for that.
+  bool ComesThrough(int pidfd, const Mailbox& box) {
+    constexpr int kLook = static_cast<int>(kLongLaunchNs / 1'000'000);
+    pollfd ended{pidfd, POLLIN, 0};
+    while (!HasLetGo(box)) {
+      const int ready = poll(&ended, 1, kLook);
+      if (ready > 0) break;
+      if (ready < 0 || HasLetGo(box)) continue;
+      const bool frozen = Ask<bool>(
+          [leaf = std::string(box.leaf)](Reactor& reactor) { return reactor.LeafFrozen(leaf); },
+          false);
+      if (!frozen) continue;
+      syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+      return false;
+    }
+    return true;
   }
 
   std::shared_ptr<Shelf> ShelfOf(const std::string& name) const {

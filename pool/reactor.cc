@@ -51,17 +51,6 @@ absl::Status Reactor::PrepareLimits() {
   return absl::OkStatus();
 }
 
-namespace {
-
-Limits Union(Limits a, const Limits& b) {
-  if (b.memory_bytes) a.memory_bytes = b.memory_bytes;
-  if (b.pids) a.pids = b.pids;
-  if (b.cpus) a.cpus = b.cpus;
-  return a;
-}
-
-}  // namespace
-
 absl::Status Reactor::Start() {
   if (options_.templates.empty()) {
     return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
@@ -75,11 +64,12 @@ absl::Status Reactor::Start() {
     BROOD_RETURN_IF_ERROR(CompleteOptions(options));
     wanted.Add(options.spec, options.max_workers);
   }
-  wanted.limits = Union(wanted.limits, options_.limits_wanted);
+  wanted.limits.Override(options_.limits_wanted);
   BROOD_ASSIGN_OR_RETURN(resources_, LauncherResources::Acquire(wanted));
   if (resources_.nest) {
-    BROOD_RETURN_IF_ERROR(resources_.nest->MakeLeaf("zygotes", Limits{}).status());
-    zygote_leaf_.reset(openat(resources_.nest->fd(), "zygotes", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    BROOD_RETURN_IF_ERROR(resources_.nest->MakeLeaf(kZygoteLeaf, Limits{}).status());
+    zygote_leaf_.reset(
+        openat(resources_.nest->fd(), kZygoteLeaf, O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!zygote_leaf_.valid()) return ErrnoError(errno, "opening the zygotes' cgroup");
   }
 
@@ -254,7 +244,9 @@ void Reactor::Tick() {
   next_tick_ns_ = now + kTickNs;
   for (const std::uint32_t tmpl : std::exchange(to_restart_, {})) RestartZygote(tmpl);
   for (std::uint32_t i = 0; i < keepers_.size(); ++i) {
-    if (!keepers_[i]->ordered.empty()) CollectMade(i, /*look_for_dead=*/true);
+    if (keepers_[i]->ordered.empty()) continue;
+    EndFrozenZygote(*keepers_[i]);
+    CollectMade(i, /*look_for_dead=*/true);
   }
   const std::uint64_t served = totals_.served[0] + totals_.served[1] + totals_.served[2];
   // Workers that run do not count: primed ones do so for hours.

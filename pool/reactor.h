@@ -47,6 +47,9 @@ class Reactor {
                    ParkedWaiter waiter);
   PoolStats Stats() const;
   std::vector<int> ZygotePids() const;
+  // Of a leaf of the nest; nothing and false where there is no nest.
+  LeafUsage UsageOf(const std::string& leaf) const;
+  bool LeafFrozen(const std::string& leaf) const;
   absl::Status Signal(std::uint64_t id, int signal);
   absl::Status Kill(std::uint64_t id);
   bool RunsCommand(std::uint64_t id);
@@ -115,6 +118,7 @@ class Reactor {
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
   void OnZygoteDeath(std::uint32_t keeper);
+  void EndFrozenZygote(ZygoteKeeper& keeper);
   bool BuryIfDead(std::uint32_t worker);
   void SweepParked(Template& tmpl);
   std::uint32_t TakeWorkerRecord();

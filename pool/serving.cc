@@ -118,6 +118,7 @@ void Reactor::TakeBack(Inbox::Used used) {
   templates_[worker.tmpl].last_launch_ns = NowNs();
   ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
   worker.kept = std::move(used.kept);
+  worker.leaf_spoilt |= used.leaf_spoilt;
   FreeWorker(used.worker);
 }
 
@@ -236,15 +237,28 @@ bool Reactor::HasExeced(const Worker& worker) {
 // others. One that takes unusually long (an exec can wait for a file) must not keep the others
 // waiting.
 void Reactor::ForgetLaunched() {
-  constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
   const std::int64_t now = launching_.empty() ? 0 : NowNs();
   std::erase_if(launching_, [&](std::uint32_t w) {
-    const Worker& worker = workers_[w];
-    if (now - worker.launching_since_ns > kLongLaunchNs) return true;
-    if (!HasExeced(worker)) return false;
+    Worker& worker = workers_[w];
+    if (!HasExeced(worker)) {
+      if (now - worker.launching_since_ns <= kLongLaunchNs) return false;
+      if (worker.phase == WorkerPhase::kRunning && !worker.exit && LeafFrozen(worker.leaf)) {
+        worker.facts.frozen = true;
+        KillWorker(worker);
+      }
+      return true;
+    }
     if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
     return true;
   });
+}
+
+LeafUsage Reactor::UsageOf(const std::string& leaf) const {
+  return resources_.nest && !leaf.empty() ? resources_.nest->ReadLeafUsage(leaf) : LeafUsage{};
+}
+
+bool Reactor::LeafFrozen(const std::string& leaf) const {
+  return resources_.nest && !leaf.empty() && resources_.nest->LeafFrozen(leaf).value_or(false);
 }
 
 void Reactor::KillWorker(Worker& worker) {
@@ -332,7 +346,8 @@ void Reactor::Finish(std::uint32_t w) {
 
   // Killed while parked, it never saw the request: somebody else may have it.
   const bool unseen = worker.path == SpawnPath::kParked && box.launched_ns == 0 &&
-                      !box.failure.failed() && !worker.facts.timed_out && !worker.facts.killed;
+                      !FailureOf(box, worker.facts).failed() && !worker.facts.timed_out &&
+                      !worker.facts.killed;
   if (unseen && ++request->attempts < kMaxAttempts) {
     ++totals_.lost_workers;
     FreeWorker(w);
@@ -342,11 +357,11 @@ void Reactor::Finish(std::uint32_t w) {
   }
 
   Outcome outcome = NewOutcome(worker, *request);
-  if (resources_.nest && blueprint.spec().limits.any()) {
-    const LeafUsage usage = resources_.nest->ReadLeafUsage(worker.leaf);
-    outcome.memory_peak_bytes = usage.memory_peak_bytes;
-    outcome.pids_peak = usage.pids_peak;
-    worker.facts.oom = usage.oom_kills.value_or(0) > 0;
+  const bool sigkilled = worker.exit->code != CLD_EXITED && worker.exit->status == SIGKILL;
+  if (blueprint.spec().limits.any() || sigkilled) {
+    outcome.usage = UsageOf(worker.leaf);
+    // Its counts would be taken for the next worker's.
+    worker.leaf_spoilt |= outcome.usage.oom_kills.value_or(0) > 0;
   }
   DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
   if (!worker.lost.empty()) {

@@ -35,6 +35,9 @@ absl::Status CompleteOptions(TemplateOptions& options);
 // No launch for so long is a quiet moment, fit for refilling.
 inline constexpr std::int64_t kQuietNs = 20'000'000;
 
+// The leaf of a nest in which all its zygotes live.
+inline constexpr char kZygoteLeaf[] = "zygotes";
+
 struct Template {
   Template(TemplateOptions opts, Blueprint plan, const CgroupNest* nest, std::uint32_t index)
       : options(std::move(opts)),

@@ -55,6 +55,7 @@ struct Worker {
   KeptNamespaces kept;
   std::array<UniqueFd, 2> outputs;
   std::array<Capture, 2> captures;
+  std::int64_t ordered_ns = 0;  // when a zygote was asked for it
   std::int64_t launching_since_ns = 0;
   std::optional<Exit> exit;
   std::string lost;  // why nobody knows how it ended

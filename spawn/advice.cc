@@ -22,6 +22,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kMapMemory, "map_memory", "mapping a zygote's memory"},
     {Step::kCloneWorker, "clone_worker", "cloning the worker into its namespaces"},
     {Step::kOpenLeaf, "open_leaf", "opening the worker's cgroup"},
+    {Step::kBegin, "begin", "letting the worker begin"},
     {Step::kMapIds, "map_ids", "mapping ids into the worker's user namespace"},
     {Step::kIdmapTree, "idmap_tree", "mapping the owners of the root's files"},
     {Step::kCopyTree, "copy_tree", "copying the template's mount tree"},
@@ -108,13 +109,19 @@ constexpr AdviceRow kAdvice[] = {
      "cgroup2 is mounted with nsdelegate, and the leaf is not in the cgroup namespace to be "
      "entered: keep the user namespace (--no-user), or the cgroup namespace (--no-cgroup)"},
     {Step::kCloneWorker, EOPNOTSUPP,
-     "the cgroup is a threaded one: a process cannot be born in it"},
+     "the cgroup's type is \"domain invalid\": it lies beside threaded ones, and nobody can be in "
+     "it"},
     {Step::kCloneWorker, EINVAL,
      "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
     {Step::kCloneWorker, ENOSYS, "clone3 is missing or forbidden here (Linux 5.3, seccomp)"},
     {Step::kUnshare, ENOSPC,
      "a namespace count is used up: compare `sysctl user` (user.max_*_namespaces) with `lsns`"},
     {Step::kOpenLeaf, ENOENT, "somebody removed the cgroup under brood"},
+    {Step::kOpenLeaf, ENODEV, "somebody removed the cgroup under brood"},
+    {Step::kCloneWorker, ENODEV, "somebody removed the cgroup under brood"},
+    {Step::kBegin, EBUSY,
+     "its cgroup is frozen, and nothing in it runs: thaw it, or the one above it that was frozen "
+     "(echo 0 > .../cgroup.freeze, systemctl thaw)"},
     {Step::kMapIds, EPERM,
      "the launcher may map only ids of its own user namespace: run as root of the machine, or "
      "without a user namespace (--no-user)"},

@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <utility>
 #include <vector>
 
 #include "spawn/cgroup_controllers.h"
+#include "spawn/cgroup_limits.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/limits/limits.h"
 #include "spawn/status.h"
@@ -147,23 +147,6 @@ absl::StatusOr<std::vector<Leftover>> LockLeftovers(int brood, const CgroupHost&
   return leftovers;
 }
 
-std::optional<std::uint64_t> ReadNumber(int parent, const std::string& path) {
-  std::string text;
-  if (ReadFileAt(parent, path.c_str(), text) != 0) return std::nullopt;
-  std::uint64_t value = 0;
-  if (std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc()) {
-    return std::nullopt;
-  }
-  return value;
-}
-
-std::optional<std::uint64_t> ReadCounter(int parent, const std::string& path,
-                                         std::string_view key) {
-  std::string text;
-  if (ReadFileAt(parent, path.c_str(), text) != 0) return std::nullopt;
-  return FindCounter(text, key);
-}
-
 }  // namespace
 
 absl::StatusOr<CgroupNest> CgroupNest::Create(const CgroupHost& host, const Limits& wanted) {
@@ -253,6 +236,11 @@ absl::StatusOr<bool> CgroupNest::LeafPopulated(std::string_view name) const {
   return IsPopulated(nest_.get(), std::string(name));
 }
 
+absl::StatusOr<bool> CgroupNest::LeafFrozen(std::string_view name) const {
+  BROOD_RETURN_IF_ERROR(CheckName(name));
+  return IsFrozen(nest_.get(), std::string(name));
+}
+
 absl::Status CgroupNest::AwaitLeafEmpty(std::string_view name,
                                         std::chrono::milliseconds timeout) const {
   BROOD_RETURN_IF_ERROR(CheckName(name));
@@ -266,14 +254,8 @@ absl::Status CgroupNest::RemoveLeaf(std::string_view name,
 }
 
 LeafUsage CgroupNest::ReadLeafUsage(std::string_view name) const {
-  LeafUsage usage;
-  if (!CheckName(name).ok()) return usage;
-  const std::string leaf(name);
-  usage.cpu_us = ReadCounter(nest_.get(), leaf + "/cpu.stat", "usage_usec");
-  usage.memory_peak_bytes = ReadNumber(nest_.get(), leaf + "/memory.peak");
-  usage.pids_peak = ReadNumber(nest_.get(), leaf + "/pids.peak");
-  usage.oom_kills = ReadCounter(nest_.get(), leaf + "/memory.events", "oom_kill");
-  return usage;
+  if (!CheckName(name).ok()) return {};
+  return ReadUsage(nest_.get(), std::string(name));
 }
 
 absl::Status CgroupNest::KillAll() const { return KillTree(nest_.get(), ".", After(kSettleTime)); }

@@ -11,26 +11,17 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "spawn/cgroup_host.h"
+#include "spawn/cgroup_usage.h"
 #include "spawn/spec.h"
 #include "spawn/unique_fd.h"
 
 namespace brood {
-
-// What a worker's cgroup used, itself and below. Absent where the kernel does not say.
-struct LeafUsage {
-  std::optional<std::uint64_t> cpu_us;             // cpu.stat usage_usec; needs no controller
-  std::optional<std::uint64_t> memory_peak_bytes;  // memory.peak, Linux 5.19
-  std::optional<std::uint64_t> pids_peak;          // pids.peak, Linux 6.1
-  std::optional<std::uint64_t> oom_kills;          // memory.events oom_kill
-};
 
 // Owns a nest: takes it away, with all that runs in it, when destroyed. Move-only. Const methods
 // may be called by several threads at once, as long as no two work on the same leaf.
@@ -74,6 +65,10 @@ class CgroupNest {
 
   // Whether any process is left in the leaf or below; zombies do not count.
   absl::StatusOr<bool> LeafPopulated(std::string_view name) const;
+
+  // Whether all in the leaf is frozen, by its own cgroup.freeze or that of one above (Linux 5.2):
+  // nothing that is born in it runs. False where the kernel does not say.
+  absl::StatusOr<bool> LeafFrozen(std::string_view name) const;
 
   // Sleeps until the leaf and all below are empty; kDeadlineExceeded when they still are not after
   // `timeout`. See AwaitEmpty on how late the kernel may wake it.

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <iterator>
 #include <sstream>
@@ -80,28 +79,30 @@ bool IsHierarchyTop(int directory) {
   return faccessat(directory, "cgroup.type", F_OK, 0) != 0 && errno == ENOENT;
 }
 
-absl::Status WriteLimit(int parent, const std::string& name, std::string_view file,
-                        std::string_view value) {
-  const std::string path = fmt::format("{}/{}", name, file);
-  const int error = WriteFileAt(parent, path.c_str(), value);
-  if (error == 0) return absl::OkStatus();
-  if (error == ENOENT) {
-    return Error(absl::StatusCode::kFailedPrecondition,
-                 "limiting the cgroup {}/{}: it has no {}, because its nest was not made for that "
-                 "controller; name the limit when the nest is created",
-                 PathOfFd(parent), name, file);
-  }
-  return ErrnoError(error, "writing {} to {}/{}", value, PathOfFd(parent), path);
-}
-
 }  // namespace
 
 std::vector<std::string_view> ControllersFor(const Limits& limits) {
   std::vector<std::string_view> controllers;
-  if (limits.memory_bytes) controllers.emplace_back("memory");
+  if (limits.memory_bytes || limits.memory_high_bytes || limits.swap_bytes) {
+    controllers.emplace_back("memory");
+  }
   if (limits.pids) controllers.emplace_back("pids");
-  if (limits.cpus) controllers.emplace_back("cpu");
+  if (limits.cpus || limits.cpu_weight) controllers.emplace_back("cpu");
+  if (!limits.io.empty() || limits.io_weight) controllers.emplace_back("io");
+  if (!limits.cpuset_cpus.empty() || !limits.cpuset_mems.empty()) {
+    controllers.emplace_back("cpuset");
+  }
   return controllers;
+}
+
+Limits LimitsToBeHad(const CgroupHost& host) {
+  Limits limits;
+  if (host.Has("memory")) limits.memory_bytes = 1;
+  if (host.Has("pids")) limits.pids = 1;
+  if (host.Has("cpu")) limits.cpus = 1;
+  if (host.Has("io")) limits.io_weight = 100;
+  if (host.Has("cpuset")) limits.cpuset_cpus = "0";
+  return limits;
 }
 
 absl::Status CheckControllers(const CgroupHost& host, const Limits& limits) {
@@ -148,41 +149,6 @@ absl::Status EnableControllers(int directory, std::span<const std::string_view> 
   if (const int error = WriteFileAt(directory, "cgroup.subtree_control", wanted); error != 0) {
     return ErrnoError(error, "writing {} to {}/cgroup.subtree_control", wanted,
                       PathOfFd(directory));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> CpuMaxText(double cpus) {
-  constexpr double kPeriod = 100'000;
-  constexpr double kLongestPeriod = 1'000'000;
-  constexpr double kLeastQuota = 1'000;
-  if (!(cpus * kLongestPeriod >= kLeastQuota) || !(cpus <= 1e6)) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "limiting cpu to {} cpus: the kernel takes no less than 0.001 (1 ms in 1 s), and "
-                 "a million is the most",
-                 cpus);
-  }
-  const double period = cpus * kPeriod >= kLeastQuota ? kPeriod : kLongestPeriod;
-  return fmt::format("{} {}", std::llround(cpus * period), static_cast<std::int64_t>(period));
-}
-
-absl::Status WriteLimits(int parent, const std::string& name, const Limits& limits) {
-  if (limits.memory_bytes) {
-    BROOD_RETURN_IF_ERROR(
-        WriteLimit(parent, name, "memory.max", std::to_string(*limits.memory_bytes)));
-    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "memory.oom.group", "1"));
-    // Only a kernel built with swap accounting has this file, and then swap would soften the limit.
-    const int error = WriteFileAt(parent, (name + "/memory.swap.max").c_str(), "0");
-    if (error != 0 && error != ENOENT) {
-      return ErrnoError(error, "writing 0 to {}/{}/memory.swap.max", PathOfFd(parent), name);
-    }
-  }
-  if (limits.pids) {
-    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "pids.max", std::to_string(*limits.pids)));
-  }
-  if (limits.cpus) {
-    BROOD_ASSIGN_OR_RETURN(const std::string text, CpuMaxText(*limits.cpus));
-    BROOD_RETURN_IF_ERROR(WriteLimit(parent, name, "cpu.max", text));
   }
   return absl::OkStatus();
 }

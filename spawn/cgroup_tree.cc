@@ -42,6 +42,14 @@ int ReadAll(int fd, std::string& text) {
   }
 }
 
+absl::StatusOr<std::string> ReadEvents(int parent, const std::string& name) {
+  std::string events;
+  if (const int error = ReadFileAt(parent, (name + "/cgroup.events").c_str(), events); error != 0) {
+    return ErrnoError(error, "reading cgroup.events of the cgroup {}", Describe(parent, name));
+  }
+  return events;
+}
+
 // Kills the members of a cgroup and of all below it. One pass: what forks meanwhile may escape.
 void KillMembersOfTree(int parent, const std::string& name) {
   std::vector<std::string> pending{name};
@@ -173,11 +181,13 @@ absl::Status KillTreeByPid(int parent, const std::string& name, CgroupDeadline d
 }
 
 absl::StatusOr<bool> IsPopulated(int parent, const std::string& name) {
-  std::string events;
-  if (const int error = ReadFileAt(parent, (name + "/cgroup.events").c_str(), events); error != 0) {
-    return ErrnoError(error, "reading cgroup.events of the cgroup {}", Describe(parent, name));
-  }
+  BROOD_ASSIGN_OR_RETURN(const std::string events, ReadEvents(parent, name));
   return FindCounter(events, "populated") != 0U;
+}
+
+absl::StatusOr<bool> IsFrozen(int parent, const std::string& name) {
+  BROOD_ASSIGN_OR_RETURN(const std::string events, ReadEvents(parent, name));
+  return FindCounter(events, "frozen") == 1U;
 }
 
 absl::Status AwaitEmpty(int parent, const std::string& name, CgroupDeadline deadline) {

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "spawn/status.h"
 
@@ -11,6 +12,29 @@ namespace {
 
 // A tenth of a microsecond is finer than the clock's readings differ.
 double Rounded(double value) { return std::round(value * 10) / 10; }
+
+void AddUsage(const LeafUsage& usage, nlohmann::ordered_json& json) {
+  const std::pair<const char*, const std::optional<std::uint64_t>*> counts[] = {
+      {"cpu_periods", &usage.cpu_periods},
+      {"cpu_throttled_periods", &usage.cpu_throttled_periods},
+      {"cpu_throttled_us", &usage.cpu_throttled_us},
+      {"memory_peak_bytes", &usage.memory_peak_bytes},
+      {"memory_high_events", &usage.memory_high_events},
+      {"oom_kills", &usage.oom_kills},
+      {"oom_group_kills", &usage.oom_group_kills},
+      {"pids_peak", &usage.pids_peak},
+      {"pids_refused", &usage.pids_refused}};
+  for (const auto& [key, count] : counts) {
+    if (*count) json[key] = **count;
+  }
+  if (const auto cause = CauseOfOom(usage)) json["oom_cause"] = OomCauseName(*cause);
+  if (usage.io) {
+    json["io"] = {{"read_bytes", usage.io->read_bytes},
+                  {"write_bytes", usage.io->write_bytes},
+                  {"read_ops", usage.io->read_ops},
+                  {"write_ops", usage.io->write_ops}};
+  }
+}
 
 }  // namespace
 
@@ -91,8 +115,8 @@ nlohmann::ordered_json ToJson(const Outcome& outcome) {
   json["wall_us"] = Rounded(outcome.wall_us);
   if (outcome.park_us > 0) json["park_us"] = Rounded(outcome.park_us);
   if (outcome.cpu_us) json["cpu_us"] = Rounded(*outcome.cpu_us);
-  if (outcome.memory_peak_bytes) json["memory_peak_bytes"] = *outcome.memory_peak_bytes;
-  if (outcome.pids_peak) json["pids_peak"] = *outcome.pids_peak;
+  AddUsage(outcome.usage, json);
+  if (!outcome.limits_met.empty()) json["limits_met"] = outcome.limits_met;
   json["out_bytes"] = outcome.out_bytes;
   json["err_bytes"] = outcome.err_bytes;
   json["truncated"] = outcome.truncated();

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "spawn/cgroup_usage.h"
 #include "spawn/failure.h"
 
 namespace brood {
@@ -26,7 +27,7 @@ enum class End : std::uint8_t {
   kSignalled,    // `signal` ended it
   kTimeout,      // its wall clock ran out and its whole cgroup was killed
   kKilled,       // the caller killed it
-  kOom,          // the kernel killed it for memory
+  kOom,          // the kernel killed it for memory: CauseOfOom(usage) tells for whose lack of it
   kSetupFailed,  // it never ran the command: `failure` and `message` say why
 };
 std::string_view EndName(End end);
@@ -64,9 +65,11 @@ struct Outcome {
   double park_us = 0;  // preparing the parked worker, before the request; 0 for other paths
 
   // Absent, not zero, where the kernel did not say.
-  std::optional<double> cpu_us;
-  std::optional<std::uint64_t> memory_peak_bytes;
-  std::optional<std::uint64_t> pids_peak;
+  std::optional<double> cpu_us;  // of the worker and all that it waited for
+  // Of its cgroup. Read when the worker has limits or SIGKILL has ended it; all absent otherwise.
+  LeafUsage usage;
+  // A sentence for each limit that was met, whatever came of it: see LimitsMet.
+  std::vector<std::string> limits_met;
 
   std::string out;  // captured stdout and stderr
   std::string err;

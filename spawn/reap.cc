@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "spawn/limits_met.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -113,6 +114,11 @@ bool HasEnded(int pid) { return HasEnded(P_PID, pid); }
 
 bool HasEnded(const UniqueFd& pidfd) { return HasEnded(P_PIDFD, pidfd.get()); }
 
+Failure FailureOf(const Mailbox& box, const WorkerFacts& facts) {
+  if (box.failure.failed() || !facts.frozen) return box.failure;
+  return {Step::kBegin, 0, EBUSY};
+}
+
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome) {
   outcome.host_pid = box.pid;
@@ -132,17 +138,17 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
                                  "files that show nobody as their owner", box.idmap_error});
   }
 
-  outcome.failure = box.failure;
+  outcome.failure = FailureOf(box, facts);
   if (exit.code == CLD_KILLED || exit.code == CLD_DUMPED) outcome.signal = exit.status;
   if (facts.timed_out) {
     outcome.end = End::kTimeout;
   } else if (facts.killed) {
     outcome.end = End::kKilled;
-  } else if (box.failure.failed()) {
+  } else if (outcome.failure.failed()) {
     outcome.end = End::kSetupFailed;
     outcome.signal = 0;
-    outcome.message = blueprint.Describe(box.failure, blueprint.plan().worker, &command);
-  } else if (facts.oom) {
+    outcome.message = blueprint.Describe(outcome.failure, blueprint.plan().worker, &command);
+  } else if (outcome.signal == SIGKILL && outcome.usage.oom_kills.value_or(0) > 0) {
     outcome.end = End::kOom;
   } else if (exit.code == CLD_EXITED && box.exec_ns == 0) {
     // Told to abort before it ran anything.
@@ -154,6 +160,7 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   } else {
     outcome.end = End::kSignalled;
   }
+  outcome.limits_met = LimitsMet(blueprint.spec().limits, outcome);
 }
 
 }  // namespace brood

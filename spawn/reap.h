@@ -40,10 +40,17 @@ struct WorkerFacts {
   std::int64_t requested_ns = 0;  // CLOCK_MONOTONIC, when the request came
   bool timed_out = false;
   bool killed = false;  // by the caller
-  bool oom = false;
+  bool frozen = false;  // by the launcher, since it was held before exec in a frozen cgroup
 };
 
-// Fills in everything but id, template, path (which must be set), captured output and cgroup usage.
+// Before exec a worker is looked at after so long: whoever has not come through by then may have
+// been born into a frozen cgroup, of which nobody is told.
+inline constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
+
+// What a worker failed at, by its own word or by the launcher's.
+Failure FailureOf(const Mailbox& box, const WorkerFacts& facts);
+
+// Fills in everything but id, template and captured output; path and cgroup usage must be set.
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome);
 

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -34,15 +35,11 @@ class Supervisor {
                                  {worker_.outputs()[0].get(), POLLIN, 0},
                                  {worker_.outputs()[1].get(), POLLIN, 0},
                                  {ended ? -1 : signal_fd_, POLLIN, 0}}};
-      const timespec wait = TimeLeft();
-      const int ready =
-          ppoll(fds.data(), fds.size(), ended || deadline_ns_ == 0 ? nullptr : &wait, nullptr);
+      const std::int64_t wake_ns = ended ? 0 : NextLook();
+      const timespec wait = TimeUntil(wake_ns);
+      const int ready = ppoll(fds.data(), fds.size(), wake_ns == 0 ? nullptr : &wait, nullptr);
       if (ready < 0 && errno != EINTR) return ErrnoError(errno, "watching the worker");
-      if (ready == 0 && deadline_ns_ != 0) {
-        facts.timed_out = true;
-        deadline_ns_ = 0;
-        Kill();
-      }
+      if (ready == 0) OnTime();
       if (ready <= 0) continue;
       if (fds[3].revents != 0) ForwardSignals();
       for (std::size_t i = 0; i < 2; ++i) {
@@ -68,9 +65,33 @@ class Supervisor {
     return worker_.outputs()[0].valid() || worker_.outputs()[1].valid();
   }
 
-  timespec TimeLeft() const {
-    const std::int64_t left = std::max<std::int64_t>(0, deadline_ns_ - NowNs());
+  // When to look without having been woken; 0: never.
+  std::int64_t NextLook() const {
+    if (begin_by_ns_ == 0 || deadline_ns_ == 0) return std::max(begin_by_ns_, deadline_ns_);
+    return std::min(begin_by_ns_, deadline_ns_);
+  }
+
+  static timespec TimeUntil(std::int64_t at_ns) {
+    const std::int64_t left = std::max<std::int64_t>(0, at_ns - NowNs());
     return {left / 1'000'000'000, left % 1'000'000'000};
+  }
+
+  void OnTime() {
+    const std::int64_t now = NowNs();
+    if (deadline_ns_ != 0 && deadline_ns_ <= now) {
+      facts.timed_out = true;
+      deadline_ns_ = 0;
+      return Kill();
+    }
+    if (begin_by_ns_ == 0 || begin_by_ns_ > now) return;
+    begin_by_ns_ = 0;
+    if (nest_ == nullptr || place_.leaf.empty() || HasLetGo(worker_.mailbox())) return;
+    if (!nest_->LeafFrozen(place_.leaf).value_or(false)) {
+      begin_by_ns_ = now + kLongLaunchNs;
+      return;
+    }
+    facts.frozen = true;
+    Kill();
   }
 
   void Kill() {
@@ -118,6 +139,7 @@ class Supervisor {
   const int signal_fd_;
   std::array<Capture, 2> captures_;
   std::int64_t deadline_ns_ = 0;
+  std::int64_t begin_by_ns_ = NowNs() + kLongLaunchNs;
   int last_ending_signal_ = 0;
 };
 
@@ -138,10 +160,7 @@ absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& comma
     supervisor.exit.reaped_ns = NowNs();
   }
   if (nest != nullptr && !place.leaf.empty()) {
-    const LeafUsage usage = nest->ReadLeafUsage(place.leaf);
-    outcome.memory_peak_bytes = usage.memory_peak_bytes;
-    outcome.pids_peak = usage.pids_peak;
-    supervisor.facts.oom = usage.oom_kills.value_or(0) > 0;
+    outcome.usage = nest->ReadLeafUsage(place.leaf);
   }
   DescribeEnd(blueprint, command, worker.mailbox(), supervisor.exit, supervisor.facts, outcome);
   outcome.out_bytes = supervisor.capture(0).total();

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "spawn/capabilities.h"
+#include "spawn/cgroup_limits.h"
 #include "spawn/kernel.h"
 #include "spawn/status.h"
 
@@ -69,9 +71,39 @@ absl::Status CheckSize(std::string_view what, std::uint64_t bytes) {
   return absl::OkStatus();
 }
 
+absl::Status CheckWeight(std::string_view what, const std::optional<std::uint64_t>& weight) {
+  if (!weight || (*weight >= 1 && *weight <= 10'000)) return absl::OkStatus();
+  return Error(kInvalid, "the {} weight {} is outside 1 to 10000 (the kernel's own is 100)", what,
+               *weight);
+}
+
+absl::Status CheckIo(const IoLimit& io) {
+  const std::optional<std::uint64_t> rates[] = {io.read_bytes, io.write_bytes, io.read_ops,
+                                                io.write_ops};
+  bool any = false;
+  for (const std::optional<std::uint64_t>& rate : rates) {
+    any |= rate.has_value();
+    if (rate == std::uint64_t{0}) {
+      return Error(kInvalid, "an io limit of 0 for the device {}:{} would stop it for good",
+                   io.major, io.minor);
+    }
+  }
+  if (any) return absl::OkStatus();
+  return Error(kInvalid, "the io limit of the device {}:{} limits nothing", io.major, io.minor);
+}
+
 absl::Status CheckLimits(const Limits& limits) {
   if (limits.memory_bytes) {
     BROOD_RETURN_IF_ERROR(CheckSize("the memory limit", *limits.memory_bytes));
+  }
+  if (limits.memory_high_bytes) {
+    BROOD_RETURN_IF_ERROR(CheckSize("memory.high", *limits.memory_high_bytes));
+    if (limits.memory_bytes && *limits.memory_high_bytes > *limits.memory_bytes) {
+      return Error(kInvalid,
+                   "memory.high of {} bytes is above the memory limit of {}, so it would never be "
+                   "met",
+                   *limits.memory_high_bytes, *limits.memory_bytes);
+    }
   }
   if (limits.pids && *limits.pids == 0) {
     return Error(kInvalid,
@@ -79,6 +111,26 @@ absl::Status CheckLimits(const Limits& limits) {
   }
   if (limits.cpus && !(*limits.cpus >= 0.01 && *limits.cpus <= 100000)) {
     return Error(kInvalid, "a cpu limit of {} is outside 0.01 to 100000 cpus", *limits.cpus);
+  }
+  if (limits.cpu_period_us) {
+    if (!limits.cpus) return Error(kInvalid, "a cpu period needs a cpu limit");
+    BROOD_RETURN_IF_ERROR(CpuMaxText(*limits.cpus, limits.cpu_period_us).status());
+  }
+  BROOD_RETURN_IF_ERROR(CheckWeight("cpu", limits.cpu_weight));
+  BROOD_RETURN_IF_ERROR(CheckWeight("io", limits.io_weight));
+  constexpr std::size_t kMostDisks = 64;  // each is a write to the cgroup for each worker
+  if (limits.io.size() > kMostDisks) {
+    return Error(kInvalid, "io limits of {} disks are more than the {} that are taken",
+                 limits.io.size(), kMostDisks);
+  }
+  for (const IoLimit& io : limits.io) BROOD_RETURN_IF_ERROR(CheckIo(io));
+  for (const auto& [what, list] :
+       {std::pair{"the cpus of a cpuset", &limits.cpuset_cpus},
+        std::pair{"the memory nodes of a cpuset", &limits.cpuset_mems}}) {
+    if (list->empty()) continue;
+    if (const auto numbers = ParseCpuList(*list); !numbers.ok()) {
+      return Error(kInvalid, "{}: {}", what, Message(numbers.status()));
+    }
   }
   return absl::OkStatus();
 }
@@ -103,6 +155,23 @@ absl::Status CheckRoot(const Root& root) {
 std::string_view NamespaceName(NamespaceKind kind) { return Facts(kind).name; }
 std::string_view NamespaceProcName(NamespaceKind kind) { return Facts(kind).proc_name; }
 std::uint64_t NamespaceFlag(NamespaceKind kind) { return Facts(kind).flag; }
+
+void Limits::Override(const Limits& other) {
+  const auto take = [](auto& mine, const auto& theirs) {
+    if (theirs != std::remove_cvref_t<decltype(theirs)>{}) mine = theirs;
+  };
+  take(memory_bytes, other.memory_bytes);
+  take(memory_high_bytes, other.memory_high_bytes);
+  take(swap_bytes, other.swap_bytes);
+  take(pids, other.pids);
+  take(cpus, other.cpus);
+  take(cpu_period_us, other.cpu_period_us);
+  take(cpu_weight, other.cpu_weight);
+  take(io, other.io);
+  take(io_weight, other.io_weight);
+  take(cpuset_cpus, other.cpuset_cpus);
+  take(cpuset_mems, other.cpuset_mems);
+}
 
 std::vector<std::string> DefaultEnvironment() {
   return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/",
@@ -161,7 +230,7 @@ absl::Status Validate(const Spec& spec) {
     }
   }
   if (spec.limits.any() && !spec.use_cgroup) {
-    return Error(kInvalid, "memory, pids and cpu limits need a cgroup of the worker's own");
+    return Error(kInvalid, "memory, pids, cpu and io limits need a cgroup of the worker's own");
   }
   return CheckLimits(spec.limits);
 }

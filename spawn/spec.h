@@ -72,12 +72,39 @@ struct Rlimit {
   std::uint64_t hard = 0;
 };
 
-// cgroup v2 limits. Each needs its controller; without it planning fails and names it.
+// What a cgroup may do to one block device in a second (io.max). Absent: as much as it likes.
+struct IoLimit {
+  std::uint32_t major = 0;  // of the whole disk: the kernel limits no partition
+  std::uint32_t minor = 0;
+  std::optional<std::uint64_t> read_bytes = {};   // rbps
+  std::optional<std::uint64_t> write_bytes = {};  // wbps
+  std::optional<std::uint64_t> read_ops = {};     // riops
+  std::optional<std::uint64_t> write_ops = {};    // wiops
+
+  friend bool operator==(const IoLimit&, const IoLimit&) = default;
+};
+
+// cgroup v2 limits, set before the worker is born. Each needs its controller; without it planning
+// fails and names it.
 struct Limits {
-  std::optional<std::uint64_t> memory_bytes;  // memory.max
-  std::optional<std::uint64_t> pids;          // pids.max
-  std::optional<double> cpus;                 // cpu.max, in whole cpus
-  bool any() const { return memory_bytes || pids || cpus; }
+  std::optional<std::uint64_t> memory_bytes = {};       // memory.max: beyond it all are killed
+  std::optional<std::uint64_t> memory_high_bytes = {};  // memory.high: beyond it all are slowed
+  // memory.swap.max. Absent beside memory_bytes: none, or swap would soften that limit.
+  std::optional<std::uint64_t> swap_bytes = {};
+  std::optional<std::uint64_t> pids = {};           // pids.max
+  std::optional<double> cpus = {};                  // cpu.max, in whole cpus
+  std::optional<std::uint64_t> cpu_period_us = {};  // of cpu.max, 1,000 to 1,000,000
+  std::optional<std::uint64_t> cpu_weight = {};     // cpu.weight, 1 to 10,000; the kernel's is 100
+  std::vector<IoLimit> io = {};                     // io.max
+  std::optional<std::uint64_t> io_weight = {};      // io.weight, 1 to 10,000; the kernel's is 100
+  std::string cpuset_cpus = {};                     // cpuset.cpus, as "0-3,7"; empty: all
+  std::string cpuset_mems = {};                     // cpuset.mems: memory nodes, likewise
+
+  bool any() const { return *this != Limits{}; }
+  // Takes over each limit that `other` sets.
+  void Override(const Limits& other);
+
+  friend bool operator==(const Limits&, const Limits&) = default;
 };
 
 enum class SeccompMode : std::uint8_t { kDefault, kOff, kFile };

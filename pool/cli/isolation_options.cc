@@ -108,11 +108,7 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->group(fences);
 
   const std::string limits = "Limits";
-  app.add_option("--memory", memory_, "memory.max of its cgroup, as 64M")
-      ->type_name("SIZE")
-      ->group(limits);
-  app.add_option("--pids", pids_, "pids.max of its cgroup")->type_name("N")->group(limits);
-  app.add_option("--cpus", cpus_, "cpu.max of its cgroup, as 0.5")->type_name("N")->group(limits);
+  limits_.AddTo(app, limits);
   app.add_option("--rlimit", rlimits_, "Resource limit, as NOFILE=1024; may be given again")
       ->type_name("NAME=SOFT[:HARD]")
       ->group(limits)
@@ -203,15 +199,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     spec.seccomp.mode = SeccompMode::kFile;
     BROOD_ASSIGN_OR_RETURN(spec.seccomp.file, HostPath("the seccomp profile", seccomp_));
   }
-  if (!memory_.empty()) {
-    BROOD_ASSIGN_OR_RETURN(spec.limits.memory_bytes, ParseSize(memory_));
-  }
-  if (!pids_.empty()) {
-    BROOD_ASSIGN_OR_RETURN(spec.limits.pids, ParseCount("--pids", pids_, 1, 4'194'304));
-  }
-  if (!cpus_.empty()) {
-    BROOD_ASSIGN_OR_RETURN(spec.limits.cpus, ParseCpus(cpus_));
-  }
+  BROOD_ASSIGN_OR_RETURN(spec.limits, limits_.Resolve());
   for (const std::string& word : rlimits_) {
     BROOD_ASSIGN_OR_RETURN(const Rlimit limit, ParseRlimit(word));
     spec.rlimits.push_back(limit);

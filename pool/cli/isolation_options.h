@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "pool/cli/limit_options.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -32,9 +33,7 @@ class FenceOptions {
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
   std::string seccomp_ = "default";
-  std::string memory_;
-  std::string pids_;
-  std::string cpus_;
+  LimitOptions limits_;
   std::vector<std::string> rlimits_;
   std::string monotonic_offset_;
   std::string boottime_offset_;

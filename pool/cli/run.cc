@@ -115,6 +115,12 @@ int Run(const RunOptions& options, const std::vector<std::string>& words) {
   } else if (outcome->end == End::kTimeout) {
     std::fprintf(stderr, "brood: the command's time was up; all of it was killed\n");
   }
+  // Of one that did well, --json tells it.
+  if (!outcome->ok()) {
+    for (const std::string& met : outcome->limits_met) {
+      std::fprintf(stderr, "brood: %s\n", met.c_str());
+    }
+  }
   if (*options.json) {
     if (const absl::Status written =
             WriteJson(ToJson(*outcome), options.json_file, stderr, "the outcome");
@@ -137,7 +143,17 @@ CommandAction AddRunCommand(CLI::App& app) {
       "capabilities, a system call filter, no network but loopback.\n\n"
       "  brood run -- id\n"
       "  brood run --rootfs /srv/debian --root-mode overlay -- /bin/bash\n"
+      "  brood run --cpus 0.5 --cpuset-cpus 0-1 --io-max /srv:wbps=10M -- make\n"
       "  brood run -v $PWD:/mnt:ro --memory 64M --timeout 5s -- sha256sum /mnt/file\n\n"
+      "Limits are those of its cgroup (cgroups(7)) and need their controllers on cgroup2. A "
+      "command\n"
+      "that fails is told on stderr which of them it met. In the JSON, whatever the kernel does "
+      "not\n"
+      "say is absent: cpu_periods, cpu_throttled_periods and cpu_throttled_us (cpu.stat),\n"
+      "memory_peak_bytes, memory_high_events, oom_kills, oom_group_kills, and oom_cause: "
+      "own_limit,\n"
+      "or above when a cgroup above or the machine had no more memory (memory.events); pids_peak,\n"
+      "pids_refused (pids.events); io (io.stat); limits_met, the sentences.\n\n"
       "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
       "126 not executable; 127 not found.");
   options->isolation.AddTo(*run);

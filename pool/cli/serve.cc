@@ -40,6 +40,7 @@
 #include "pool/pool.h"
 #include "pool/start_thread.h"
 #include "spawn/cgroup.h"
+#include "spawn/cgroup_controllers.h"
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
 
@@ -171,17 +172,6 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
   if (!words.group.empty()) config.group = words.group;
   if (words.max_running != 0) config.max_running = words.max_running;
   return config;
-}
-
-// Those that can be had here; a submission that asks for another is told which controller lacks.
-Limits LimitsToBeHad() {
-  Limits limits;
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-  if (!host.ok()) return limits;
-  if (host->Has("memory")) limits.memory_bytes = 1;
-  if (host->Has("pids")) limits.pids = 1;
-  if (host->Has("cpu")) limits.cpus = 1;
-  return limits;
 }
 
 // Before there are threads, which inherit what is blocked; workers start with nothing blocked.
@@ -331,7 +321,10 @@ class Daemon {
     for (const ServeFunction& each : config_.functions) {
       if (each.own_template) options.templates.push_back(*each.own_template);
     }
-    options.limits_wanted = LimitsToBeHad();
+    // A submission that asks for a limit which cannot be had here is told which controller lacks.
+    if (const auto host = CgroupHost::Discover(); host.ok()) {
+      options.limits_wanted = LimitsToBeHad(*host);
+    }
     options.max_running = config_.max_running.value_or(kMaxRunning);
     BROOD_ASSIGN_OR_RETURN(pool_, Pool::Create(std::move(options)));
     return absl::OkStatus();

@@ -5,6 +5,7 @@
 #include "pool/cli/attach.h"
 #include "pool/cli/commands.h"
 #include "pool/cli/isolation_options.h"
+#include "pool/cli/limit_options.h"
 #include "pool/cli/values.h"
 #include "spawn/status.h"
 
@@ -19,9 +20,7 @@ struct SubmitWords {
   std::string name;
   std::string tmpl;
   std::string patience;
-  std::string memory;
-  std::string pids;
-  std::string cpus;
+  LimitOptions limits;
 };
 
 absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::string>& command) {
@@ -37,16 +36,7 @@ absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::
     BROOD_ASSIGN_OR_RETURN(const std::chrono::nanoseconds patience, ParseDuration(words.patience));
     submit.patience_ns = static_cast<std::uint64_t>(patience.count());
   }
-  if (!words.memory.empty()) {
-    BROOD_ASSIGN_OR_RETURN(submit.memory_bytes, ParseSize(words.memory));
-  }
-  if (!words.pids.empty()) {
-    BROOD_ASSIGN_OR_RETURN(submit.pids, ParseCount("--pids", words.pids, 1, 4'194'304));
-  }
-  if (!words.cpus.empty()) {
-    BROOD_ASSIGN_OR_RETURN(const double cpus, ParseCpus(words.cpus));
-    submit.milli_cpus = static_cast<std::uint64_t>(cpus * 1000);
-  }
+  BROOD_ASSIGN_OR_RETURN(submit.limits, words.limits.Resolve());
   return submit;
 }
 
@@ -101,16 +91,7 @@ CommandAction AddSubmitCommand(CLI::App& app) {
       ->add_option("--wait", words->patience,
                    "Give up when no worker is free within this time (default: wait)")
       ->type_name("DURATION");
-  const std::string limits = "Limits other than the template's (such a worker is made anew)";
-  submit->add_option("--memory", words->memory, "memory.max of its cgroup, as 64M")
-      ->type_name("SIZE")
-      ->group(limits);
-  submit->add_option("--pids", words->pids, "pids.max of its cgroup")
-      ->type_name("N")
-      ->group(limits);
-  submit->add_option("--cpus", words->cpus, "cpu.max of its cgroup, as 0.5")
-      ->type_name("N")
-      ->group(limits);
+  words->limits.AddTo(*submit, "Limits other than the template's (such a worker is made anew)");
   words->process.AddTo(*submit);
   return [words](const std::vector<std::string>& command) { return Run(*words, command); };
 }

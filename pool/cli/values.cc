@@ -11,6 +11,7 @@
 #include <string>
 
 #include "pool/accounts.h"
+#include "spawn/block_device.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -197,6 +198,43 @@ absl::StatusOr<double> ParseCpus(std::string_view text) {
     return Error(kInvalid, "\"{}\" is not a number of cpus: write 0.5 or 2 (at least 0.01)", text);
   }
   return quantity->number;
+}
+
+absl::StatusOr<IoLimit> ParseIoMax(std::string_view text) {
+  const auto bad = [&] {
+    return Error(
+        kInvalid,
+        "\"{}\" is not an io limit: write DISK:rbps=10M,wbps=10M,riops=100,wiops=100, with "
+        "one of these or more",
+        text);
+  };
+  // A path may have colons, the rates have none.
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return bad();
+  IoLimit limit;
+  std::string_view rates = text.substr(colon + 1);
+  do {
+    const std::string_view rate = rates.substr(0, rates.find(','));
+    rates.remove_prefix(std::min(rate.size() + 1, rates.size()));
+    const std::string_view key = rate.substr(0, rate.find('='));
+    std::optional<std::uint64_t>* const field = key == "rbps"    ? &limit.read_bytes
+                                                : key == "wbps"  ? &limit.write_bytes
+                                                : key == "riops" ? &limit.read_ops
+                                                : key == "wiops" ? &limit.write_ops
+                                                                 : nullptr;
+    if (field == nullptr || field->has_value() || key.size() == rate.size()) return bad();
+    const std::string_view value = rate.substr(key.size() + 1);
+    const absl::StatusOr<std::uint64_t> number =
+        key.ends_with("bps") ? ParseSize(value) : ParseCount(key, value, 1, UINT32_MAX);
+    if (!number.ok()) {
+      return Error(kInvalid, "the io limit \"{}\": {}", text, Message(number.status()));
+    }
+    *field = *number;
+  } while (!rates.empty());
+  BROOD_ASSIGN_OR_RETURN(const BlockDevice disk, DiskOf(std::string(text.substr(0, colon))));
+  limit.major = disk.major;
+  limit.minor = disk.minor;
+  return limit;
 }
 
 absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view text,

@@ -29,6 +29,9 @@ absl::StatusOr<Tmpfs> ParseTmpfs(std::string_view text);
 absl::StatusOr<Rlimit> ParseRlimit(std::string_view text);
 // "0.5", "2": cpus, 0.01 and more.
 absl::StatusOr<double> ParseCpus(std::string_view text);
+// "DISK:KEY=N[,KEY=N...]" as "/dev/sda:rbps=10M,wiops=100": keys rbps and wbps with sizes, riops
+// and wiops with counts, each once; DISK as DiskOf takes it.
+absl::StatusOr<IoLimit> ParseIoMax(std::string_view text);
 // A whole number of at least `least`.
 absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view text,
                                          std::uint64_t least, std::uint64_t most);

@@ -36,6 +36,14 @@ void FieldReader::operator()(std::vector<std::string>& list) {
   for (std::uint32_t i = 0; ok_ && i < count; ++i) (*this)(list.emplace_back());
 }
 
+void FieldReader::operator()(std::vector<IoLimit>& list) {
+  constexpr std::size_t kLeast = 2 * sizeof(std::uint32_t) + 4;  // two numbers, four absent ones
+  std::uint32_t count = 0;
+  (*this)(count);
+  if (count > rest_.size() / kLeast) ok_ = false;
+  for (std::uint32_t i = 0; ok_ && i < count; ++i) ListFields(*this, list.emplace_back());
+}
+
 absl::Status CheckHeader(const MessageHeader& header) {
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   if (header.magic != kProtocolMagic) {

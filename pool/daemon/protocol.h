@@ -4,7 +4,8 @@
 //   header     magic "brod", version, type, length of the body, descriptors that come with it, tag;
 //              integers in the machine's own order, since both ends are on it
 //   body       the fields of the message's struct in their order: integers as they are, a string as
-//              its length (32 bits) and its bytes, a list as its length and its strings
+//              its length (32 bits) and its bytes, a list as its length and its elements, what may
+//              be absent as a byte 0, or 1 and its value
 //   fds        SCM_RIGHTS, with the first byte of the header
 //   tag        chosen by the client; every answer to a request carries the request's tag, so that
 //              many may be under way on one connection
@@ -13,19 +14,23 @@
 // ends the connection: kError first, where the socket takes it, and nothing else is affected.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "spawn/spec.h"
 
 namespace brood {
 
 inline constexpr std::uint32_t kProtocolMagic = 0x646f7262;  // "brod"
-inline constexpr std::uint16_t kProtocolVersion = 1;
+inline constexpr std::uint16_t kProtocolVersion = 2;
 inline constexpr std::uint32_t kMaxBody = 4U << 20;  // argv and env of an exec are at most 2 MiB
 inline constexpr std::uint32_t kMaxMessageFds = 3;
 
@@ -81,17 +86,14 @@ struct Submit {
   std::uint16_t columns = 0;
   std::uint64_t timeout_ns = 0;   // of the command; 0: none
   std::uint64_t patience_ns = 0;  // longest wait for a free worker; 0: as long as it takes
-  // Limits other than the template's; 0: the template's. They cost the parked worker: its cgroup
-  // and memory are prepared for the template's.
-  std::uint64_t memory_bytes = 0;
-  std::uint64_t pids = 0;
-  std::uint64_t milli_cpus = 0;
+  // Those other than the template's. They cost the parked worker: its cgroup and memory are
+  // prepared for the template's.
+  Limits limits;
 
   template <typename F>
   static void Fields(F&& field, auto& m) {
     field(m.template_name), field(m.name), field(m.argv), field(m.env), field(m.cwd), field(m.io),
-        field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns),
-        field(m.memory_bytes), field(m.pids), field(m.milli_cpus);
+        field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns), field(m.limits);
   }
 };
 
@@ -178,7 +180,7 @@ struct StartedAs {
 struct Ended {
   static constexpr MessageType kType = MessageType::kEnded;
   std::int32_t exit_status = 0;  // what a command line reports (spawn/outcome.h)
-  std::string message;           // empty, or why the command never ran
+  std::string message;           // empty, why the command never ran, or the limits it met
   std::string outcome;           // JSON
 
   template <typename F>
@@ -220,12 +222,35 @@ struct Refusal {
   }
 };
 
+// The fields of what messages are made of, as a message lists its own.
+void ListFields(auto&& field,
+                auto& m) requires std::same_as<std::remove_cvref_t<decltype(m)>, IoLimit> {
+  field(m.major), field(m.minor), field(m.read_bytes), field(m.write_bytes), field(m.read_ops),
+      field(m.write_ops);
+}
+void ListFields(auto&& field,
+                auto& m) requires std::same_as<std::remove_cvref_t<decltype(m)>, Limits> {
+  field(m.memory_bytes), field(m.memory_high_bytes), field(m.swap_bytes), field(m.pids),
+      field(m.cpus), field(m.cpu_period_us), field(m.cpu_weight), field(m.io), field(m.io_weight),
+      field(m.cpuset_cpus), field(m.cpuset_mems);
+}
+
 // Appends a field's bytes.
 class FieldWriter {
  public:
   explicit FieldWriter(std::string& out) : out_(out) {}
   void operator()(const std::string& text);
   void operator()(const std::vector<std::string>& list);
+  void operator()(const Limits& limits) { ListFields(*this, limits); }
+  void operator()(const std::vector<IoLimit>& list) {
+    (*this)(static_cast<std::uint32_t>(list.size()));
+    for (const IoLimit& limit : list) ListFields(*this, limit);
+  }
+  template <typename T>
+  void operator()(const std::optional<T>& value) {
+    (*this)(static_cast<std::uint8_t>(value ? 1 : 0));
+    if (value) (*this)(*value);
+  }
   template <typename T>
   void operator()(const T& number) {
     out_.append(reinterpret_cast<const char*>(&number), sizeof(number));
@@ -242,6 +267,15 @@ class FieldReader {
   explicit FieldReader(std::string_view body) : rest_(body) {}
   void operator()(std::string& text);
   void operator()(std::vector<std::string>& list);
+  void operator()(Limits& limits) { ListFields(*this, limits); }
+  void operator()(std::vector<IoLimit>& list);
+  template <typename T>
+  void operator()(std::optional<T>& value) {
+    std::uint8_t there = 0;
+    (*this)(there);
+    ok_ = ok_ && there <= 1;
+    if (there == 1) (*this)(value.emplace());
+  }
   template <typename T>
   void operator()(T& number) {
     if (std::string_view bytes; Take(sizeof(number), bytes)) {

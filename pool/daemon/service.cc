@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "pool/daemon/fences.h"
 #include "spawn/status.h"
 
@@ -21,7 +22,10 @@ constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 Ended EndedMessage(const Outcome& outcome) {
   const auto replace = nlohmann::ordered_json::error_handler_t::replace;
-  return {ExitStatus(outcome), outcome.message, ToJson(outcome).dump(-1, ' ', false, replace)};
+  // A command that failed is told which limits it met; one that did not has no use for that.
+  std::string message = outcome.message;
+  if (message.empty() && !outcome.ok()) message = absl::StrJoin(outcome.limits_met, "; ");
+  return {ExitStatus(outcome), std::move(message), ToJson(outcome).dump(-1, ' ', false, replace)};
 }
 
 // The descriptors of a message as a command's stdio. `held` keeps them open until they are used.
@@ -239,12 +243,9 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   command.cwd = std::move(submit.cwd);
   command.timeout = Duration(submit.timeout_ns);
   BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(submit.io, submit.rows, submit.columns, *held));
-  if (submit.memory_bytes != 0 || submit.pids != 0 || submit.milli_cpus != 0) {
+  if (submit.limits.any()) {
     request.spec = *tmpl->second;
-    Limits& limits = request.spec->limits;
-    if (submit.memory_bytes != 0) limits.memory_bytes = submit.memory_bytes;
-    if (submit.pids != 0) limits.pids = submit.pids;
-    if (submit.milli_cpus != 0) limits.cpus = static_cast<double>(submit.milli_cpus) / 1000;
+    request.spec->limits.Override(submit.limits);
   }
 
   const Held cost = {submit.io == ClientIo::kLogs ? 5 : held->size(),

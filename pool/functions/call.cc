@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <charconv>
 
+#include "absl/strings/str_join.h"
 #include "pool/functions/lambda_runtime.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
@@ -379,6 +380,7 @@ void Call::FinishCall() {
   } else if (outcome->end == End::kOom) {
     report.status = 507;
     report.end = "oom";
+    report.message = absl::StrJoin(outcome->limits_met, "; ");
     why = "the function ran out of memory";
   } else if (lambda != nullptr && !lambda->error().empty()) {
     report.status = 500;

@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "spawn/cgroup_controllers.h"
+#include "spawn/cgroup_limits.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/kernel.h"
 #include "spawn/status.h"
@@ -106,11 +107,8 @@ absl::Status ForkCgroups::Kill(const Leaf& leaf) const {
   return KillTree(directory_.get(), leaf.name, Now() + CgroupNest::kSettleTime);
 }
 
-bool ForkCgroups::HadOom(const Leaf& leaf) const {
-  std::string text;
-  const std::string events = leaf.name + "/memory.events";
-  if (ReadFileAt(directory_.get(), events.c_str(), text) != 0) return false;
-  return FindCounter(text, "oom_kill").value_or(0) > 0;
+LeafUsage ForkCgroups::Usage(const Leaf& leaf) const {
+  return limits_.any() ? ReadUsage(directory_.get(), leaf.name) : LeafUsage{};
 }
 
 absl::Status ForkCgroups::Remove() {

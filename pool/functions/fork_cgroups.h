@@ -46,8 +46,8 @@ class ForkCgroups {
   // `clean`: the call has ended by itself, so that the leaf is as good as new.
   void Return(Leaf leaf, bool clean);
   absl::Status Kill(const Leaf& leaf) const;
-  // Whether the kernel has killed somebody in it for memory.
-  bool HadOom(const Leaf& leaf) const;
+  // What its call has used; of a function without limits nothing, since leaves are used again then.
+  LeafUsage Usage(const Leaf& leaf) const;
 
   // Removes all of it; kDeadlineExceeded while somebody is still dying in it.
   absl::Status Remove();

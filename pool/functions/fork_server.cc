@@ -332,6 +332,7 @@ void ForkServer::FinishCall(Calls::iterator at, const ready::Message& message) {
   outcome.spawn_path = SpawnPath::kForked;
   outcome.inside_pid = 1;
   outcome.wall_us = static_cast<double>(NowNs() - call.worker->asked_ns) / 1000;
+  if (cgroups_) outcome.usage = cgroups_->Usage(call.leaf);
   if (call.failure.failed()) {
     outcome.end = End::kSetupFailed;
     outcome.failure = call.failure;
@@ -340,9 +341,8 @@ void ForkServer::FinishCall(Calls::iterator at, const ready::Message& message) {
     outcome.end = End::kExited;
     outcome.exit_code = message.status;
   } else {
-    outcome.end = cgroups_ && cgroups_->HadOom(call.leaf) ? End::kOom
-                  : call.kill                             ? End::kKilled
-                                                          : End::kSignalled;
+    const bool oom = message.status == SIGKILL && outcome.usage.oom_kills.value_or(0) > 0;
+    outcome.end = oom ? End::kOom : call.kill ? End::kKilled : End::kSignalled;
     outcome.signal = message.status;
   }
   if (message.kind == Kind::kEnded) outcome.cpu_us = static_cast<double>(message.cpu_us);

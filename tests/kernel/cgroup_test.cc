@@ -557,6 +557,36 @@ TEST_F(CgroupLimitTest, CpuLimitIsWritten) {
   EXPECT_EQ(ReadText(nest->path() + "/leaf/cpu.max"), "25000 100000\n");
 }
 
+TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
+  const Limits limits{.memory_bytes = 64 << 20,
+                      .memory_high_bytes = 32 << 20,
+                      .pids = 5,
+                      .cpus = 0.5,
+                      .cpu_period_us = 20'000,
+                      .cpu_weight = 50,
+                      .cpuset_cpus = "0",
+                      .cpuset_mems = "0"};
+  if (Require(limits); IsSkipped() || HasFatalFailure()) return;
+  const auto nest = CgroupNest::Create(host_, limits);
+  ASSERT_TRUE(nest.ok()) << nest.status();
+  const auto leaf = nest->MakeLeaf("leaf", limits);
+  ASSERT_TRUE(leaf.ok()) << leaf.status();
+  const std::string path = nest->path() + "/leaf/";
+  EXPECT_EQ(ReadText(path + "memory.max"), "67108864\n");
+  EXPECT_EQ(ReadText(path + "memory.high"), "33554432\n");
+  EXPECT_EQ(ReadText(path + "memory.oom.group"), "1\n");
+  EXPECT_EQ(ReadText(path + "pids.max"), "5\n");
+  EXPECT_EQ(ReadText(path + "cpu.max"), "10000 20000\n");
+  EXPECT_EQ(ReadText(path + "cpu.weight"), "50\n");
+  EXPECT_EQ(ReadText(path + "cpuset.cpus.effective"), "0\n");
+  EXPECT_EQ(ReadText(path + "cpuset.mems.effective"), "0\n");
+  const LeafUsage usage = nest->ReadLeafUsage("leaf");
+  EXPECT_EQ(usage.cpu_throttled_us, 0U);
+  EXPECT_EQ(usage.memory_high_events, 0U);
+  EXPECT_EQ(usage.oom_kills, 0U);
+  EXPECT_EQ(usage.pids_refused, 0U);
+}
+
 // Enabling needs any controller at all; these take the first that the host has.
 class CgroupEnableTest : public CgroupTest {
  protected:

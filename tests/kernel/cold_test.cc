@@ -1043,6 +1043,41 @@ class Frozen {
   const std::string file_;
 };
 
+TEST_F(ColdTest, AFrozenCgroupIsNamedAndNobodyHangs) {
+  const Birthplace place = Place();
+  const std::string leaf = nest_->path() + "/" + place.leaf;
+  if (access((leaf + "/cgroup.freeze").c_str(), F_OK) != 0) {
+    GTEST_SKIP() << "missing: cgroup.freeze (Linux 5.2)";
+  }
+  {
+    const Frozen frozen(leaf);
+    const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*nest_);
+    ASSERT_TRUE(outcome.ok()) << outcome.status();
+    EXPECT_EQ(outcome->end, End::kSetupFailed) << Ending(*outcome);
+    EXPECT_EQ(outcome->failure.step, Step::kBegin);
+    EXPECT_THAT(outcome->message, HasSubstr("its cgroup is frozen"));
+  }
+  Remove(place);
+}
+
+// Where one leaf of a nest is made threaded, the others are neither threaded nor domains any more.
+TEST_F(ColdTest, ACgroupAmongThreadedOnesIsNamed) {
+  const Birthplace threaded = Place();
+  std::ofstream(nest_->path() + "/" + threaded.leaf + "/cgroup.type") << "threaded" << std::flush;
+  const Birthplace place = Place();
+  const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*nest_);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_EQ(outcome->failure.step, Step::kCloneWorker) << Ending(*outcome);
+  EXPECT_EQ(outcome->failure.error, EOPNOTSUPP);
+  EXPECT_THAT(outcome->message, HasSubstr("domain invalid"));
+  Remove(place);
+  // In the threaded one itself a process can be born, and runs.
+  const auto inside = RunCold(Plan({}), Words({"true"}), threaded, &*nest_);
+  ASSERT_TRUE(inside.ok()) << inside.status();
+  EXPECT_TRUE(inside->ok()) << Ending(*inside);
+  Remove(threaded);
+}
+
 std::atomic<int> g_child_signals = 0;
 
 // A program that hosts the library keeps its own SIGCHLD handler and waits. A worker hides from

@@ -144,6 +144,22 @@ TEST(ControllersForTest, NamesOnlyWhatIsNeeded) {
   EXPECT_THAT(ControllersFor({.memory_bytes = 1 << 20, .pids = 3, .cpus = 0.5}),
               ElementsAre("memory", "pids", "cpu"));
   EXPECT_THAT(ControllersFor({.memory_bytes = {}, .pids = 3, .cpus = {}}), ElementsAre("pids"));
+  EXPECT_THAT(ControllersFor({.memory_high_bytes = 1}), ElementsAre("memory"));
+  EXPECT_THAT(ControllersFor({.swap_bytes = 0}), ElementsAre("memory"));
+  EXPECT_THAT(ControllersFor({.cpu_weight = 1, .io_weight = 1, .cpuset_mems = "0"}),
+              ElementsAre("cpu", "io", "cpuset"));
+  EXPECT_THAT(ControllersFor({.io = {{.major = 8, .read_ops = 1}}, .cpuset_cpus = "0"}),
+              ElementsAre("io", "cpuset"));
+}
+
+TEST(LimitsToBeHadTest, NeedWhatTheHostHas) {
+  CgroupHost host;
+  EXPECT_FALSE(LimitsToBeHad(host).any());
+  host.controllers = {"cpuset", "cpu", "io", "memory", "hugetlb", "pids"};
+  EXPECT_THAT(ControllersFor(LimitsToBeHad(host)),
+              ElementsAre("memory", "pids", "cpu", "io", "cpuset"));
+  host.controllers = {"io"};
+  EXPECT_THAT(ControllersFor(LimitsToBeHad(host)), ElementsAre("io"));
 }
 
 TEST(CheckControllersTest, SaysWhereAMissingControllerIsAndWhatToDo) {
@@ -168,80 +184,6 @@ TEST(CheckControllersTest, SaysWhereAMissingControllerIsAndWhatToDo) {
   EXPECT_THAT(std::string(Message(cpu)),
               HasSubstr("/sys/fs/cgroup/unified/app does not have the cpu controller (it has: "
                         "pids)"));
-}
-
-TEST(CpuMaxTextTest, RoundsToMicrosecondsAndLengthensThePeriodOfSmallShares) {
-  EXPECT_EQ(CpuMaxText(1).value(), "100000 100000");
-  EXPECT_EQ(CpuMaxText(2.5).value(), "250000 100000");
-  EXPECT_EQ(CpuMaxText(1.0 / 3).value(), "33333 100000");
-  EXPECT_EQ(CpuMaxText(0.01).value(), "1000 100000");
-  EXPECT_EQ(CpuMaxText(0.005).value(), "5000 1000000");
-  EXPECT_EQ(CpuMaxText(0.001).value(), "1000 1000000");
-}
-
-TEST(CpuMaxTextTest, RefusesWhatTheKernelWould) {
-  for (const double cpus : {0.0, -1.0, 0.0009, 1e7, std::numeric_limits<double>::infinity(),
-                            std::numeric_limits<double>::quiet_NaN()}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(CpuMaxText(cpus).status())) << cpus;
-  }
-}
-
-// A directory with the files of a leaf: what is written can be read back without any controller.
-class WriteLimitsTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    ASSERT_TRUE(fs::create_directories(root_ / "leaf"));
-    auto fd = OpenDirectoryAt(AT_FDCWD, root_.c_str());
-    ASSERT_TRUE(fd.ok()) << fd.status();
-    parent_ = *std::move(fd);
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void AddFile(std::string_view name) { std::ofstream(root_ / "leaf" / name); }
-
-  std::string Content(std::string_view name) {
-    std::string text;
-    EXPECT_EQ(ReadFileAt(parent_.get(), fmt::format("leaf/{}", name).c_str(), text), 0) << name;
-    return text;
-  }
-
-  const fs::path root_ =
-      fs::path(::testing::TempDir()) / fmt::format("brood_write_limits_{}", getpid());
-  UniqueFd parent_;
-};
-
-TEST_F(WriteLimitsTest, WritesEachLimitToItsFile) {
-  for (const std::string_view name :
-       {"memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max"}) {
-    AddFile(name);
-  }
-  const absl::Status status =
-      WriteLimits(parent_.get(), "leaf", {.memory_bytes = 64 << 20, .pids = 8, .cpus = 0.5});
-  EXPECT_TRUE(status.ok()) << status;
-  EXPECT_EQ(Content("memory.max"), "67108864");
-  EXPECT_EQ(Content("memory.swap.max"), "0");
-  EXPECT_EQ(Content("memory.oom.group"), "1");
-  EXPECT_EQ(Content("pids.max"), "8");
-  EXPECT_EQ(Content("cpu.max"), "50000 100000");
-}
-
-TEST_F(WriteLimitsTest, DoesWithoutSwapAccounting) {
-  AddFile("memory.max");
-  AddFile("memory.oom.group");
-  const absl::Status status =
-      WriteLimits(parent_.get(), "leaf", {.memory_bytes = 4096, .pids = {}, .cpus = {}});
-  EXPECT_TRUE(status.ok()) << status;
-}
-
-TEST_F(WriteLimitsTest, TouchesNothingWithoutLimits) {
-  EXPECT_TRUE(WriteLimits(parent_.get(), "leaf", {}).ok());
-}
-
-TEST_F(WriteLimitsTest, NamesTheFileThatIsMissing) {
-  const absl::Status status =
-      WriteLimits(parent_.get(), "leaf", {.memory_bytes = {}, .pids = 8, .cpus = {}});
-  EXPECT_TRUE(absl::IsFailedPrecondition(status));
-  EXPECT_THAT(std::string(Message(status)), HasSubstr("pids.max"));
 }
 
 TEST(FindCounterTest, FindsWholeKeysOnly) {

@@ -106,8 +106,14 @@ TEST(ToJsonTest, TellsAllOfASuccess) {
   outcome.wall_us = 100.04;
   outcome.park_us = 55;
   outcome.cpu_us = 9.99;
-  outcome.memory_peak_bytes = 1 << 20;
-  outcome.pids_peak = 3;
+  outcome.usage.memory_peak_bytes = 1 << 20;
+  outcome.usage.oom_events = 0;
+  outcome.usage.oom_kills = 2;
+  outcome.usage.cpu_throttled_us = 1500;
+  outcome.usage.pids_refused = 0;
+  outcome.usage.io = {.read_bytes = 1, .write_bytes = 2, .read_ops = 3, .write_ops = 4};
+  outcome.limits_met = {"one", "two"};
+  outcome.usage.pids_peak = 3;
   outcome.out = "abc";
   outcome.out_bytes = 5;
   const nlohmann::ordered_json json = ToJson(outcome);
@@ -133,6 +139,13 @@ TEST(ToJsonTest, TellsAllOfASuccess) {
   EXPECT_DOUBLE_EQ(json["cpu_us"].get<double>(), 10.0);
   EXPECT_EQ(json["memory_peak_bytes"], 1 << 20);
   EXPECT_EQ(json["pids_peak"], 3);
+  EXPECT_EQ(json["pids_refused"], 0);
+  EXPECT_EQ(json["oom_kills"], 2);
+  EXPECT_EQ(json["oom_cause"], "above");
+  EXPECT_EQ(json["cpu_throttled_us"], 1500);
+  EXPECT_EQ(json["io"]["write_bytes"], 2);
+  EXPECT_EQ(json["io"]["read_ops"], 3);
+  EXPECT_EQ(json["limits_met"], nlohmann::ordered_json({"one", "two"}));
   EXPECT_EQ(json["out_bytes"], 5);
   EXPECT_EQ(json["err_bytes"], 0);
   EXPECT_EQ(json["truncated"], true);
@@ -143,8 +156,9 @@ TEST(ToJsonTest, TellsAllOfASuccess) {
 
 TEST(ToJsonTest, LeavesOutWhatIsNotKnown) {
   const nlohmann::ordered_json json = ToJson(Ended(End::kSignalled, 0, SIGKILL));
-  for (const char* absent : {"template", "exit_code", "failure", "message", "park_us", "cpu_us",
-                             "memory_peak_bytes", "pids_peak"}) {
+  for (const char* absent :
+       {"template", "exit_code", "failure", "message", "park_us", "cpu_us", "memory_peak_bytes",
+        "pids_peak", "pids_refused", "oom_kills", "oom_cause", "io", "cpu_periods", "limits_met"}) {
     EXPECT_FALSE(json.contains(absent)) << absent;
   }
   EXPECT_EQ(json["end"], "signalled");

@@ -29,9 +29,17 @@ std::vector<Submit> Samples() {
            80,
            ~0ULL,
            1,
-           2,
-           3,
-           4}};
+           {.memory_bytes = 64 << 20,
+            .memory_high_bytes = 32 << 20,
+            .swap_bytes = 0,
+            .pids = 3,
+            .cpus = 0.5,
+            .cpu_period_us = 10'000,
+            .cpu_weight = 10'000,
+            .io = {{.major = 8, .read_bytes = 1 << 20}, {.major = 259, .minor = 1, .write_ops = 9}},
+            .io_weight = 1,
+            .cpuset_cpus = "0-3,7",
+            .cpuset_mems = "0"}}};
 }
 template <>
 std::vector<ExecIn> Samples() {

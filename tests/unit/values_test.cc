@@ -292,6 +292,33 @@ TEST(ParseCpusTest, RefusesEverythingElse) {
   }
 }
 
+TEST(ParseIoMaxTest, TakesRatesOfADisk) {
+  const auto one = ParseIoMax("4095:1048575:rbps=10M");
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(*one, (IoLimit{.major = 4095, .minor = 1048575, .read_bytes = 10 << 20}));
+  const auto all = ParseIoMax("4095:1:wiops=4,riops=3,wbps=2K,rbps=1");
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(*all, (IoLimit{.major = 4095,
+                           .minor = 1,
+                           .read_bytes = 1,
+                           .write_bytes = 2048,
+                           .read_ops = 3,
+                           .write_ops = 4}));
+}
+
+TEST(ParseIoMaxTest, RefusesEverythingElse) {
+  for (const std::string_view word : kNoQuantity) ExpectRefused(ParseIoMax(word), word);
+  for (const std::string_view word :
+       {"4095:1", "4095:1:", "4095:1:rbps", "4095:1:rbps=", "4095:1:rbps=0", "4095:1:rbps=1,rbps=2",
+        "4095:1:rbps=1,,wbps=1", "4095:1:bps=1", "4095:1:riops=1M", "4095:1:riops=0", ":rbps=1",
+        "rbps=1"}) {
+    ExpectRefused(ParseIoMax(word), word);
+  }
+  EXPECT_TRUE(absl::IsNotFound(ParseIoMax("/no/such/disk:rbps=1").status()));
+  const absl::Status no_disk = ParseIoMax("/proc:rbps=1").status();
+  EXPECT_THAT(std::string(Message(no_disk)), HasSubstr("lies on no single disk"));
+}
+
 TEST(ParseCountTest, TakesWholeNumbersWithinItsBounds) {
   EXPECT_EQ(ParseCount("--pids", "1", 1, 10).value(), 1U);
   EXPECT_EQ(ParseCount("--pids", "10", 1, 10).value(), 10U);
