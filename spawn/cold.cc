@@ -14,6 +14,7 @@
 #include <mutex>
 #include <utility>
 
+#include "spawn/advice.h"
 #include "spawn/birth.h"
 #include "spawn/id_ranges.h"
 #include "spawn/launch.h"
@@ -72,8 +73,11 @@ class Visit {
       if (!home.valid()) return ErrnoError(errno, "opening our own {} namespace", name);
       const sys::Result joined = sys::Setns(join.fd, NamespaceFlag(join.kind));
       if (joined < 0) {
-        return ErrnoError(static_cast<int>(-joined), "joining the {} namespace {}",
-                          NamespaceName(join.kind), blueprint.spec().ns(join.kind).path);
+        const int error = static_cast<int>(-joined);
+        const std::string_view advice = Advice(Step::kJoinNamespace, error);
+        return Error(CodeForErrno(error), "joining the {} namespace {}: {}{}{}",
+                     NamespaceName(join.kind), blueprint.spec().ns(join.kind).path,
+                     ErrnoText(error), advice.empty() ? "" : "; ", advice);
       }
       homes_.emplace_back(std::move(home), NamespaceFlag(join.kind));
     }
