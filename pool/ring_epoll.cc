@@ -124,7 +124,7 @@ class EpollRing : public Ring {
   void Cancel(Token token) override {
     const auto found = by_token_.find(token.Pack());
     if (found == by_token_.end()) return;
-    waits_.erase(found->second);
+    Forget(found->second);
     by_token_.erase(found);
     ready_.push_back({token, -ECANCELED});
   }
@@ -170,7 +170,7 @@ class EpollRing : public Ring {
         by_token_.erase(at);
         break;
       }
-      waits_.erase(wait);
+      Forget(event.data.fd);
     }
     return absl::OkStatus();
   }
@@ -182,6 +182,12 @@ class EpollRing : public Ring {
     UniqueFd fd;
     Token token;
   };
+
+  // Closing alone does not do: epoll goes by the open file, which other descriptors keep.
+  void Forget(int own) {
+    (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, own, nullptr);
+    waits_.erase(own);
+  }
 
   UniqueFd epoll_;
   Closer closer_;

@@ -49,6 +49,18 @@ TEST_P(RingTest, TokensComeBackAsTheyWereGiven) {
   EXPECT_GT(completions[0].result, 0);
 }
 
+TEST_P(RingTest, WhatHasCompletedWakesNobodyAgain) {
+  const UniqueFd event(eventfd(1, EFD_CLOEXEC));
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(ring_->AwaitReadable(event.get(), {Source::kWatch, 0, i}).ok());
+    ASSERT_EQ(Wait(std::chrono::seconds(30)).size(), 1U);
+  }
+  // It is readable still, and nobody waits for it: the next sleep is a whole one.
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_TRUE(Wait(std::chrono::milliseconds(50)).empty());
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(45));
+}
+
 TEST_P(RingTest, WaitingEndsWithTheTimeout) {
   EXPECT_TRUE(Wait(std::chrono::milliseconds(1)).empty());
   EXPECT_TRUE(Wait(std::chrono::nanoseconds(0)).empty());
