@@ -383,12 +383,7 @@ nlohmann::ordered_json ToJson(const BurstReport& report) {
                             {"p99", ratio(report.latency_us.p99, report.floor_us.p99)},
                             {"rate", ratio(report.rate_per_s, report.floor_rate_per_s)}};
   json["path"] = report.path;
-  auto fallbacks = nlohmann::ordered_json::array();
-  for (const Fallback& fallback : report.fallbacks) {
-    fallbacks.push_back(
-        {{"wanted", fallback.wanted}, {"used", fallback.used}, {"errno", fallback.error}});
-  }
-  json["fallbacks"] = fallbacks;
+  json["fallbacks"] = ToJson(report.fallbacks);
   json["park_us"] = {{"p50", rounded(report.park_us_p50)}};
   json["park_bytes"] = std::round(report.park_bytes);
   json["left_behind"] = {{"processes", report.left_behind.processes},

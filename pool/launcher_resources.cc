@@ -5,8 +5,30 @@
 
 #include "spawn/machine.h"
 #include "spawn/status.h"
+#include "spawn/subordinate_ids.h"
 
 namespace brood {
+namespace {
+
+// What a launcher gives its workers that may not map any ids it likes.
+Fallback IdsInsteadOfRanges() {
+  Fallback fallback;
+  fallback.wanted = "a range of host ids for each worker";
+  const SubordinateIds& ids = OurSubordinateIds();
+  if (ThisMachine().subordinate_ids) {
+    fallback.used = fmt::format("one range for all workers of {}, from /etc/subuid", ids.user);
+  } else if (ThisMachine().mount_admin) {
+    fallback.used = ThisMachine().initial_user
+                        ? "one id, the launcher's: it lacks CAP_SETUID or CAP_SETGID"
+                        : "one id, the launcher's: its user namespace has no more to give";
+  } else {
+    fallback.used = fmt::format("one id, that of {}, whose files a worker can therefore open: {}",
+                                ids.user, ids.why_not);
+  }
+  return fallback;
+}
+
+}  // namespace
 
 void LauncherResources::Wanted::Add(const Spec& spec, std::uint32_t workers) {
   cgroup |= spec.use_cgroup;
@@ -35,6 +57,8 @@ absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wante
   if (wanted.id_ranges > 0 && ThisMachine().id_ranges) {
     // Half of all that there are is enough for one launcher.
     BROOD_ASSIGN_OR_RETURN(out.ids, IdRanges::Lock(std::min(wanted.id_ranges, kRangeCount / 2)));
+  } else if (wanted.id_ranges > 0) {
+    out.fallbacks.push_back(IdsInsteadOfRanges());
   }
   return out;
 }

@@ -184,7 +184,7 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (worker.leaf.size() < sizeof(box.leaf)) {
     std::memcpy(box.leaf, worker.leaf.c_str(), worker.leaf.size() + 1);
   }
-  SetIdMap(tmpl.options.spec, worker.id_first, box);
+  SetIdMap(tmpl.blueprint, worker.id_first, box);
   if (request) {
     bool not_now = !best->zygote->WriteLaunch(worker.slot, LaunchLayout(request->request.command));
     if (!not_now) {

@@ -44,6 +44,7 @@ struct PoolOptions {
   Limits limits_wanted;
   std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
+  int ring_refusal = 0;  // a test switch: the pool finds io_uring refused with this errno
 };
 
 // What to do with a request when no parked worker is there.
@@ -88,7 +89,8 @@ struct PoolStats {
   std::uint64_t parked_total = 0;       // workers that ever parked
   std::uint64_t lost_workers = 0;       // parked workers found dead
   std::uint64_t zygotes_replaced = 0;
-  std::vector<double> park_us;  // how long the latest (at most 4096) took to be made
+  std::vector<Fallback> fallbacks;  // what this pool wanted and could not have
+  std::vector<double> park_us;      // how long the latest (at most 4096) took to be made
 };
 
 // Thread-safe. Destroying it ends what still runs.

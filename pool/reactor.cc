@@ -56,7 +56,7 @@ absl::Status Reactor::Start() {
     return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
   }
   BROOD_RETURN_IF_ERROR(PrepareLimits());
-  BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create());
+  BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create({.refusal = options_.ring_refusal}));
   BROOD_ASSIGN_OR_RETURN(launcher_fds_, LauncherFds::Open());
 
   LauncherResources::Wanted wanted;
@@ -66,6 +66,7 @@ absl::Status Reactor::Start() {
   }
   wanted.limits.Override(options_.limits_wanted);
   BROOD_ASSIGN_OR_RETURN(resources_, LauncherResources::Acquire(wanted));
+  if (ring_->fallback()) resources_.fallbacks.push_back(*ring_->fallback());
   if (resources_.nest) {
     BROOD_RETURN_IF_ERROR(resources_.nest->MakeLeaf(kZygoteLeaf, Limits{}).status());
     zygote_leaf_.reset(
@@ -133,9 +134,10 @@ void Reactor::Admit(std::unique_ptr<ActiveRequest> request) {
 // Whether one more worker may run. What has ended counts until its namespaces are closed, which
 // takes the kernel longer than running what is short.
 bool Reactor::HasRoom() const {
-  constexpr std::uint64_t kFdsOfARunningWorker = 6;
+  // Its own, and those of the waits for its end and its two outputs.
+  const std::uint64_t fds_of_a_running_worker = 6 + 3 * ring_->fds_of_a_wait();
   return running_ < max_running_ &&
-         (running_ + 1) * kFdsOfARunningWorker + graveyard_.size() + ring_->closing() <=
+         (running_ + 1) * fds_of_a_running_worker + graveyard_.size() + ring_->closing() <=
              usable_fds_;
 }
 
@@ -394,6 +396,7 @@ void Reactor::AwaitParked(const std::string& name, std::uint32_t count, std::int
 PoolStats Reactor::Stats() const {
   PoolStats stats = totals_;
   stats.running = running_;
+  stats.fallbacks = resources_.fallbacks;
   for (const Template& tmpl : templates_) {
     stats.parked += static_cast<std::uint32_t>(tmpl.shelf->size());
     stats.being_made += tmpl.ordered;

@@ -150,7 +150,7 @@ class Reactor {
   LauncherResources resources_;  // its fallbacks are told in every outcome
   UniqueFd zygote_leaf_;
   LauncherFds launcher_fds_;
-  std::optional<Ring> ring_;
+  std::unique_ptr<Ring> ring_;
   std::deque<Template> templates_;
   std::vector<std::unique_ptr<ZygoteKeeper>> keepers_;
   std::deque<Worker> workers_;

@@ -1,145 +1,47 @@
 #include "pool/ring.h"
 
-#include <liburing.h>
-#include <poll.h>
-#include <unistd.h>
-
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "spawn/limits/limits.h"
 #include "spawn/status.h"
+#include "spawn/switches.h"
 
 namespace brood {
 namespace {
 
-std::uint64_t Pack(Token token) {
-  return std::uint64_t{static_cast<std::uint8_t>(token.source)} << 56 |
-         std::uint64_t{token.generation & 0xffffff} << 32 | token.index;
-}
-
-Token Unpack(std::uint64_t data) {
-  return {static_cast<Source>(data >> 56), static_cast<std::uint32_t>(data >> 32 & 0xffffff),
-          static_cast<std::uint32_t>(data)};
-}
-
-// A free entry; submits what is queued when there is none.
-absl::StatusOr<io_uring_sqe*> Entry(io_uring* ring) {
-  io_uring_sqe* entry = io_uring_get_sqe(ring);
-  if (entry == nullptr) {
-    if (const int result = io_uring_submit(ring); result < 0) {
-      return ErrnoError(-result, "submitting to io_uring");
-    }
-    entry = io_uring_get_sqe(ring);
+// Who refuses io_uring, and what changes that.
+std::string WhyRefused(int error) {
+  if (error == EPERM) {
+    if (const std::optional<Switch> off = RingSwitch()) return off->Sentence();
   }
-  if (entry == nullptr) {
-    return Error(absl::StatusCode::kResourceExhausted, "io_uring takes no more entries");
+  if (std::string limit = FullLimit({.call = LimitedCall::kRing, .error = error}); !limit.empty()) {
+    return limit;
   }
-  return entry;
+  switch (error) {
+    case EPERM:
+    case EACCES:
+      return "a seccomp filter or a security module refuses io_uring, as Docker's does "
+             "(--security-opt seccomp=unconfined)";
+    case ENOSYS:
+      return "this kernel has no io_uring, or one that cannot wait with a timeout (Linux 5.11), or "
+             "a filter hides it";
+    default:
+      return "io_uring could not be set up";
+  }
 }
 
 }  // namespace
 
-void Ring::Closer::operator()(io_uring* ring) const {
-  io_uring_queue_exit(ring);
-  delete ring;
-}
-
-Ring::Ring(Ring&&) noexcept = default;
-Ring& Ring::operator=(Ring&&) noexcept = default;
-Ring::~Ring() = default;
-
-absl::StatusOr<Ring> Ring::Create(unsigned entries) {
-  auto ring = std::make_unique<io_uring>();
-  io_uring_params params{};
-  params.flags = IORING_SETUP_CLAMP;
-  if (const int result = io_uring_queue_init_params(entries, ring.get(), &params); result < 0) {
-    std::string advice = FullLimit({.call = LimitedCall::kRing, .error = -result});
-    if (advice.empty() && result == -EPERM)
-      advice = "a seccomp filter or a security module refuses it";
-    return Error(CodeForErrno(-result), "setting up io_uring: {}{}{}", ErrnoText(-result),
-                 advice.empty() ? "" : "; ", advice);
+absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Options& options) {
+  int error = options.refusal;
+  if (error == 0) {
+    if (std::unique_ptr<Ring> ring = WithUring(options.entries, error)) return ring;
   }
-  Ring out;
-  out.ring_.reset(ring.release());
-  if ((params.features & IORING_FEAT_EXT_ARG) == 0) {
-    return Error(absl::StatusCode::kUnimplemented,
-                 "this kernel's io_uring cannot wait with a timeout: Linux 5.11 is needed");
-  }
-  // CloseElsewhere needs threads, but a flood of closes shall not take every processor.
-  unsigned threads[2] = {1, 1};
-  (void)io_uring_register_iowq_max_workers(out.ring_.get(), threads);
-  return out;
-}
-
-absl::Status Ring::AwaitReadable(int fd, Token token) { return Await(fd, POLLIN, token); }
-
-absl::Status Ring::Await(int fd, short events, Token token) {
-  BROOD_ASSIGN_OR_RETURN(io_uring_sqe * entry, Entry(ring_.get()));
-  io_uring_prep_poll_add(entry, fd, static_cast<unsigned>(events));
-  io_uring_sqe_set_data64(entry, Pack(token));
-  return absl::OkStatus();
-}
-
-void Ring::Cancel(Token token) {
-  const absl::StatusOr<io_uring_sqe*> entry = Entry(ring_.get());
-  if (!entry.ok()) return;
-  io_uring_prep_poll_remove(*entry, Pack(token));
-  io_uring_sqe_set_data64(*entry, Pack(Token{}));
-  ++unnamed_;
-}
-
-void Ring::CloseElsewhere(int fd) {
-  const absl::StatusOr<io_uring_sqe*> entry = Entry(ring_.get());
-  if (!entry.ok()) {
-    close(fd);
-    return;
-  }
-  io_uring_prep_close(*entry, fd);
-  io_uring_sqe_set_flags(*entry, IOSQE_ASYNC);
-  io_uring_sqe_set_data64(*entry, Pack(Token{.index = static_cast<std::uint32_t>(fd) + 1}));
-  ++unnamed_;
-}
-
-absl::Status Ring::FinishCloses() {
-  std::vector<Completion> ignored;
-  while (unnamed_ > 0) BROOD_RETURN_IF_ERROR(Wait(std::nullopt, ignored));
-  return absl::OkStatus();
-}
-
-absl::Status Ring::Wait(std::optional<std::chrono::nanoseconds> timeout,
-                        std::vector<Completion>& out) {
-  io_uring_cqe* first = nullptr;
-  int result = 0;
-  if (!timeout) {
-    result = io_uring_submit_and_wait(ring_.get(), 1);
-  } else if (timeout->count() <= 0) {
-    result = io_uring_submit(ring_.get());
-  } else {
-    constexpr std::int64_t kSecond = 1'000'000'000;
-    __kernel_timespec wait{timeout->count() / kSecond, timeout->count() % kSecond};
-    result = io_uring_submit_and_wait_timeout(ring_.get(), &first, 1, &wait, nullptr);
-  }
-  // EBUSY: completions have to be taken before more can be submitted, which is what follows.
-  if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY && result != -EAGAIN) {
-    return ErrnoError(-result, "waiting on io_uring");
-  }
-  unsigned head = 0;
-  unsigned seen = 0;
-  io_uring_cqe* entry = nullptr;
-  io_uring_for_each_cqe(ring_.get(), head, entry) {
-    ++seen;
-    const Token token = Unpack(entry->user_data);
-    if (token.source == Source::kNothing) {
-      --unnamed_;
-      // Where no process can be added the kernel has no thread for it and gives it up.
-      if (token.index != 0 && entry->res == -ECANCELED) close(static_cast<int>(token.index - 1));
-    } else {
-      out.push_back({token, entry->res});
-    }
-  }
-  io_uring_cq_advance(ring_.get(), seen);
-  return absl::OkStatus();
+  BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Ring> ring, WithEpoll());
+  ring->fallback_ = Fallback{"io_uring", "epoll: " + WhyRefused(error), error};
+  return ring;
 }
 
 }  // namespace brood

@@ -1,10 +1,16 @@
-// The one owner of io_uring: typed waits in, typed completions out.
+// Waiting for descriptors: typed waits in, typed completions out.
 //
 // Everything the pool waits for is a descriptor that becomes readable (a worker's pidfd, an output
 // pipe, a zygote's eventfd), so one operation is enough. A token carries what kind of thing it was,
 // which one, and its generation: a completion that comes late, for something that has since been
 // given another use, is told apart by it.
+//
+// ring_uring.cc does it with io_uring, and only it includes liburing. ring_epoll.cc does the same
+// where io_uring is refused, as in most containers, at the price of more system calls and of one
+// more descriptor for each wait.
 #pragma once
+
+#include <poll.h>
 
 #include <chrono>
 #include <cstdint>
@@ -14,8 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-
-struct io_uring;
+#include "spawn/outcome.h"
 
 namespace brood {
 
@@ -34,6 +39,15 @@ struct Token {
   Source source = Source::kNothing;
   std::uint32_t generation = 0;  // 24 bits count
   std::uint32_t index = 0;
+
+  std::uint64_t Pack() const {
+    return std::uint64_t{static_cast<std::uint8_t>(source)} << 56 |
+           std::uint64_t{generation & 0xffffff} << 32 | index;
+  }
+  static Token Unpack(std::uint64_t data) {
+    return {static_cast<Source>(data >> 56), static_cast<std::uint32_t>(data >> 32 & 0xffffff),
+            static_cast<std::uint32_t>(data)};
+  }
 };
 
 struct Completion {
@@ -42,41 +56,57 @@ struct Completion {
 };
 
 // Not thread-safe: made, used and destroyed by one thread, since a ring may bind to the thread that
-// made it. Close-on-exec. Needs Linux 5.11 (a timeout for waiting).
+// made it. Close-on-exec.
 class Ring {
  public:
-  // kUnimplemented or kPermissionDenied where io_uring is missing or forbidden, with what to do.
-  static absl::StatusOr<Ring> Create(unsigned entries = 1024);
-  Ring(Ring&&) noexcept;
-  Ring& operator=(Ring&&) noexcept;
-  ~Ring();
+  struct Options {
+    unsigned entries = 1024;  // of io_uring's queues; more waits than that are fine
+    int refusal = 0;          // a test switch: io_uring is taken to be refused with this errno
+  };
+  // With io_uring where it is to be had (Linux 5.11, for a timeout when waiting), else with epoll;
+  // fallback() then tells why. An error where not even that can be.
+  static absl::StatusOr<std::unique_ptr<Ring>> Create(const Options& options);
+  static absl::StatusOr<std::unique_ptr<Ring>> Create() { return Create(Options{}); }
 
-  // Completes once with `token` when `fd` is readable or hung up. The ring holds the open file, so
-  // closing `fd` earlier does not end the wait; its completion is then a stale one.
-  absl::Status AwaitReadable(int fd, Token token);
-  // The same for any poll(2) events.
-  absl::Status Await(int fd, short events, Token token);
+  virtual ~Ring() = default;
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  // Completes once with `token` when `fd` is ready for any of `events` (poll(2)), or hung up. The
+  // ring holds the open file, so closing `fd` earlier does not end the wait; its completion is then
+  // a stale one.
+  virtual absl::Status Await(int fd, short events, Token token) = 0;
+  absl::Status AwaitReadable(int fd, Token token) { return Await(fd, POLLIN, token); }
   // Ends a wait, so that the ring lets go of the open file. The wait completes, with -ECANCELED.
-  void Cancel(Token token);
-  // Closes `fd` in a thread of the kernel's, for descriptors whose last close is slow. When the
-  // ring takes nothing more it is closed at once.
-  void CloseElsewhere(int fd);
+  virtual void Cancel(Token token) = 0;
+  // Closes `fd` in another thread, for descriptors whose last close is slow. When none is to be had
+  // it is closed at once.
+  virtual void CloseElsewhere(int fd) = 0;
   // Descriptors it has not closed yet, among a few operations of other kinds.
-  std::uint64_t closing() const { return unnamed_; }
-  // Waits until all of them are closed. A ring that is destroyed before drops the rest unclosed.
-  absl::Status FinishCloses();
+  virtual std::uint64_t closing() const = 0;
+  // Waits until all of them are closed. A ring that is destroyed before may drop the rest unclosed.
+  virtual absl::Status FinishCloses() = 0;
 
   // Hands over what was queued and sleeps until something completes or `timeout` has passed;
-  // appends the completions to `out`. No timeout: for as long as it takes. Zero: does not sleep.
-  absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout, std::vector<Completion>& out);
+  // appends the completions to `out`. No timeout: for as long as it takes. Zero: does not sleep. It
+  // may wake for nothing.
+  virtual absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout,
+                            std::vector<Completion>& out) = 0;
+
+  // Descriptors that each wait costs while it lasts.
+  virtual unsigned fds_of_a_wait() const = 0;
+  // Why this is not io_uring.
+  const std::optional<Fallback>& fallback() const { return fallback_; }
+
+ protected:
+  Ring() = default;
 
  private:
-  Ring() = default;
-  struct Closer {
-    void operator()(io_uring* ring) const;
-  };
-  std::unique_ptr<io_uring, Closer> ring_;
-  std::uint64_t unnamed_ = 0;  // closes and cancels under way, for whose end nobody asks
+  // Null where there is no io_uring that will do, with `error` the kernel's word.
+  static std::unique_ptr<Ring> WithUring(unsigned entries, int& error);
+  static absl::StatusOr<std::unique_ptr<Ring>> WithEpoll();
+
+  std::optional<Fallback> fallback_;
 };
 
 }  // namespace brood

@@ -7,6 +7,8 @@
 
 #include "spawn/kernel.h"
 #include "spawn/limits/limits.h"
+#include "spawn/machine.h"
+#include "spawn/switches.h"
 
 namespace brood {
 namespace {
@@ -94,9 +96,8 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kCloneWorker, EUSERS,
      "user namespaces are nested too deep, or user.max_user_namespaces is used up"},
     {Step::kCloneWorker, EPERM,
-     "this user may not make these namespaces: run as root, or allow unprivileged user namespaces "
-     "(sysctl kernel.unprivileged_userns_clone=1 on Debian, "
-     "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04)"},
+     "this user may not make these namespaces: run as root; in a container, a filter round this "
+     "process refuses them (in Docker, --security-opt seccomp=unconfined)"},
     {Step::kCloneWorker, EAGAIN,
      "no process can be added: look at kernel.pid_max, kernel.threads-max, `ulimit -u` and "
      "pids.max "
@@ -113,7 +114,9 @@ constexpr AdviceRow kAdvice[] = {
      "it"},
     {Step::kCloneWorker, EINVAL,
      "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
-    {Step::kCloneWorker, ENOSYS, "clone3 is missing or forbidden here (Linux 5.3, seccomp)"},
+    {Step::kCloneWorker, ENOSYS,
+     "clone3 is missing (before Linux 5.3), or a filter round this process refuses it, as Docker's "
+     "does: --security-opt seccomp=unconfined"},
     {Step::kUnshare, ENOSPC,
      "a namespace count is used up: compare `sysctl user` (user.max_*_namespaces) with `lsns`"},
     {Step::kOpenLeaf, ENOENT, "somebody removed the cgroup under brood"},
@@ -129,7 +132,12 @@ constexpr AdviceRow kAdvice[] = {
      "its filesystem cannot be idmapped (Linux 5.12; tmpfs 6.3, overlayfs never)"},
     {Step::kMountProc, EPERM,
      "/proc is partly hidden here (a container inside a container), and the kernel then refuses a "
-     "new one: unmask /proc outside, or keep the pid namespace (--no-pid)"},
+     "new one: unmask /proc outside (in Docker, --security-opt systempaths=unconfined; in "
+     "Kubernetes, procMount: Unmasked), or keep the pid namespace (--no-pid)"},
+    {Step::kJoinNamespace, EPERM,
+     "entering the namespaces of others takes privilege outside them: for brood exec the daemon "
+     "has "
+     "to be root's"},
     {Step::kBindPath, EINVAL, "it was unmounted or replaced while brood looked"},
     {Step::kBindPath, ENOENT, "it was removed after brood had checked it"},
     {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},
@@ -171,6 +179,25 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kExec, ETXTBSY, "somebody has it open for writing"},
 };
 
+// What fails first where user namespaces are refused, or where AppArmor lets everybody make one
+// that has no power.
+bool MayBeASwitch(Step step, int error) {
+  switch (step) {
+    case Step::kCloneWorker:
+      return error == EPERM || error == EACCES || error == ENOSPC || error == EUSERS;
+    case Step::kMapIds:
+    case Step::kCapabilities:
+    case Step::kUnshare:
+    case Step::kPrivatePropagation:
+    case Step::kBindPath:
+    case Step::kHostname:
+    case Step::kLoopback:
+      return error == EPERM || error == EACCES;
+    default:
+      return false;
+  }
+}
+
 std::optional<LimitedCall> CallOf(Step step) {
   switch (step) {
     case Step::kCloneWorker:
@@ -204,6 +231,9 @@ std::string_view Advice(Step step, int error) {
 }
 
 std::string AdviceHere(Step step, int error) {
+  if (MayBeASwitch(step, error) && !(ThisMachine().mount_admin && ThisMachine().initial_user)) {
+    if (const std::optional<Switch> off = UserNamespaceSwitch()) return off->Sentence();
+  }
   if (const std::optional<LimitedCall> call = CallOf(step)) {
     if (std::string limit =
             FullLimit({.call = *call, .error = error, .namespaces = kernel::kAllNamespaces});

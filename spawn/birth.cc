@@ -22,6 +22,12 @@ char* Text(char* to, const char* text) {
   return to;
 }
 
+std::size_t Length(const char* text) {
+  std::size_t length = 0;
+  while (text[length] != '\0') ++length;
+  return length;
+}
+
 int OpenOf(int proc_fd, sys::Result pid, const char* file, int flags) {
   char path[64];
   *Text(Text(Decimal(path, static_cast<std::uint64_t>(pid)), "/"), file) = '\0';
@@ -40,20 +46,25 @@ sys::Result WriteOf(int proc_fd, sys::Result pid, const char* file, const char* 
 // user_namespaces(7): the maps are written from the parent namespace, which holds the outside ids,
 // and setgroups is denied first when the writer has no privilege there.
 sys::Result MapIds(const BirthRequest& request, sys::Result pid) {
+  const Plan& plan = *request.context.plan;
   const Mailbox& box = *request.context.box;
-  const auto write_map = [&](const char* file, std::uint32_t inside, std::uint32_t base) {
+  const auto write_map = [&](const char* file, std::uint32_t text, std::uint32_t inside,
+                             std::uint32_t base) {
+    if (const char* whole = plan.text(text); whole != nullptr) {
+      return WriteOf(request.proc_fd, pid, file, whole, Length(whole));
+    }
     char line[64];
     char* end = Decimal(line, inside);
     end = Decimal(Text(end, " "), base);
     end = Decimal(Text(end, " "), box.id_count);
     return WriteOf(request.proc_fd, pid, file, line, static_cast<std::size_t>(end - line));
   };
-  if (request.context.plan->deny_setgroups != 0) {
+  if (plan.deny_setgroups != 0) {
     const sys::Result denied = WriteOf(request.proc_fd, pid, "setgroups", "deny", 4);
     if (denied < 0) return denied;
   }
-  const sys::Result groups = write_map("gid_map", box.inside_gid, box.gid_base);
-  return groups < 0 ? groups : write_map("uid_map", box.inside_uid, box.uid_base);
+  const sys::Result groups = write_map("gid_map", plan.gid_map, box.inside_gid, box.gid_base);
+  return groups < 0 ? groups : write_map("uid_map", plan.uid_map, box.inside_uid, box.uid_base);
 }
 
 // A filesystem that cannot be idmapped is used as it is: its owners then show as nobody. That is
@@ -117,7 +128,7 @@ sys::Result BirthWorker(BirthRequest& request) {
     args.cgroup = static_cast<std::uint64_t>(leaf);
   }
 
-  const bool map_ids = plan.map_ids != 0;
+  const bool map_ids = plan.maps_by != MapsBy::kNobody;
   __atomic_store_n(&box.alive, 1U, __ATOMIC_RELEASE);
   StoreState(box, map_ids ? WorkerState::kBorn : WorkerState::kMapped);
   const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
@@ -132,9 +143,14 @@ sys::Result BirthWorker(BirthRequest& request) {
     return Refuse(box, Step::kCloneWorker, pid);
   }
   if (!map_ids) return pid;
+  if (plan.maps_by == MapsBy::kLauncher) return pid;
+  return FinishBirth(request, pid, MapIds(request, pid));
+}
 
-  const sys::Result mapped =
-      Injected(plan, Step::kMapIds, 0) ? -plan.fail_error : MapIds(request, pid);
+sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapped) {
+  const Plan& plan = *request.context.plan;
+  Mailbox& box = *request.context.box;
+  if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
   if (mapped < 0) {
     box.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
     StoreState(box, WorkerState::kAbort);

@@ -24,6 +24,11 @@ struct BirthRequest {
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or
 // kEmpty). Returns its pid; on failure -errno, with the mailbox's `failure` and kFailed set, and
 // nothing running that will go on (a child already cloned exits by itself and must be reaped).
+// With MapsBy::kLauncher the worker stays kBorn, and FinishBirth is still to be called.
 sys::Result BirthWorker(BirthRequest& request);
+
+// Lets a worker in kBorn go on, its maps having been written, or ends it: `mapped` is 0 or -errno.
+// Returns its pid, or -errno as BirthWorker does.
+sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapped);
 
 }  // namespace brood

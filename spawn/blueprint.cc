@@ -9,6 +9,7 @@
 #include "spawn/blueprint_maker.h"
 #include "spawn/capabilities.h"
 #include "spawn/status.h"
+#include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
 
 namespace brood {
@@ -20,13 +21,14 @@ constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 BlueprintMaker::BlueprintMaker(const Spec& spec, PlanKind kind)
     : spec_(spec), kind_(kind), machine_(ThisMachine()) {
-  // A zygote prepares mounts only with the privilege to do so; otherwise each worker does it all
-  // in its own user namespace, still ahead of the request.
-  if (kind == PlanKind::kTemplate && machine_.mount_admin && spec.is_new(NamespaceKind::kMount)) {
-    shared_ = PlanBuilder::kTmpl;
-  }
   new_user_ = spec.is_new(NamespaceKind::kUser);
-  range_ = new_user_ && machine_.id_ranges;
+  // A zygote prepares mounts only with the privilege to do so. An ordinary user's has it in a user
+  // namespace of its own, in which those of its workers are nested.
+  const bool template_mounts = kind == PlanKind::kTemplate && spec.is_new(NamespaceKind::kMount);
+  zygote_user_ = template_mounts && !machine_.mount_admin && new_user_;
+  if (template_mounts && (machine_.mount_admin || zygote_user_)) shared_ = PlanBuilder::kTmpl;
+  range_ = new_user_ && (machine_.id_ranges ||
+                         (machine_.subordinate_ids && (kind == PlanKind::kCold || zygote_user_)));
 }
 
 absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
@@ -81,7 +83,17 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
     if (spec_.is_new(kind)) header_.clone_flags |= NamespaceFlag(kind);
   }
   header_.tree_count = static_cast<std::uint32_t>(tree_count_);
-  header_.map_ids = new_user_ ? 1 : 0;
+  const bool helped = range_ && !machine_.id_ranges;  // the range is mapped by newuidmap
+  if (new_user_) {
+    header_.maps_by = helped && kind_ == PlanKind::kCold ? MapsBy::kLauncher : MapsBy::kCloner;
+  }
+  header_.zygote_user = zygote_user_ ? 1 : 0;
+  if (zygote_user_ && range_) {
+    const SubordinateIds& ids = OurSubordinateIds();
+    header_.zygote_range = 1;
+    header_.uid_map = builder_.AddText(NestedMap(SubordinateMap(ids.first_uid, machine_.uid)));
+    header_.gid_map = builder_.AddText(NestedMap(SubordinateMap(ids.first_gid, machine_.gid)));
+  }
   header_.deny_setgroups = new_user_ && !range_ ? 1 : 0;
   // The OOM killer ends every process that shares its victim's memory, so a worker that can be
   // the victim of its own limit shares none. To enter a time namespace, by setns or birth, demands
@@ -92,7 +104,10 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   const bool enters_time = born_into_time || (joins_time && kind_ == PlanKind::kCold) ||
                            (!machine_.exec_enters_time && own_time_offsets_);
   if (born_into_time) header_.clone_flags |= kernel::kCloneNewTime;
-  header_.share_memory = !spec_.limits.memory_bytes && !enters_time ? 1 : 0;
+  // A worker that leaves its user's ids makes the memory it shares undumpable, and with it the
+  // launcher: newuidmap would then refuse to serve it.
+  const bool leaves_ids = header_.maps_by == MapsBy::kLauncher;
+  header_.share_memory = !spec_.limits.memory_bytes && !enters_time && !leaves_ids ? 1 : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
   header_.close_fds = kind_ == PlanKind::kCold ? 1 : 0;
   header_.fail_step = fault.step;

@@ -129,12 +129,14 @@ void BlueprintMaker::AddHiddenProc() {
 }
 
 // The worker's host ids own nothing, so files below /proc that only their owner may touch need no
-// cover; every mount saved is saved for each worker. With the host's ids everything is covered.
+// cover; every mount saved is saved for each worker. With the host's ids everything is covered, and
+// what is the caller's where the worker has its one id.
 void BlueprintMaker::AddMasks() {
   const auto needs_cover = [&](std::string_view path, mode_t others) {
     struct stat status = {};
     if (stat(std::string(path).c_str(), &status) != 0) return false;
-    return !new_user_ || (status.st_mode & others) != 0;
+    return !new_user_ || (status.st_mode & others) != 0 ||
+           (!range_ && status.st_uid == machine_.uid);
   };
   for (const std::string_view path : kMaskedFiles) {
     if (!needs_cover(path, S_IROTH | S_IWOTH)) continue;

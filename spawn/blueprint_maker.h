@@ -44,7 +44,9 @@ class BlueprintMaker {
     bool directory;
   };
 
-  bool InUserNamespace(List list) const { return list == PlanBuilder::kWorker && new_user_; }
+  bool InUserNamespace(List list) const {
+    return zygote_user_ || (list == PlanBuilder::kWorker && new_user_);
+  }
 
   // blueprint.cc
   absl::StatusOr<Blueprint> Finish(const FaultInjection& fault);
@@ -104,7 +106,8 @@ class BlueprintMaker {
   const Machine& machine_;
   List shared_ = PlanBuilder::kWorker;  // where operations go whose result workers can share
   bool new_user_ = false;
-  bool range_ = false;  // a range of ids is mapped, not the caller's alone
+  bool zygote_user_ = false;  // Plan::zygote_user
+  bool range_ = false;        // a range of ids is mapped, not the caller's alone
 
   Blueprint out_;
   PlanBuilder builder_;

@@ -156,8 +156,15 @@ void BlueprintMaker::AddHome() {
   AddTmpfs(kHome, staging_, "size=16k,mode=0755");
   AddDirectory(kHome, staging_ + "/proc", 0555);
   AddDirectory(kHome, staging_ + std::string(kHomeStaging), 0755);
-  builder_.Add(kHome, OpCode::kMount, Step::kMountProc, {"proc", staging_ + "/proc"},
-               kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
+  if (zygote_user_) {
+    // A new one is for the owner of the pid namespace to mount, and the zygote is in the host's.
+    const auto tree = static_cast<std::uint16_t>(tree_count_++);
+    builder_.Add(kHome, OpCode::kBindPath, Step::kBindPath, {"/proc"}, 1, 0, tree);
+    AddAttach(kHome, tree, staging_ + "/proc");
+  } else {
+    builder_.Add(kHome, OpCode::kMount, Step::kMountProc, {"proc", staging_ + "/proc"},
+                 kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
+  }
   AddEnterRoot(kHome, staging_);
   builder_.Add(kHome, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
 }

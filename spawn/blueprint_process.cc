@@ -93,6 +93,11 @@ absl::Status BlueprintMaker::AddJoins() {
 // What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
 void BlueprintMaker::AddEarly() {
   constexpr List kWorker = PlanBuilder::kWorker;
+  // The programs that map its ids take their time, and nobody wakes it when the launcher dies
+  // meanwhile. Changing its ids undoes this.
+  if (range_ && !machine_.id_ranges && kind_ == PlanKind::kCold) {
+    builder_.Add(kWorker, OpCode::kParentDeath, Step::kParentDeath);
+  }
   UnshareCgroupAndTime();
   if (spec_.is_new(NamespaceKind::kUts) && !spec_.hostname.empty()) {
     builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
@@ -119,7 +124,7 @@ void BlueprintMaker::UnshareCgroupAndTime() {
   if (spec_.is_new(NamespaceKind::kTime)) {
     if (!spec_.time_offsets.any()) {
       if (machine_.exec_enters_time) flags |= kernel::kCloneNewTime;
-    } else if (kind_ == PlanKind::kTemplate && machine_.mount_admin) {
+    } else if (kind_ == PlanKind::kTemplate && (machine_.mount_admin || zygote_user_)) {
       // The offsets file of a process that shares the zygote's memory belongs to the host's
       // root, so the zygote writes it, and its workers inherit the time namespace.
       AddTimeOffsets(PlanBuilder::kTmpl);

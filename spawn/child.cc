@@ -122,20 +122,6 @@ sys::Result SetIds(const Op& op) {
   return sys::Setresuid(uid, uid, uid);
 }
 
-sys::Result SetCapabilities(std::uint64_t keep) {
-  const auto low = static_cast<std::uint32_t>(keep);
-  const auto high = static_cast<std::uint32_t>(keep >> 32);
-  const kernel::CapData data[2] = {{low, low, low}, {high, high, high}};
-  const sys::Result set = sys::Capset(kernel::CapHeader{}, data);
-  if (set < 0) return set;
-  for (unsigned capability = 0; capability < 64; ++capability) {
-    if ((keep >> capability & 1) == 0) continue;
-    const sys::Result raised = sys::Prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability);
-    if (raised < 0) return raised;
-  }
-  return 0;
-}
-
 // The kernel drops the setting whenever credentials change, so this comes after them. A launcher
 // that died before the call would never be noticed: its pidfd is readable then.
 sys::Result DieWithLauncher(int launcher_pidfd) {
@@ -238,7 +224,7 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
     case OpCode::kSetIds:
       return SetIds(op);
     case OpCode::kCapabilities:
-      return SetCapabilities(number);
+      return KeepCapabilities(number);
     case OpCode::kParentDeath:
       return DieWithLauncher(context.launcher_pidfd);
     case OpCode::kNoNewPrivs:
@@ -476,6 +462,20 @@ void HoldAlive(Mailbox& box, RobustList& held) {
 }
 
 }  // namespace
+
+sys::Result KeepCapabilities(std::uint64_t keep) {
+  const auto low = static_cast<std::uint32_t>(keep);
+  const auto high = static_cast<std::uint32_t>(keep >> 32);
+  const kernel::CapData data[2] = {{low, low, low}, {high, high, high}};
+  const sys::Result set = sys::Capset(kernel::CapHeader{}, data);
+  if (set < 0) return set;
+  for (unsigned capability = 0; capability < 64; ++capability) {
+    if ((keep >> capability & 1) == 0) continue;
+    const sys::Result raised = sys::Prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability);
+    if (raised < 0) return raised;
+  }
+  return 0;
+}
 
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
             Mailbox* box, Failure& failure) {

@@ -41,6 +41,10 @@ inline std::int64_t Now(const ChildContext& context) {
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
             Mailbox* box, Failure& failure);
 
+// Keeps the capabilities of the mask `keep` and no others, and takes them along through exec, also
+// without being root. 0 or -errno.
+sys::Result KeepCapabilities(std::uint64_t keep);
+
 // A worker's whole life up to exec. `argument` is a ChildContext. Never returns.
 [[noreturn]] void WorkerMain(void* argument);
 

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <utility>
 
+#include "spawn/advice.h"
 #include "spawn/birth.h"
 #include "spawn/id_ranges.h"
 #include "spawn/launch.h"
@@ -21,6 +22,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "spawn/stdio.h"
+#include "spawn/subordinate_ids.h"
 
 namespace brood {
 namespace {
@@ -71,8 +73,11 @@ class Visit {
       if (!home.valid()) return ErrnoError(errno, "opening our own {} namespace", name);
       const sys::Result joined = sys::Setns(join.fd, NamespaceFlag(join.kind));
       if (joined < 0) {
-        return ErrnoError(static_cast<int>(-joined), "joining the {} namespace {}",
-                          NamespaceName(join.kind), blueprint.spec().ns(join.kind).path);
+        const int error = static_cast<int>(-joined);
+        const std::string_view advice = Advice(Step::kJoinNamespace, error);
+        return Error(CodeForErrno(error), "joining the {} namespace {}: {}{}{}",
+                     NamespaceName(join.kind), blueprint.spec().ns(join.kind).path,
+                     ErrnoText(error), advice.empty() ? "" : "; ", advice);
       }
       homes_.emplace_back(std::move(home), NamespaceFlag(join.kind));
     }
@@ -101,19 +106,21 @@ absl::StatusOr<LauncherFds> LauncherFds::Open() {
   return fds;
 }
 
-void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box) {
+void SetIdMap(const Blueprint& blueprint, std::uint32_t id_first, Mailbox& box) {
   const Machine& machine = ThisMachine();
   if (machine.id_ranges) {
     box.inside_uid = box.inside_gid = 0;
     box.uid_base = box.gid_base = id_first;
     box.id_count = kIdsPerRange;
-  } else {
-    box.inside_uid = spec.uid;
-    box.inside_gid = spec.gid;
-    box.uid_base = machine.uid;
-    box.gid_base = machine.gid;
-    box.id_count = 1;
+    return;
   }
+  // Its one id is its launcher's, which is 0 in the namespace of a zygote that has one.
+  const bool nested = blueprint.plan().zygote_user != 0;
+  box.inside_uid = blueprint.spec().uid;
+  box.inside_gid = blueprint.spec().gid;
+  box.uid_base = nested ? 0 : machine.uid;
+  box.gid_base = nested ? 0 : machine.gid;
+  box.id_count = 1;
 }
 
 ColdWorker::ColdWorker(ColdWorker&& other) noexcept { *this = std::move(other); }
@@ -164,7 +171,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   worker.box_ = &box;
   char* strings = worker.memory_ + sizeof(Mailbox);
   layout.Write(strings, reinterpret_cast<std::uint64_t>(strings), box.launch);
-  SetIdMap(blueprint.spec(), place.id_first, box);
+  SetIdMap(blueprint, place.id_first, box);
   if (place.leaf.size() >= sizeof(box.leaf)) {
     return Error(absl::StatusCode::kInvalidArgument, "the cgroup leaf's name {} is too long",
                  place.leaf);
@@ -195,8 +202,13 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
 
   Visit visit;
   BROOD_RETURN_IF_ERROR(visit.Enter(blueprint));
-  BirthWorker(request);
+  const sys::Result pid = BirthWorker(request);
   worker.pidfd_.reset(pidfd);
+  if (pid > 0 && blueprint.plan().maps_by == MapsBy::kLauncher) {
+    const absl::Status mapped = MapSubordinateIds(static_cast<pid_t>(pid));
+    FinishBirth(request, pid, mapped.ok() ? 0 : -EPERM);
+    BROOD_RETURN_IF_ERROR(mapped);
+  }
   return worker;
 }
 

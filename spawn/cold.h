@@ -36,8 +36,9 @@ struct LauncherFds {
   static absl::StatusOr<LauncherFds> Open();
 };
 
-// Fills in the ids a worker of `spec` is mapped to.
-void SetIdMap(const Spec& spec, std::uint32_t id_first, Mailbox& box);
+// Fills in the ids a worker of the blueprint is mapped to, where its plan leaves them to the
+// mailbox.
+void SetIdMap(const Blueprint& blueprint, std::uint32_t id_first, Mailbox& box);
 
 // A worker on its way or running. Move-only. Its owner has to reap it (spawn/reap.h) once pidfd()
 // is readable; destroying it earlier kills it and waits. Not thread-safe. The thread that calls

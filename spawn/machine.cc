@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "spawn/id_ranges.h"
+#include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
 
 namespace brood {
@@ -57,6 +58,9 @@ Machine Probe() {
                       (machine.initial_user ||  // where every id is
                        (MapCovers("/proc/self/uid_map", kFirstRangeId, kEndRangeId) &&
                         MapCovers("/proc/self/gid_map", kFirstRangeId, kEndRangeId)));
+  // Whoever has the rights of root in a user namespace stays with the ids that are in it.
+  machine.subordinate_ids =
+      !machine.id_ranges && !machine.mount_admin && OurSubordinateIds().usable;
   return machine;
 }
 

@@ -11,6 +11,8 @@ struct Machine {
   // another maps.
   bool initial_user = false;
   bool id_ranges = false;  // may map other ids than its own into a user namespace
+  // May have other ids mapped, by newuidmap: see spawn/subordinate_ids.h. Never with id_ranges.
+  bool subordinate_ids = false;
   // exec takes a process into the time namespace that it has unshared (Linux 6.2). Before, only
   // fork took its children there, and it itself could neither vfork nor start a thread: EINVAL.
   bool exec_enters_time = false;

@@ -87,19 +87,23 @@ int ExitStatus(const Outcome& outcome) {
   return outcome.failure.error == ENOENT ? 127 : 126;
 }
 
+nlohmann::ordered_json ToJson(const std::vector<Fallback>& fallbacks) {
+  auto json = nlohmann::ordered_json::array();
+  for (const Fallback& fallback : fallbacks) {
+    json.push_back({{"wanted", fallback.wanted},
+                    {"used", fallback.used},
+                    {"errno", fallback.error},
+                    {"error", fallback.error == 0 ? "" : ErrnoText(fallback.error)}});
+  }
+  return json;
+}
+
 nlohmann::ordered_json ToJson(const Outcome& outcome) {
   nlohmann::ordered_json json;
   json["id"] = outcome.id;
   if (!outcome.template_name.empty()) json["template"] = outcome.template_name;
   json["spawn_path"] = SpawnPathName(outcome.spawn_path);
-  auto fallbacks = nlohmann::ordered_json::array();
-  for (const Fallback& fallback : outcome.fallbacks) {
-    fallbacks.push_back({{"wanted", fallback.wanted},
-                         {"used", fallback.used},
-                         {"errno", fallback.error},
-                         {"error", fallback.error == 0 ? "" : ErrnoText(fallback.error)}});
-  }
-  json["fallbacks"] = fallbacks;
+  json["fallbacks"] = ToJson(outcome.fallbacks);
   json["host_pid"] = outcome.host_pid;
   json["inside_pid"] = outcome.inside_pid;
   json["end"] = EndName(outcome.end);

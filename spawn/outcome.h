@@ -85,5 +85,6 @@ struct Outcome {
 int ExitStatus(const Outcome& outcome);
 
 nlohmann::ordered_json ToJson(const Outcome& outcome);
+nlohmann::ordered_json ToJson(const std::vector<Fallback>& fallbacks);
 
 }  // namespace brood

@@ -65,6 +65,13 @@ struct Op {
   std::uint64_t number[2] = {0, 0};
 };
 
+// Who writes the id maps of a worker's new user namespace.
+enum class MapsBy : std::uint8_t {
+  kNobody,    // there is none
+  kCloner,    // whoever clones the worker, from the mailbox
+  kLauncher,  // a cold worker's launcher, with the help of programs that may (newuidmap)
+};
+
 struct OpList {
   std::uint32_t offset = 0;
   std::uint32_t count = 0;
@@ -85,15 +92,20 @@ struct Plan {
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
   std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
+  std::uint32_t uid_map = 0;        // texts of the maps that every worker gets; 0: from its mailbox
+  std::uint32_t gid_map = 0;
   std::uint32_t reserved = 0;
-  std::uint64_t clone_flags = 0;    // CLONE_NEW* of the worker's birth
-  std::uint8_t share_memory = 0;    // CLONE_VM until exec; never with a memory limit
-  std::uint8_t late_seccomp = 0;    // the filter would refuse the launch itself: install it last
-  std::uint8_t map_ids = 0;         // a new user namespace waits for its maps
+  std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
+  std::uint8_t share_memory = 0;  // CLONE_VM until exec; never with a memory limit
+  std::uint8_t late_seccomp = 0;  // the filter would refuse the launch itself: install it last
+  MapsBy maps_by = MapsBy::kNobody;
   std::uint8_t deny_setgroups = 0;  // an unprivileged launcher must, before gid_map
   std::uint8_t record_ops = 0;      // note the time after every operation
   std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
-  std::uint8_t reserved_flags[2] = {};
+  // The zygote is born into a user and a mount namespace of its own, whose owner its launcher is:
+  // it can then prepare what an ordinary user otherwise could not.
+  std::uint8_t zygote_user = 0;
+  std::uint8_t zygote_range = 0;  // with a range of ids, mapped by newuidmap
   std::uint64_t idmap_trees = 0;  // bit i: trees[i] shows its owners as the worker's ids
   // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff:
   // any), reports fail_error instead of running. Zero in every plan that nobody has asked to fail.

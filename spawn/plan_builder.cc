@@ -47,6 +47,10 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.seccomp_offset = static_cast<std::uint32_t>(filter_offset);
   plan.seccomp_count = static_cast<std::uint32_t>(filter.size());
 
+  for (std::uint32_t* const text : {&plan.uid_map, &plan.gid_map}) {
+    if (*text != 0) *text += static_cast<std::uint32_t>(text_offset);
+  }
+
   std::vector<char> block(end, '\0');
   std::memcpy(block.data(), &plan, sizeof(plan));
   for (std::size_t i = 0; i < kListCount; ++i) {

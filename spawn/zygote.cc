@@ -16,10 +16,13 @@
 
 #include "spawn/advice.h"
 #include "spawn/birth.h"
+#include "spawn/capabilities.h"
 #include "spawn/cold.h"
+#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/sealed_memory.h"
 #include "spawn/status.h"
+#include "spawn/subordinate_ids.h"
 
 extern "C" const char brood_zygote_image[];
 extern "C" const char brood_zygote_image_end[];
@@ -142,6 +145,7 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   for (const UniqueFd& tree : trees) sources.push_back(tree.valid() ? tree.get() : null);
   for (const UniqueFd& fd : blueprint.namespace_fds()) sources.push_back(fd.get());
 
+  const bool own_user = blueprint.plan().zygote_user != 0;
   ZygoteExec exec;
   exec.sources = sources.data();
   exec.count = static_cast<int>(sources.size());
@@ -149,9 +153,17 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   alignas(64) static thread_local char stack[kWorkerStackBytes];
   int pidfd = -1;
   kernel::CloneArgs args;
-  // CLONE_VFORK: returns when the child has exec'd, so that `exec` may lie on our stack.
-  args.flags =
-      kernel::kCloneVm | kernel::kCloneVfork | kernel::kClonePidfd | kernel::kCloneClearSighand;
+  args.flags = kernel::kCloneVm | kernel::kClonePidfd | kernel::kCloneClearSighand;
+  std::uint32_t shares = 1;  // our memory: until it has exec'd or died
+  if (own_user) {
+    exec.maps = static_cast<std::uint32_t>(ZygoteMaps::kAwaited);
+    BROOD_ASSIGN_OR_RETURN(exec.capabilities, CapabilityMask({"ALL"}));
+    args.flags |= kernel::kCloneNewUser | kernel::kCloneNewNs | kernel::kCloneChildCleartid;
+    args.child_tid = reinterpret_cast<std::uint64_t>(&shares);
+  } else {
+    // Returns when the child has exec'd, so that `exec` may lie on our stack.
+    args.flags |= kernel::kCloneVfork;
+  }
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   args.stack = reinterpret_cast<std::uint64_t>(stack);
   args.stack_size = sizeof(stack);
@@ -168,11 +180,40 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   }
   pid_ = static_cast<int>(pid);
   pidfd_.reset(pidfd);
+  if (own_user) {
+    const absl::Status mapped = MapIds(blueprint, launcher.proc.get());
+    const ZygoteMaps word = mapped.ok() ? ZygoteMaps::kWritten : ZygoteMaps::kRefused;
+    __atomic_store_n(&exec.maps, static_cast<std::uint32_t>(word), __ATOMIC_RELEASE);
+    sys::FutexWake(&exec.maps, 1);
+    while (__atomic_load_n(&shares, __ATOMIC_ACQUIRE) != 0) sys::FutexWait(&shares, 1);
+    BROOD_RETURN_IF_ERROR(mapped);
+  }
   if (exec.failure.failed()) {
     return Error(CodeForErrno(exec.failure.error), "starting a zygote: {}",
                  blueprint.Describe(exec.failure, OpList{}));
   }
   return absl::OkStatus();
+}
+
+// The ids of a zygote in a user namespace of its own: a range, or the launcher's alone as its root.
+absl::Status Zygote::MapIds(const Blueprint& blueprint, int proc_fd) const {
+  if (blueprint.plan().zygote_range != 0) return MapSubordinateIds(pid_);
+  const auto write = [&](const char* file, const std::string& text) -> absl::Status {
+    const std::string path = fmt::format("{}/{}", pid_, file);
+    const UniqueFd fd(openat(proc_fd, path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (fd.valid() &&
+        ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())) {
+      return absl::OkStatus();
+    }
+    const int error = errno;
+    const std::string advice = AdviceHere(Step::kMapIds, error);
+    return Error(CodeForErrno(error), "mapping ids into a zygote's user namespace ({}): {}{}{}",
+                 file, ErrnoText(error), advice.empty() ? "" : "; ", advice);
+  };
+  // An ordinary user has to give up setgroups(2) before it may map its group.
+  BROOD_RETURN_IF_ERROR(write("setgroups", "deny"));
+  BROOD_RETURN_IF_ERROR(write("gid_map", fmt::format("0 {} 1", ThisMachine().gid)));
+  return write("uid_map", fmt::format("0 {} 1", ThisMachine().uid));
 }
 
 absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {

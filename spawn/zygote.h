@@ -74,6 +74,7 @@ class Zygote {
   Zygote() = default;
   absl::Status MapRegion(const Blueprint& blueprint, const Options& options);
   absl::Status Execute(const Blueprint& blueprint, const Options& options);
+  absl::Status MapIds(const Blueprint& blueprint, int proc_fd) const;
   absl::Status AwaitReady(const Blueprint& blueprint);
   void ReclaimLanes();
   void DrainLane(std::size_t lane);

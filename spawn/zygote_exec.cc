@@ -1,6 +1,7 @@
 // From the launcher's memory to a zygote of its own: places descriptors and execs. Child code.
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
+#include <linux/prctl.h>
 
 #include "spawn/zygote_wire.h"
 
@@ -13,6 +14,18 @@ void ZygoteExecMain(void* argument) {
     exec.failure = {step, 0, static_cast<std::int32_t>(-result)};
     sys::ExitGroup(125);
   };
+  // A launcher that dies before it has written the maps wakes nobody.
+  must(sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9), Step::kParentDeath);
+  constexpr auto kAwaited = static_cast<std::uint32_t>(ZygoteMaps::kAwaited);
+  std::uint32_t maps = 0;
+  while ((maps = __atomic_load_n(&exec.maps, __ATOMIC_ACQUIRE)) == kAwaited) {
+    sys::FutexWait(&exec.maps, kAwaited);
+  }
+  if (maps != static_cast<std::uint32_t>(ZygoteMaps::kWritten)) sys::ExitGroup(125);
+  must(sys::Prctl(PR_SET_PDEATHSIG, 0), Step::kParentDeath);
+  // It stays its user, since ids that it took on would make the launcher's memory, which it shares,
+  // undumpable.
+  if (exec.capabilities != 0) must(KeepCapabilities(exec.capabilities), Step::kCapabilities);
   must(sys::Setsid(), Step::kNewSession);
   // Out of the way first: a source may have the number another one shall get.
   int moved[kMaxTrees + kMaxPlanFds + 64];

@@ -66,9 +66,14 @@ struct ZygoteFd {  // 0, 1 and 2 are /dev/null
   static constexpr int kFirstPlanFd = kFirstLane + kMaxLanes;
 };
 
+// What the launcher says to a child that waits for its id maps.
+enum class ZygoteMaps : std::uint32_t { kAwaited = 0, kWritten = 1, kRefused = 2 };
+
 // How the launcher's child becomes a zygote: `sources[i]` becomes descriptor i, everything else is
 // closed, and the executable in `image` is run.
 struct ZygoteExec {
+  std::uint32_t maps = static_cast<std::uint32_t>(ZygoteMaps::kWritten);  // futex (launcher)
+  std::uint64_t capabilities = 0;  // those of its own user namespace, to be taken through exec
   const int* sources = nullptr;
   int count = 0;
   int image = -1;

@@ -163,6 +163,8 @@ std::string ProgramPage(const ManualProgram& program) {
       "run\nanother one end as that does, which their pages tell.\n";
   out += ".SH FILES\n";
   out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
+  out += Item({"$XDG_RUNTIME_DIR/brood/brood.sock"}, "", "",
+              "Where that of an ordinary user listens; such a user's commands look here first");
   out += Item({"/run/brood/id-ranges"}, "", "",
               "Which user ids on the host are in use: locked bytes, shared by all of brood");
   out += Item({"/etc/brood/brood.toml"}, "", "", "Configuration of the system's daemon");

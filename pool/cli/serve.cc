@@ -197,9 +197,13 @@ class Daemon {
     // What our memory and descriptors hold is nobody's business, least of all a worker's that is
     // entering an isolate. Without privilege it would keep us from writing id maps.
     if (geteuid() == 0) prctl(PR_SET_DUMPABLE, 0);
-    const std::string path = config_.socket.value_or(DefaultSocketPath());
+    std::string path = config_.socket.value_or("");
+    if (path.empty()) {
+      BROOD_ASSIGN_OR_RETURN(path, DefaultListenPath());
+    }
     if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && slash > 0) {
-      mkdir(path.substr(0, slash).c_str(), 0755);  // /run is empty after a boot
+      // /run is empty after a boot
+      mkdir(path.substr(0, slash).c_str(), geteuid() == 0 ? 0755 : 0700);
     }
     BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
     UniqueFd http_socket;
@@ -266,6 +270,9 @@ class Daemon {
     });
     if (opened.ok()) {
       Log("listening", {{"socket", path}, {"pid", getpid()}, {"cgroup", pool_->CgroupPath()}});
+      for (const Fallback& each : pool_->Stats().fallbacks) {
+        Log("not had", {{"wanted", each.wanted}, {"used", each.used}, {"errno", each.error}});
+      }
       if (http_ != nullptr) {
         Log("http", {{"address", config_.http.address},
                      {"port", config_.http.port},
@@ -546,7 +553,8 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->type_name("FILE");
   serve
       ->add_option("--socket", words->socket,
-                   "Socket (default $BROOD_SOCKET or /run/brood/brood.sock)")
+                   "Socket (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary user "
+                   "$XDG_RUNTIME_DIR/brood/brood.sock)")
       ->type_name("PATH");
   serve->add_option("--group", words->group, "Let this group use the daemon, too")
       ->type_name("NAME");

@@ -20,7 +20,9 @@ namespace {
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
 constexpr std::array<ServeSetting, 4> kSettings{{
-    {"socket", "PATH", "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock)"},
+    {"socket", "PATH",
+     "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
+     "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
     {"group", "NAME", "Let this group use the daemon, too"},
     {"max-running", "N", "Commands that may run at once (default 1024); more wait"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,9 +13,40 @@
 
 namespace brood {
 
+namespace {
+
+constexpr const char* kMachinesSocket = "/run/brood/brood.sock";
+
+// Where an ordinary user's own daemon listens; empty without a runtime directory.
+std::string UsersSocket() {
+  const char* const directory = std::getenv("XDG_RUNTIME_DIR");
+  if (directory == nullptr || *directory != '/') return {};
+  return std::string(directory) + "/brood/brood.sock";
+}
+
+std::string NamedSocket() {
+  const char* const path = std::getenv("BROOD_SOCKET");
+  return path != nullptr ? path : "";
+}
+
+}  // namespace
+
 std::string DefaultSocketPath() {
-  const char* path = std::getenv("BROOD_SOCKET");
-  return path != nullptr && *path != '\0' ? path : "/run/brood/brood.sock";
+  if (std::string named = NamedSocket(); !named.empty()) return named;
+  if (geteuid() != 0) {
+    if (std::string users = UsersSocket(); access(users.c_str(), F_OK) == 0) return users;
+  }
+  return kMachinesSocket;
+}
+
+absl::StatusOr<std::string> DefaultListenPath() {
+  if (std::string named = NamedSocket(); !named.empty()) return named;
+  if (geteuid() == 0) return kMachinesSocket;
+  if (std::string users = UsersSocket(); !users.empty()) return users;
+  return Error(
+      absl::StatusCode::kFailedPrecondition,
+      "an ordinary user's daemon listens in $XDG_RUNTIME_DIR, which is not set: set it, or "
+      "name a socket with --socket or $BROOD_SOCKET");
 }
 
 absl::StatusOr<Client> Client::Connect(const std::string& path) {

@@ -20,8 +20,12 @@
 
 namespace brood {
 
-// Where a daemon listens unless told otherwise: $BROOD_SOCKET, else /run/brood/brood.sock.
+// Where clients look for a daemon unless told otherwise: $BROOD_SOCKET; else, for an ordinary user
+// who has a daemon there, $XDG_RUNTIME_DIR/brood/brood.sock; else /run/brood/brood.sock.
 std::string DefaultSocketPath();
+// Where a daemon listens unless told otherwise: the same, an ordinary user's always in
+// $XDG_RUNTIME_DIR. kFailedPrecondition where that is not set.
+absl::StatusOr<std::string> DefaultListenPath();
 
 // One connection; blocks. Not thread-safe. Destroying it ends what it runs in the foreground.
 class Client {

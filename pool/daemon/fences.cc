@@ -246,6 +246,7 @@ Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& runnin
       {"lost_workers", stats.lost_workers},
       {"zygotes_replaced", stats.zygotes_replaced},
   };
+  json["fallbacks"] = ToJson(stats.fallbacks);
   json["park_us"] = park.empty() ? Json(nullptr) : Json(park[park.size() / 2]);
   auto isolates = Json::array();
   for (const RunningIsolate& isolate : running) {

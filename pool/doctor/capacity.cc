@@ -13,6 +13,7 @@
 #include "spawn/id_ranges.h"
 #include "spawn/kernel.h"
 #include "spawn/limits/limits.h"
+#include "spawn/machine.h"
 
 namespace brood {
 namespace {
@@ -64,9 +65,11 @@ std::vector<Need> Needs(std::uint32_t workers) {
                      kLauncherFds,
                      "parked workers cost the launcher no descriptor, running ones one each"});
   }
-  needs.push_back({{.name = "ranges of host ids", .maximum = kRangeCount},
-                   workers,
-                   "each worker has 65,536 ids that nobody else has"});
+  if (ThisMachine().id_ranges) {
+    needs.push_back({{.name = "ranges of host ids", .maximum = kRangeCount},
+                     workers,
+                     "each worker has 65,536 ids that nobody else has"});
+  }
   needs.push_back({{.name = "available memory",
                     .maximum = MeminfoBytes("MemAvailable:"),
                     .raise = "--net host holds a fifth of that"},

@@ -12,6 +12,8 @@
 #include "spawn/machine.h"
 #include "spawn/spec.h"
 #include "spawn/status.h"
+#include "spawn/subordinate_ids.h"
+#include "spawn/switches.h"
 
 namespace brood {
 namespace {
@@ -33,16 +35,7 @@ std::string SetSysctl(std::string name, std::string_view value) {
 
 // Who refuses user namespaces, of those that can.
 std::string UserNamespaceRemedy(int error) {
-  if (FirstLine("/proc/sys/user/max_user_namespaces") == "0") {
-    return SetSysctl("user.max_user_namespaces", "15000");
-  }
-  if (FirstLine("/proc/sys/kernel/unprivileged_userns_clone") == "0") {
-    return SetSysctl("kernel.unprivileged_userns_clone", "1");
-  }
-  if (FirstLine("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1") {
-    return SetSysctl("kernel.apparmor_restrict_unprivileged_userns", "0") +
-           ", or an AppArmor profile for brood that has \"userns,\"";
-  }
+  if (const std::optional<Switch> off = UserNamespaceSwitch()) return off->remedy;
   if (error == ENOSPC) {
     return "sysctl -w user.max_user_namespaces=N, here and in the namespaces outside; they nest 32 "
            "deep at most";
@@ -57,6 +50,9 @@ Finding UserNamespaces() {
     const bool root = ThisMachine().mount_admin;
     finding.verdict = root ? Verdict::kLess : Verdict::kCannot;
     finding.what = "making one: " + ErrnoText(error);
+    if (const std::optional<Switch> off = UserNamespaceSwitch()) {
+      finding.what += fmt::format("; {} is {}", off->name, off->value);
+    }
     finding.why = root ? "workers would have the host's ids: --no-user"
                        : "without root, all other fences need one";
     finding.remedy = UserNamespaceRemedy(error);
@@ -117,6 +113,31 @@ Finding Proc() {
   return finding;
 }
 
+// Whose ids workers have, outside.
+Finding Ids() {
+  Finding finding{.subject = "ids"};
+  const Machine& machine = ThisMachine();
+  const SubordinateIds& ids = OurSubordinateIds();
+  if (machine.id_ranges) {
+    finding.what = "each worker has 65,536 host ids that nobody else has";
+  } else if (machine.subordinate_ids) {
+    finding.verdict = Verdict::kNote;
+    finding.what =
+        fmt::format("all workers have the 65,536 host ids that /etc/subuid gives to {}", ids.user);
+    finding.why = "as far as ids go, one worker is to another as two processes of one user";
+    finding.remedy = "as root each worker has ids of its own";
+  } else if (machine.mount_admin) {
+    finding.verdict = Verdict::kLess;
+    finding.what = "workers have the one id of the launcher";
+    finding.why = "the user namespace round this process does not have so many to give";
+  } else {
+    finding.verdict = Verdict::kLess;
+    finding.what = fmt::format("workers have one id, that of {}: {}", ids.user, ids.why_not);
+    finding.why = fmt::format("they can open what {} can, and know no other user", ids.user);
+  }
+  return finding;
+}
+
 Finding Cgroups() {
   Finding finding{.subject = "cgroups"};
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
@@ -173,13 +194,18 @@ Finding Ring() {
     finding.what = "can be set up";
     return finding;
   }
-  finding.verdict = Verdict::kLess;
+  finding.verdict = Verdict::kNote;
   finding.what = ErrnoText(error);
-  finding.why = "burst, serve and the pool need it; run does not";
-  const std::optional<std::string> disabled = FirstLine("/proc/sys/kernel/io_uring_disabled");
-  finding.remedy = disabled && *disabled != "0" ? SetSysctl("kernel.io_uring_disabled", "0")
-                                                : "a filter round this process refuses it: in "
-                                                  "Docker, --security-opt seccomp=unconfined";
+  finding.why =
+      "burst, serve and the pool wait with epoll instead: more system calls, and a descriptor more "
+      "for each thing waited for; run needs neither";
+  if (const std::optional<Switch> off = RingSwitch()) {
+    finding.what += fmt::format("; {} is {}", off->name, off->value);
+    finding.remedy = off->remedy;
+  } else {
+    finding.remedy =
+        "a filter round this process refuses it: in Docker, --security-opt seccomp=unconfined";
+  }
   return finding;
 }
 
@@ -258,8 +284,8 @@ Finding Trial(const DoctorOptions& options) {
 }  // namespace
 
 std::vector<Finding> Examine(const DoctorOptions& options) {
-  std::vector<Finding> findings = {UserNamespaces(), Namespaces(), Proc(),        Cgroups(),
-                                   Ring(),           Filters(),    Trial(options)};
+  std::vector<Finding> findings = {UserNamespaces(), Ids(),  Namespaces(), Proc(),
+                                   Cgroups(),        Ring(), Filters(),    Trial(options)};
   AddCapacity(options.workers, findings);
   AddCosts(findings);
   return findings;

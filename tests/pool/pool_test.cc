@@ -44,6 +44,12 @@ Request ShellRequest(std::string script) {
   return request;
 }
 
+// BROOD_TEST_RING_REFUSAL: io_uring is taken to be refused with this errno.
+int RingRefusal() {
+  const char* const error = std::getenv("BROOD_TEST_RING_REFUSAL");
+  return error == nullptr ? 0 : std::atoi(error);
+}
+
 std::string Sentence(const absl::Status& status) { return std::string(Message(status)); }
 
 class PoolTest : public LeavesNothing {
@@ -64,6 +70,7 @@ class PoolTest : public LeavesNothing {
   void Start(std::uint32_t parked, TemplateOptions tmpl = {}) {
     tmpl.parked = parked;
     PoolOptions options;
+    options.ring_refusal = RingRefusal();
     options.templates.push_back(std::move(tmpl));
     auto pool = Pool::Create(std::move(options));
     ASSERT_TRUE(pool.ok()) << pool.status();

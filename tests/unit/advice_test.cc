@@ -53,7 +53,7 @@ TEST(AdviceTest, SaysWhatToDoWhereThereIsSomethingToDo) {
   };
   const Case cases[] = {
       {Step::kCloneWorker, ENOSPC, "user.max_"},
-      {Step::kCloneWorker, EPERM, "kernel.apparmor_restrict_unprivileged_userns=0"},
+      {Step::kCloneWorker, EPERM, "seccomp=unconfined"},
       {Step::kCloneWorker, EAGAIN, "pids.max"},
       {Step::kMountOverlay, ENODEV, "modprobe overlay"},
       {Step::kMountProc, EPERM, "unmask /proc"},

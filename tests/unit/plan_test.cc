@@ -210,7 +210,7 @@ TEST_F(BlueprintTest, DefaultMakesSixNamespacesAtBirthAndTwoLater) {
   EXPECT_EQ(plan.clone_flags, kernel::kCloneNewNs | kernel::kCloneNewPid | kernel::kCloneNewNet |
                                   kernel::kCloneNewIpc | kernel::kCloneNewUts |
                                   kernel::kCloneNewUser | (kernel::kCloneNewTime ^ UnsharedTime()));
-  EXPECT_EQ(plan.map_ids, 1);
+  EXPECT_EQ(plan.maps_by, MapsBy::kCloner);
   ASSERT_GT(plan.worker.count, 0U);
   const Op& first = plan.ops(plan.worker)[0];
   EXPECT_EQ(first.code, OpCode::kUnshare);
@@ -231,7 +231,8 @@ TEST_F(BlueprintTest, EachNamespaceCanBeTheHosts) {
     const Blueprint blueprint = Make(spec);
     const Plan& plan = blueprint.plan();
     EXPECT_EQ(plan.clone_flags & NamespaceFlag(kind), 0U) << NamespaceName(kind);
-    EXPECT_EQ(plan.map_ids, kind == NamespaceKind::kUser ? 0 : 1) << NamespaceName(kind);
+    EXPECT_EQ(plan.maps_by, kind == NamespaceKind::kUser ? MapsBy::kNobody : MapsBy::kCloner)
+        << NamespaceName(kind);
     for (std::uint32_t op = 0; op < plan.worker.count; ++op) {
       if (plan.ops(plan.worker)[op].code != OpCode::kUnshare) continue;
       EXPECT_EQ(plan.ops(plan.worker)[op].number[0] & NamespaceFlag(kind), 0U)
