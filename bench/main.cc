@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "bench/functions/function_rows.h"
 #include "bench/harness/context.h"
 #include "bench/harness/janitor.h"
 #include "bench/harness/record.h"
@@ -80,7 +81,7 @@ absl::StatusOr<std::vector<Row>> Choose(const Setup& setup, const Options& optio
   BROOD_ASSIGN_OR_RETURN(const auto matches, MakeFilter(options));
   std::vector<Row> all;
   for (const auto rows : {FloorRows, NamespaceRows, TeardownRows, CgroupRows, MountRows, FenceRows,
-                          WaitRows, PathRows, LoadRows, ScaleRows}) {
+                          WaitRows, PathRows, LoadRows, ScaleRows, FunctionRows}) {
     Append(all, rows(setup));
   }
   const bool brief = !options.full && options.filter.empty();
@@ -184,8 +185,12 @@ int Main(int argc, char** argv) {
   if (!janitor.ok()) return Complain(janitor.status());
   if (options.payload.empty()) options.payload = *own / "brood-true";
   if (const absl::Status seen = CheckPayload(options.payload); !seen.ok()) return Complain(seen);
-  const Setup setup{PayloadCommand(options.payload), PayloadCommand(*own / "brood-true-dynamic"),
-                    *own / "brood", janitor->scratch(), options.favor_dynmods};
+  const Setup setup{PayloadCommand(options.payload),
+                    PayloadCommand(*own / "brood-true-dynamic"),
+                    PayloadCommand(*own / "brood-echo"),
+                    *own / "brood",
+                    janitor->scratch(),
+                    options.favor_dynmods};
   const absl::StatusOr<int> measured = Measure(options, setup);
   return measured.ok() ? *measured : Complain(measured.status());
 }

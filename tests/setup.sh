@@ -25,6 +25,10 @@ FUNCTION_PACKAGES=(cmark curl nginx openapi-specification python3-jsonschema pyt
 PEER_PACKAGES=(bubblewrap busybox-static crun docker.io firejail podman runc systemd-container
   util-linux)
 
+# Who calls functions, and stands before them, in the benchmarks.
+# shellcheck disable=SC2034
+CLIENT_PACKAGES=(curl nginx python3 wrk)
+
 say() { echo "${0##*/}: $*" >&2; }
 
 die() {

@@ -18,10 +18,11 @@ inline constexpr std::chrono::milliseconds kQuiet{20};
 struct Setup {
   Command payload;          // the static program that only exits; no arguments, no environment
   Command dynamic_payload;  // the same, linked with libc as most programs are
+  Command echo;             // a static program that writes what it reads
   std::string brood;        // the command line program, for its whole command
   std::filesystem::path scratch;  // an empty directory of this run's own
-  // Whether cgroup2 may be remounted with favordynmods: from some kernel on (seen on 6.18) its effect
-  // stays until the next boot, for everybody.
+  // Whether cgroup2 may be remounted with favordynmods: from some kernel on (seen on 6.18) its
+  // effect stays until the next boot, for everybody.
   bool may_favor_dynmods = false;
 };
 

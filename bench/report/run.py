@@ -67,6 +67,7 @@ class Run:
     rows: dict[str, Row]
     measurements: list[Measurement]
     stress: list[dict[str, Any]] = field(default_factory=list)  # what brood stress wrote
+    clients: list[dict[str, Any]] = field(default_factory=list)  # what bench/functions/clients did
 
     @property
     def name(self) -> str:
@@ -115,7 +116,8 @@ def load(directory: Path) -> Run:
             raise ReportError(f"{directory / 'rows.json'} has the row {row.name} twice.")
         rows[row.name] = row
     measurements = _read_samples(directory / "samples.jsonl", rows)
-    return Run(directory, context, rows, measurements, _read_stress(directory))
+    return Run(directory, context, rows, measurements, _read_stress(directory),
+               _read_clients(directory / "functions.json"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -142,6 +144,23 @@ def _read_stress(directory: Path) -> list[dict[str, Any]]:
             raise ReportError(
                 f"{path} is not what `brood stress --json` prints: write it again.") from error
     return found
+
+
+def _read_clients(path: Path) -> list[dict[str, Any]]:
+    """What bench/functions/clients printed, where it was measured."""
+    if not path.exists():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for one in found:
+            if not isinstance(one["client"], str):
+                raise TypeError("client")
+            if "failed" not in one and "skipped" not in one:
+                _ = one["connections"] + one["rate_per_s"] + one["latency_us"]["p99"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(
+            f"{path} is not what bench/functions/clients prints: write it again.") from error
+    return list(found)
 
 
 def _row(one: Any, path: Path) -> Row:

@@ -253,6 +253,38 @@ def peers(out: Writer) -> None:
     out.fail("peer/firejail", "firejail ended with status 1: cannot mount /proc")
 
 
+def functions(out: Writer) -> None:
+    out.row("function/floor", 1_300)
+    for mode, us in (("cold", 19_000), ("parked", 3_100), ("primed", 700)):
+        out.row(f"function/{mode}", us, "function/floor")
+    out.row("function/floor/idle", 1_500, count=15)
+    out.row("function/primed/idle", 900, "function/floor/idle", count=15)
+    out.row("function/rate/floor", 1_200, series={"per_s": 900}, parameters={"concurrency": 2})
+    for mode, rate in (("parked", 420), ("primed", 510)):
+        for connections in (2, 8):
+            out.row(f"function/rate/{mode}/connections={connections}", 1e6 * connections / rate,
+                    "function/rate/floor", series={"per_s": rate},
+                    parameters={"concurrency": connections})
+    out.row("function/python/floor", 140_000, count=8, every=3)
+    out.row("function/python/primed", 2_900, "function/python/floor", count=8, every=3)
+    out.row("function/python/cold", None, "function/python/floor",
+            unavailable="there is no /usr/bin/python3")
+
+
+def clients() -> list[dict[str, Any]]:
+    """What bench/functions/clients prints: some that were measured, one failed, one skipped."""
+    found: list[dict[str, Any]] = [{"client": "nginx", "skipped": "it is not installed"}]
+    for name, us, connections in (("Python", 900, 1), ("curl", 9_000, 1), ("wrk", 16_000, 8)):
+        for mode, factor in (("parked", 3.0), ("primed", 1.0)):
+            found.append({"client": name, "version": f"{name} 1.2", "mode": mode, "front": "",
+                          "connections": connections, "count": 200,
+                          "rate_per_s": connections * 1e6 / (us * factor),
+                          "latency_us": {f"p{percent}": us * factor * (1 + percent / 200)
+                                         for percent in (50, 75, 90, 95, 99)}})
+    found.append({"client": "wrk", "mode": "cold", "front": "", "failed": "3 of 200 calls failed."})
+    return found
+
+
 def stress() -> list[dict[str, Any]]:
     """What `brood stress --json` prints: some that are refused, one without a limit, one skipped."""
     curve = [[count, us + count * us / 4000] for count in (1, 2, 5, 20, 80, 300, 500)
@@ -302,7 +334,7 @@ def main() -> None:
     slower = [(pattern, float(by)) for pattern, by in
               (one.rsplit("=", 1) for one in options.slower)]
     out = Writer(options.seed, options.rounds, slower)
-    for part in (floors, namespaces, paths, fences, peers):
+    for part in (floors, namespaces, paths, fences, peers, functions):
         part(out)
     if options.only:
         def wanted(name: str) -> bool:
@@ -313,6 +345,8 @@ def main() -> None:
     out.write(options.directory, options.commit)
     if not options.only:
         (options.directory / "stress.json").write_text(json.dumps(stress(), indent=1) + "\n")
+        (options.directory / "functions.json").write_text(
+            json.dumps(clients(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..findings import Findings
-from . import (burst, curves, fences, limits, load, memory, namespaces, others, peers, spawn,
-               teardown)
+from . import (burst, curves, fences, functions, limits, load, memory, namespaces, others, peers,
+               spawn, teardown)
 from .section import Section
 
 Ask = Callable[[Findings], Section | None]
@@ -17,6 +17,7 @@ QUESTIONS: list[tuple[str, Ask]] = [
     ("spawn", spawn.ask),
     ("peer", peers.ask),
     ("load", load.ask),
+    ("function", functions.ask),
     ("namespace", namespaces.ask),
     ("namespace", namespaces.ask_sweeps),
     ("mount", fences.asker("mount")),
@@ -35,6 +36,8 @@ def ask_all(findings: Findings) -> list[Section]:
     """Of sections of which the run has something to show: figures, or failures."""
     held = {row.section for row in findings.run.rows.values()
             if findings.measured(row.name) or findings.errors(row.name)}
+    if findings.run.clients:
+        held.add("function")
     asked = [section for name, ask in QUESTIONS if name in held and (section := ask(findings))]
     asked += [others.ask(findings, name) for name in sorted(held - set(KNOWN))]
     if stops := limits.ask(findings.run):
