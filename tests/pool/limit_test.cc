@@ -54,7 +54,8 @@ std::string Told(const Outcome& outcome) {
 class Others {
  public:
   explicit Others(Pool& pool) {
-    const int threads = Slowness() > 1 ? 4 : 50;
+    // On emulated processors more of them would take all there is.
+    const int threads = Slowness() > 1 ? 2 : 50;
     for (int i = 0; i < threads; ++i) {
       threads_.emplace_back([&] {
         while (!stop_) {
