@@ -240,7 +240,8 @@ TEST_F(HarnessTest, ThreadsAreMeasuredTogetherAndFailTogether) {
 
 // Names are what a filter, a floor and the report go by.
 TEST(MeasuresTest, NamesAreUniqueAndFloorsAreThere) {
-  const bench::Setup setup{Argv("/bin/true"), Argv("/bin/true"), "/bin/true", "/nowhere", true};
+  const bench::Setup setup{Argv("/bin/true"), Argv("/bin/true"), Argv("/bin/cat"),
+                           "/bin/true",       "/nowhere",        true};
   std::vector<Row> all;
   for (const auto rows : {FloorRows, NamespaceRows, TeardownRows, CgroupRows, MountRows, FenceRows,
                           WaitRows, PathRows, LoadRows, ScaleRows}) {
