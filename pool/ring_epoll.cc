@@ -116,8 +116,9 @@ class EpollRing : public Ring {
       ready_.push_back({token, events & (POLLIN | POLLOUT)});
       return absl::OkStatus();
     }
-    by_token_.emplace(token.Pack(), own.get());
-    waits_.emplace(own.get(), Waiting{std::move(own), token});
+    const int number = own.get();
+    by_token_.emplace(token.Pack(), number);
+    waits_.emplace(number, Waiting{std::move(own), token});
     return absl::OkStatus();
   }
 

@@ -41,11 +41,10 @@ absl::Status WriteConfig(const std::string& file, const FunctionWanted& function
   // A JSON string or list of them is one of TOML's, too.
   std::ofstream out(file);
   const bool kept = function.mode != "cold" && function.mode != "parked";
-  out << fmt::format(
-      "[template.default]\nparked = {}\n[function.{}]\ntemplate = \"default\"\ncommand = {}\n"
-      "mode = {}\n",
-      function.mode == "parked" ? function.ready : 4, kFunction,
-      nlohmann::json(function.command).dump(), nlohmann::json(function.mode).dump());
+  out << fmt::format("[template.default]\nparked = {}\n[function.{}]\ncommand = {}\nmode = {}\n",
+                     function.mode == "parked" ? function.ready : 4, kFunction,
+                     nlohmann::json(function.command).dump(), nlohmann::json(function.mode).dump());
+  if (function.mode != kForked) out << "template = \"default\"\n";
   if (kept) out << fmt::format("min = {}\n", function.ready);
   out.close();
   if (out.fail()) return ErrnoError(errno, "writing {}", file);
@@ -58,10 +57,12 @@ absl::StatusOr<std::size_t> Parked(Client& client) {
   return nlohmann::json::parse(text).at("parked").get<std::size_t>();
 }
 
-// Of the function's own, which wait for calls.
-absl::StatusOr<std::size_t> Primed(HttpCaller& caller) {
+// Of the function's own, which wait for calls; none before the process of a forked one is ready.
+absl::StatusOr<std::size_t> Primed(HttpCaller& caller, bool& process) {
   BROOD_ASSIGN_OR_RETURN(const HttpCaller::Answer answer, caller.Call(GetRequest("/functions")));
-  return nlohmann::json::parse(answer.body).at(0).at("primed").get<std::size_t>();
+  const auto function = nlohmann::json::parse(answer.body).at(0);
+  process = !function.contains("process") || function.at("process").at("ready").get<bool>();
+  return function.at("primed").get<std::size_t>();
 }
 
 }  // namespace
@@ -87,10 +88,11 @@ absl::StatusOr<FunctionDaemon> FunctionDaemon::Start(const std::string& brood,
   const auto deadline = steady_clock::now() + seconds(60);
   for (;;) {
     BROOD_ASSIGN_OR_RETURN(const std::size_t parked, Parked(client));
-    BROOD_ASSIGN_OR_RETURN(const std::size_t primed, Primed(caller));
+    bool process = false;
+    BROOD_ASSIGN_OR_RETURN(const std::size_t primed, Primed(caller, process));
     const bool ready = function.mode == "cold"     ? true
                        : function.mode == "parked" ? parked >= function.ready
-                                                   : primed >= function.ready;
+                                                   : process && primed >= function.ready;
     if (ready) return daemon;
     if (steady_clock::now() > deadline) {
       return Error(absl::StatusCode::kDeadlineExceeded,

@@ -24,15 +24,19 @@ namespace {
 
 // As brood.toml has them. A mode that is to be measured is a word here.
 constexpr std::array kModes = {"cold", "parked", "primed"};
-constexpr std::array kPythonModes = {"cold", "primed"};
+constexpr std::array kPythonModes = {"cold", "primed", kForked};
 constexpr std::array kConnections = {2, 8, 32};
 
 constexpr char kFloor[] = "function/floor";
 constexpr char kIdleFloor[] = "function/floor/idle";
 constexpr char kRateFloor[] = "function/rate/floor";
+constexpr char kForkedFloor[] = "function/forked/floor";
+constexpr char kCat[] = "/bin/cat";  // a static program cannot be forked
 constexpr char kPythonFloor[] = "function/python/floor";
 constexpr char kPython[] = "/usr/bin/python3";
-constexpr char kImports[] = "import sys, json, ssl, urllib.request";
+constexpr char kImports[] = "import os, sys, json, ssl, urllib.request";
+// Taking the interpreter down is left out in all modes: it takes longer than all else.
+constexpr char kAnswer[] = "sys.stdout.write(sys.stdin.read()); sys.stdout.flush(); os._exit(0)";
 constexpr std::uint32_t kStock = 16;  // ready ahead of a measurement of what goes on for long
 
 // What is sent; short, as most events are.
@@ -53,17 +57,17 @@ absl::Status CallOnce(HttpCaller& caller, const std::string& request, std::strin
 }
 
 // One call after the other. All that is needed stands ready before, so that none takes another
-// path.
+// path; of a forked function only its process, unless it is `ahead`.
 Row OneAtATime(const Setup& setup, std::string name, std::vector<std::string> command,
-               const std::string& mode, std::chrono::milliseconds quiet = {}) {
+               const std::string& mode, std::chrono::milliseconds quiet = {}, bool ahead = true) {
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
-  row.run = [&setup, command = std::move(command), mode, quiet](benchmark::State& state,
-                                                                Samples& samples) {
+  row.run = [&setup, command = std::move(command), mode, quiet, ahead](benchmark::State& state,
+                                                                       Samples& samples) {
     // Twice as many: those that are gone are replaced once half of them are.
     const auto ready =
-        static_cast<std::uint32_t>(2 * (state.max_iterations + samples.warm_ups()) + 2);
+        ahead ? static_cast<std::uint32_t>(2 * (state.max_iterations + samples.warm_ups()) + 2) : 0;
     const absl::StatusOr<FunctionDaemon> daemon =
         FunctionDaemon::Start(setup.brood, setup.scratch / "functions", {command, mode, ready});
     if (!daemon.ok()) return Fail(state, daemon.status());
@@ -126,11 +130,15 @@ void AddPython(const Setup& setup, std::vector<Row>& rows) {
   std::vector<Row> python;
   python.push_back(ExecRow(kPythonFloor, Start::kClone3Vfork, command));
   for (const char* const mode : kPythonModes) {
-    python.push_back(OneAtATime(
-        setup, fmt::format("function/python/{}", mode),
-        {kPython, "-c", fmt::format("{}\nsys.stdout.write(sys.stdin.read())", kImports)}, mode));
+    python.push_back(OneAtATime(setup, fmt::format("function/python/{}", mode),
+                                {kPython, "-c", fmt::format("{}\n{}", kImports, kAnswer)}, mode));
     python.back().floor = kPythonFloor;
   }
+  python.push_back(OneAtATime(setup, "function/python/forked/at-call",
+                              {kPython, "-c", fmt::format("{}\n{}", kImports, kAnswer)}, kForked,
+                              {},
+                              /*ahead=*/false));
+  python.back().floor = kPythonFloor;
   for (Row& row : python) {
     if (access(kPython, X_OK) != 0) {
       row = UnavailableRow(row.name, fmt::format("there is no {}", kPython));
@@ -140,6 +148,21 @@ void AddPython(const Setup& setup, std::vector<Row>& rows) {
     row.every = 3;
     row.note = kImports;
     rows.push_back(std::move(row));
+  }
+}
+
+// A clone made before its call, and one made at it.
+void AddForked(const Setup& setup, std::vector<Row>& rows) {
+  static const Command command = [] {
+    Command bare;
+    bare.argv = {kCat};
+    return bare;
+  }();
+  rows.push_back(ExecRow(kForkedFloor, Start::kClone3Vfork, command));
+  for (const bool ahead : {true, false}) {
+    rows.push_back(OneAtATime(setup, ahead ? "function/forked" : "function/forked/at-call", {kCat},
+                              kForked, {}, ahead));
+    rows.back().floor = kForkedFloor;
   }
 }
 
@@ -174,6 +197,7 @@ std::vector<Row> FunctionRows(const Setup& setup) {
       rows.push_back(Rate(setup, program, mode, connections));
     }
   }
+  AddForked(setup, rows);
   AddPython(setup, rows);
   return rows;
 }
