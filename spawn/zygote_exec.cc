@@ -28,8 +28,8 @@ void ZygoteExecMain(void* argument) {
   if (exec.capabilities != 0) must(KeepCapabilities(exec.capabilities), Step::kCapabilities);
   must(sys::Setsid(), Step::kNewSession);
   // Out of the way first: a source may have the number another one shall get.
-  int moved[kMaxTrees + kMaxPlanFds + 64];
-  constexpr int kClear = 512;
+  constexpr int kClear = kMaxTrees + kMaxPlanFds + 64;  // more than a zygote is given
+  int moved[kClear];
   for (int i = 0; i < exec.count; ++i) {
     moved[i] = must(sys::Fcntl(exec.sources[i], F_DUPFD_CLOEXEC, kClear), Step::kStdio);
   }

@@ -106,9 +106,9 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
       ->type_name("DURATION");
   app.add_option(
          "--max-body", words.max_body,
-         fmt::format("Longest body of a request; more is answered 413 (default {}M; {}M, and "
-                     "no more than that, with runtime = \"lambda\")",
-                     options.max_body >> 20, LambdaRuntime::kMaxPayload >> 20))
+         fmt::format("Longest body of a request; more is answered 413; with runtime = \"lambda\" "
+                     "{}M at most (default {}M)",
+                     LambdaRuntime::kMaxPayload >> 20, options.max_body >> 20))
       ->type_name("SIZE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))
