@@ -158,6 +158,8 @@ class Full(Node):
         connection = Connection(self.port)
         connection.send(REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
         status = connection.answer()[0]
+        # Until the daemon has closed it, it counts.
+        connection.rest()
         connection.close()
         return status
 
