@@ -18,6 +18,7 @@
 #include "spawn/birth.h"
 #include "spawn/capabilities.h"
 #include "spawn/cold.h"
+#include "spawn/fd_message.h"
 #include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/sealed_memory.h"
@@ -39,23 +40,6 @@ absl::Status MakeSocketPair(UniqueFd& ours, UniqueFd& theirs) {
   theirs.reset(ends[1]);
   return absl::OkStatus();
 }
-
-// One byte with room for three descriptors.
-struct LaneMessage {
-  char byte = 0;
-  iovec vector = {&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(3 * sizeof(int))] = {};
-  msghdr header = {};
-
-  LaneMessage() {
-    header.msg_iov = &vector;
-    header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof(control);
-  }
-  LaneMessage(const LaneMessage&) = delete;  // it points into itself
-  LaneMessage& operator=(const LaneMessage&) = delete;
-};
 
 }  // namespace
 
@@ -277,16 +261,10 @@ void Zygote::ReleaseLaunch(std::uint32_t slot) {
 }
 
 void Zygote::DrainLane(std::size_t lane) {
-  LaneMessage message;
-  if (recvmsg(far_lanes_[lane].get(), &message.header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
-    return;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message.header); header != nullptr;
-       header = CMSG_NXTHDR(&message.header, header)) {
-    if (header->cmsg_type != SCM_RIGHTS) continue;
-    int fds[3] = {-1, -1, -1};
-    std::memcpy(fds, CMSG_DATA(header), std::min(sizeof(fds), header->cmsg_len - CMSG_LEN(0)));
-    for (const int fd : fds) UniqueFd(fd).reset();
-  }
+  char byte = 0;
+  ReceivedFds<3> received;
+  (void)ReceiveWithFds(far_lanes_[lane].get(), &byte, 1, received, MSG_DONTWAIT);
+  for (std::size_t i = 0; i < received.count; ++i) UniqueFd(received.fds[i]).reset();
 }
 
 void Zygote::ReclaimLanes() {
@@ -306,13 +284,9 @@ absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3
     if (found == lane_of_.end()) return false;
   }
   const auto lane = static_cast<std::size_t>(found - lane_of_.begin());
-  LaneMessage message;
-  cmsghdr* header = CMSG_FIRSTHDR(&message.header);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(3 * sizeof(int));
-  std::memcpy(CMSG_DATA(header), fds.data(), 3 * sizeof(int));
-  if (sendmsg(lanes_[lane].get(), &message.header, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
+  const char byte = 0;
+  if (SendWithFds<3>(lanes_[lane].get(), &byte, 1, fds.data(), fds.size(),
+                     MSG_NOSIGNAL | MSG_DONTWAIT) != 1) {
     return ErrnoError(errno, "sending stdin, stdout and stderr to a worker");
   }
   __atomic_store_n(&mailbox(slot).lane_taken, 0U, __ATOMIC_RELEASE);

@@ -13,10 +13,10 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <optional>
 #include <string>
 
+#include "spawn/fd_message.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -116,21 +116,11 @@ absl::StatusOr<TerminalSocket> TerminalSocket::Make() {
 
 absl::StatusOr<UniqueFd> TerminalSocket::TakeMaster() const {
   char byte = 0;
-  iovec vector{&byte, 1};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = recvmsg(ours.get(), &message, MSG_CMSG_CLOEXEC);
-  const cmsghdr* const part = got == 1 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (part == nullptr || part->cmsg_type != SCM_RIGHTS) {
+  ReceivedFds<1> received;
+  if (ReceiveWithFds(ours.get(), &byte, 1, received, 0) != 1 || received.count == 0) {
     return Error(absl::StatusCode::kUnavailable, "the command never had its terminal");
   }
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(part), sizeof(fd));
-  return UniqueFd(fd);
+  return UniqueFd(received.fds[0]);
 }
 
 TerminalRelay::TerminalRelay(UniqueFd master, int in, int out)

@@ -7,36 +7,21 @@
 #include <cerrno>
 #include <cstring>
 
+#include "spawn/fd_message.h"
 #include "spawn/status.h"
 
 namespace brood {
 
 absl::Status Connection::Receive(std::vector<Incoming>& out) {
   std::array<char, 65536> bytes;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxMessageFds * sizeof(int))> control{};
-  iovec vector{bytes.data(), bytes.size()};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  ReceivedFds<kMaxMessageFds> fds;
+  const ssize_t got = ReceiveWithFds(socket_.get(), bytes.data(), bytes.size(), fds, 0);
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return absl::OkStatus();
     return ErrnoError(errno, "reading from the socket");
   }
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
-       part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-      in_fds_.emplace_back(fd);
-    }
-  }
-  // The kernel drops what did not fit, and what there was no free number for.
-  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+  for (std::size_t i = 0; i < fds.count; ++i) in_fds_.emplace_back(fds.fds[i]);
+  if (fds.cut) {
     return Error(
         absl::StatusCode::kInvalidArgument,
         "descriptors that came with a message could not be taken: at most {} may come, and "
@@ -94,26 +79,12 @@ absl::Status Connection::SendBody(MessageType type, std::uint64_t tag, const std
   out_.append(body);
   if (fds.empty()) return Flush();
 
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxMessageFds * sizeof(int))> control{};
-  iovec vector{out_.data(), out_.size()};
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-  cmsghdr* part = CMSG_FIRSTHDR(&message);
-  part->cmsg_level = SOL_SOCKET;
-  part->cmsg_type = SCM_RIGHTS;
-  part->cmsg_len = CMSG_LEN(fds.size_bytes());
-  std::memcpy(CMSG_DATA(part), fds.data(), fds.size_bytes());
   if (before != 0) {
     return Error(absl::StatusCode::kFailedPrecondition,
                  "descriptors can only be sent when nothing is queued");
   }
-  ssize_t sent = -1;
-  do {
-    sent = sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
+  const ssize_t sent = SendWithFds<kMaxMessageFds>(socket_.get(), out_.data(), out_.size(),
+                                                   fds.data(), fds.size(), MSG_NOSIGNAL);
   if (sent < 0) return ErrnoError(errno, "writing to the socket");
   out_.erase(0, static_cast<std::size_t>(sent));
   return Flush();

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "spawn/fd_message.h"
 #include "spawn/forked.h"
 #include "spawn/reap.h"
 #include "spawn/sealed_memory.h"
@@ -26,36 +27,6 @@ using ready::Kind;
 constexpr std::size_t kErrorsKept = 4096;
 // What one wake-up may take from a process that talks without end.
 constexpr int kMessagesAtOnce = 64;
-
-union Ancillary {
-  cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int) * ready::kMaxFds)];
-};
-
-// The bytes of a message; 0 when there is nothing more for now, or nobody to say it.
-std::size_t Receive(int socket, ready::Message& message, UniqueFd& fd) {
-  iovec vector = {&message, sizeof(message)};
-  Ancillary ancillary;
-  msghdr header = {};
-  header.msg_iov = &vector;
-  header.msg_iovlen = 1;
-  header.msg_control = &ancillary;
-  header.msg_controllen = sizeof(ancillary);
-  for (;;) {
-    const ssize_t got = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return 0;
-    for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr;
-         each = CMSG_NXTHDR(&header, each)) {
-      if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
-      const std::size_t count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      std::array<int, ready::kMaxFds> fds;
-      std::memcpy(fds.data(), CMSG_DATA(each), count * sizeof(int));
-      for (std::size_t i = 0; i < count; ++i) fd.reset(fds[i]);
-    }
-    return static_cast<std::size_t>(got);
-  }
-}
 
 }  // namespace
 
@@ -155,15 +126,21 @@ void ForkServer::ReadMessages() {
 
 bool ForkServer::ReadMessage() {
   ready::Message message;
+  ReceivedFds<ready::kMaxFds> received;
+  const ssize_t got =
+      ReceiveWithFds(control_.get(), &message, sizeof(message), received, MSG_DONTWAIT);
+  if (got <= 0) return false;
+  // A process can say, and send, what it likes: of descriptors one is kept.
   UniqueFd fd;
-  const std::size_t bytes = Receive(control_.get(), message, fd);
+  for (std::size_t i = 0; i < received.count; ++i) fd.reset(received.fds[i]);
+  const auto bytes = static_cast<std::size_t>(got);
   if (bytes == sizeof(message) && message.version == ready::kVersion) {
     Take(message, std::move(fd));
-  } else if (bytes != 0) {
+  } else {
     // Its stderr is the socket until the library is there: the loader's complaints.
     AddErrors({reinterpret_cast<const char*>(&message), bytes});
   }
-  return bytes != 0;
+  return true;
 }
 
 void ForkServer::AddErrors(std::string_view text) {
@@ -227,22 +204,10 @@ void ForkServer::SendPlan() {
 }
 
 int ForkServer::Send(const ready::Message& message, const int* fds, std::size_t count) {
-  iovec vector = {const_cast<ready::Message*>(&message), sizeof(message)};
-  Ancillary ancillary = {};
-  msghdr header = {};
-  header.msg_iov = &vector;
-  header.msg_iovlen = 1;
-  header.msg_control = &ancillary;
-  header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-  cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(int) * count);
-  std::memcpy(CMSG_DATA(rights), fds, sizeof(int) * count);
-  for (;;) {
-    if (sendmsg(control_.get(), &header, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return 0;
-    if (errno != EINTR) return errno;
-  }
+  return SendWithFds<ready::kMaxFds>(control_.get(), &message, sizeof(message), fds, count,
+                                     MSG_DONTWAIT | MSG_NOSIGNAL) >= 0
+             ? 0
+             : errno;
 }
 
 absl::StatusOr<std::shared_ptr<FunctionWorker>> ForkServer::Fork() {

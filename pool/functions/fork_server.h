@@ -68,7 +68,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   absl::Status Submit();
   void OnStarted(const Started& started);
   void ReadMessages();
-  bool ReadMessage();
+  bool ReadMessage();  // false: there is none for now, or nobody to say any more
   void ReadErrors();
   void AddErrors(std::string_view text);
   void Take(const ready::Message& message, UniqueFd fd);

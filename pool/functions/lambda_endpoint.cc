@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <utility>
 #include <vector>
 
+#include "spawn/fd_message.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -29,29 +29,6 @@ const HttpOptions& NoDeadlines() {
     return made;
   }();
   return *options;
-}
-
-// The descriptor that a message brings, if it does.
-UniqueFd ReceiveFd(int socket) {
-  char byte = 0;
-  iovec vector{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  UniqueFd out;
-  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) <= 0) return out;
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(sizeof(int))) {
-    return out;
-  }
-  int fd = -1;
-  std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-  out.reset(fd);
-  return out;
 }
 
 }  // namespace
@@ -91,7 +68,11 @@ void LambdaEndpoint::Close() {
 // The worker sends it before it execs, so both ends have served. Without a listener it came to
 // nothing, which its outcome tells.
 void LambdaEndpoint::TakeListener() {
-  listener_ = ReceiveFd(channel_.get());
+  char byte = 0;
+  ReceivedFds<1> received;
+  if (ReceiveWithFds(channel_.get(), &byte, 1, received, MSG_DONTWAIT) > 0 && received.count == 1) {
+    listener_.reset(received.fds[0]);
+  }
   pool_.Unwatch(*channel_watch_);
   channel_watch_.reset();
   channel_.reset();

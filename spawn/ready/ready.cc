@@ -11,45 +11,25 @@
 #include <cstdio>
 #include <cstring>
 
+#include "spawn/fd_message.h"
 #include "spawn/ready/brood_ready.h"
 #include "spawn/syscalls.h"
 
 namespace brood::ready {
 namespace {
 
-struct Received {
+struct Received : ReceivedFds<kMaxFds> {
   Message message;
-  int fds[kMaxFds];
-  std::size_t count = 0;
-};
-
-union Control {
-  cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int) * kMaxFds)];
 };
 
 // Waits for the launcher's next word. False when it has gone.
 bool Receive(Received& received) {
-  iovec vector = {&received.message, sizeof(received.message)};
-  Control ancillary;
-  for (;;) {
-    msghdr header = {};
-    header.msg_iov = &vector;
-    header.msg_iovlen = 1;
-    header.msg_control = &ancillary;
-    header.msg_controllen = sizeof(ancillary);
-    const ssize_t got = recvmsg(control, &header, MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) continue;
-    if (got != sizeof(received.message)) return false;
-    received.count = 0;
-    for (cmsghdr* each = CMSG_FIRSTHDR(&header); each != nullptr;
-         each = CMSG_NXTHDR(&header, each)) {
-      if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
-      received.count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-      memcpy(received.fds, CMSG_DATA(each), received.count * sizeof(int));
-    }
-    return received.message.version == kVersion;
-  }
+  ssize_t got = -1;
+  do {
+    got =
+        ReceiveWithFds<kMaxFds>(control, &received.message, sizeof(received.message), received, 0);
+  } while (got < 0 && errno == EINTR);
+  return got == sizeof(received.message) && received.message.version == kVersion;
 }
 
 // Never to be written, here or by a clone: the descriptor is sealed, and the mapping private.
@@ -90,22 +70,7 @@ bool AboveStdio(Received& received) {
 }  // namespace
 
 void Send(const Message& message, int fd) {
-  iovec vector = {const_cast<Message*>(&message), sizeof(message)};
-  Control ancillary = {};
-  msghdr header = {};
-  header.msg_iov = &vector;
-  header.msg_iovlen = 1;
-  if (fd >= 0) {
-    header.msg_control = &ancillary;
-    header.msg_controllen = CMSG_SPACE(sizeof(int));
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(rights), &fd, sizeof(fd));
-  }
-  while (sys::Sendmsg(control, &header, MSG_NOSIGNAL) == -EINTR) {
-  }
+  (void)SendWithFds<1>(control, &message, sizeof(message), &fd, fd >= 0 ? 1 : 0, MSG_NOSIGNAL);
 }
 
 void Refuse(const char* why, ...) {

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <future>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "pool/pool.h"
+#include "spawn/fd_message.h"
 #include "spawn/unique_fd.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/slowness.h"
@@ -26,21 +26,9 @@ constexpr std::uint16_t kPort = 9001;
 // What came over a channel, or nothing by its end.
 UniqueFd Receive(int channel) {
   char byte = 0;
-  iovec vector{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &vector;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  UniqueFd out;
-  if (recvmsg(channel, &message, MSG_CMSG_CLOEXEC) <= 0) return out;
-  int fd = -1;
-  if (const cmsghdr* const header = CMSG_FIRSTHDR(&message)) {
-    std::memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-  }
-  out.reset(fd);
-  return out;
+  ReceivedFds<1> received;
+  const bool came = ReceiveWithFds(channel, &byte, 1, received, 0) > 0 && received.count == 1;
+  return UniqueFd(came ? received.fds[0] : -1);
 }
 
 bool Readable(int fd) {
