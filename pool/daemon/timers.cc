@@ -24,6 +24,7 @@ void Timers::Close() {
   if (!fd_.valid()) return;
   pool_.Unwatch(watch_);
   fd_.reset();
+  armed_ns_ = 0;
   due_.clear();
 }
 
@@ -37,19 +38,23 @@ Timers::Id Timers::Add(std::chrono::nanoseconds after, std::function<void()> tas
   return id;
 }
 
+// Most tasks are cancelled long before they are due: a timer that stands earlier than need be is left
+// so, and wakes for nothing once, instead of being set twice for each of them.
 void Timers::Arm() {
+  if (due_.empty()) return;
   constexpr std::int64_t kSecond = 1'000'000'000;
+  const std::int64_t at = std::max<std::int64_t>(due_.begin()->first.first, 1);
+  if (armed_ns_ != 0 && armed_ns_ <= at) return;
   itimerspec when{};
-  if (!due_.empty()) {
-    const std::int64_t at = std::max<std::int64_t>(due_.begin()->first.first, 1);
-    when.it_value = {at / kSecond, at % kSecond};
-  }
+  when.it_value = {at / kSecond, at % kSecond};
   timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+  armed_ns_ = at;
 }
 
 void Timers::Expire() {
   std::uint64_t count = 0;
   (void)!read(fd_.get(), &count, sizeof(count));
+  armed_ns_ = 0;
   const std::int64_t now = NowNs();
   while (!due_.empty() && due_.begin()->first.first <= now) {
     const std::function<void()> task = std::move(due_.begin()->second);

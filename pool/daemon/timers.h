@@ -34,6 +34,7 @@ class Timers {
   Pool& pool_;
   UniqueFd fd_;
   Pool::WatchId watch_ = 0;
+  std::int64_t armed_ns_ = 0;  // when it wakes, perhaps for nothing; 0: it does not
   std::uint64_t added_ = 0;
   std::map<Id, std::function<void()>> due_;  // CLOCK_MONOTONIC, ns
 };
