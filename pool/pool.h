@@ -43,6 +43,9 @@ struct PoolOptions {
   // values do not matter): their controllers are enabled at the start.
   Limits limits_wanted;
   std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
+  // Descriptors that the program around the pool needs, of those that RLIMIT_NOFILE lets it have; the
+  // pool makes do with three quarters of the others. 0: it leaves a quarter of all.
+  std::uint64_t host_fds = 0;
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
   int ring_refusal = 0;  // a test switch: the pool finds io_uring refused with this errno
 };

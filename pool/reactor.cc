@@ -38,9 +38,10 @@ absl::Status Reactor::PrepareLimits() {
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
   // A running worker costs the launcher four descriptors, and two pipes when it is captured; one
-  // that has ended three, until its namespaces are taken down; a parked one costs none. A quarter
-  // is left to the program around us.
-  const std::uint64_t usable = std::min<std::uint64_t>(files.rlim_cur, 1U << 20) * 3 / 4;
+  // that has ended three, until its namespaces are taken down; a parked one costs none. The
+  // quarter that is left is for zygotes, templates and what is opened for a moment.
+  const std::uint64_t all = std::min<std::uint64_t>(files.rlim_cur, 1U << 20);
+  const std::uint64_t usable = (all - std::min(options_.host_fds, all)) * 3 / 4;
   usable_fds_ = usable;
   max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 8, 16));
   if (options_.max_running != 0) max_running_ = std::min(max_running_, options_.max_running);

@@ -126,7 +126,7 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
   HttpOptions& options = words.options;
   app.add_option(
          "--max-connections", options.max_connections,
-         fmt::format("Connections at once, and at most three quarters of the descriptors that "
+         fmt::format("Connections at once, and at most half of the descriptors that "
                      "the daemon may have; for one more, those are closed that wait for "
                      "their caller longest, or it is answered 503 (default {})",
                      options.max_connections))

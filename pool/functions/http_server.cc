@@ -63,11 +63,14 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
   return fd;
 }
 
-absl::Status HttpServer::Open() {
+std::size_t MostConnections(const HttpOptions& options) {
   rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return ErrnoError(errno, "reading RLIMIT_NOFILE");
-  max_connections_ =
-      std::min<std::size_t>(options_.max_connections, std::max<rlim_t>(files.rlim_cur / 4 * 3, 1));
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return options.max_connections;
+  // The hard one, to which the pool raises the other.
+  return std::min<std::size_t>(options.max_connections, std::max<rlim_t>(files.rlim_max / 2, 1));
+}
+
+absl::Status HttpServer::Open() {
   spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
   BROOD_ASSIGN_OR_RETURN(watch_, pool_.Watch(socket_.get(), POLLIN, [this](short) { Accept(); }));
   timers_.Add(kSweepEvery, [this] { Sweep(); });
