@@ -250,7 +250,8 @@ class Life(Forked):
               command("stays", ["/bin/cat"], min=0, concurrency=32) +
               command("crowd", ["/bin/sed", "s/crowd//"], min=0, concurrency=1000) +
               python("breeds", "import os, sys; x = sys.stdin.read()\n"
-                               "while True:\n  if os.fork() == 0: break", timeout="1s",
+                               "while True:\n  try:\n    if os.fork() == 0: break\n"
+                               "  except OSError: pass", timeout="1s",
                      rlimit=["NPROC=64"]))
 
     def processes(self, name):
