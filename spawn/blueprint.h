@@ -18,7 +18,7 @@ namespace brood {
 enum class PlanKind : std::uint8_t {
   kCold,      // one child does everything
   kTemplate,  // a zygote prepares what workers can share
-  kForked,    // a clone of a process that stands behind the fences of ForkedProcess() already adds
+  kForked,    // a clone of a process that stands behind fences already (SplitForked().process) adds
               // what no two workers may share; see spawn/forked.h
 };
 

@@ -149,6 +149,11 @@ absl::StatusOr<std::vector<Leftover>> LockLeftovers(int brood, const CgroupHost&
 
 }  // namespace
 
+absl::Status MakeCgroup(int parent, const std::string& name) {
+  if (mkdirat(parent, name.c_str(), 0755) == 0) return absl::OkStatus();
+  return MakeError(errno, PathOfFd(parent), name);
+}
+
 absl::StatusOr<CgroupNest> CgroupNest::Create(const CgroupHost& host, const Limits& wanted) {
   BROOD_RETURN_IF_ERROR(CheckBase(host));
   BROOD_RETURN_IF_ERROR(CheckControllers(host, wanted));
@@ -216,9 +221,7 @@ absl::StatusOr<std::string> CgroupNest::MakeLeaf(std::string_view name,
                                                  const Limits& limits) const {
   BROOD_RETURN_IF_ERROR(CheckName(name));
   std::string leaf(name);
-  if (mkdirat(nest_.get(), leaf.c_str(), 0755) != 0) {
-    return MakeError(errno, path_, leaf);
-  }
+  BROOD_RETURN_IF_ERROR(MakeCgroup(nest_.get(), leaf));
   if (absl::Status status = WriteLimits(nest_.get(), leaf, limits); !status.ok()) {
     unlinkat(nest_.get(), leaf.c_str(), AT_REMOVEDIR);
     return status;

@@ -23,6 +23,10 @@
 
 namespace brood {
 
+// Makes the cgroup `name` in the directory `parent`. What the kernel refuses is told with the limit
+// that is behind it, where there is one.
+absl::Status MakeCgroup(int parent, const std::string& name);
+
 // Owns a nest: takes it away, with all that runs in it, when destroyed. Move-only. Const methods
 // may be called by several threads at once, as long as no two work on the same leaf.
 //

@@ -19,7 +19,6 @@
 namespace brood {
 namespace {
 
-constexpr std::size_t kErrorsKept = 4096;
 constexpr std::size_t kMaxCgiHead = 16384;
 
 bool IsToken(std::string_view text) {
@@ -85,16 +84,15 @@ void Call::Go() {
   worker_ = std::move(taken->worker);
   hit_ = taken->hit;
   sent_.clear();
-  // A primed worker waited for the call, not the call for it.
-  if (hit_) worker_->started_ns = worker_->asked_ns = run_ns_;
+  // A worker that was started ahead waited for the call, not the call for it.
+  if (worker_->started_ns != 0) worker_->started_ns = worker_->asked_ns = run_ns_;
   worker_->on_ended = [this] { OnWorkerEnded(); };
   timer_ = timers_.Add(function_.options().timeout, [this] {
     timer_.reset();
     timed_out_ = true;
     KillWorker();
   });
-  const auto errors = pool_.Watch(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
-  if (errors.ok()) error_watch_ = *errors;
+  (void)error_watch_.Start(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
   WatchOutput(true);
   if (expects_continue_ && connection_ != nullptr) connection_->Continue();
   WriteInput();
@@ -165,40 +163,20 @@ void Call::WriteInput() {
 }
 
 void Call::WatchInput(bool on) {
-  if (on == input_watch_.has_value()) return;
-  if (!on) {
-    pool_.Unwatch(*input_watch_);
-    input_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(worker_->in.get(), POLLOUT, [this](short) {
+  if (!on) return input_watch_.Stop();
+  (void)input_watch_.Start(worker_->in.get(), POLLOUT, [this](short) {
     const auto self = self_;
     WriteInput();
   });
-  if (watch.ok()) input_watch_ = *watch;
 }
 
 void Call::WatchOutput(bool on) {
-  if (on == output_watch_.has_value()) return;
-  if (!on) {
-    pool_.Unwatch(*output_watch_);
-    output_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(worker_->out.get(), POLLIN, [this](short) { ReadOutput(); });
-  if (watch.ok()) output_watch_ = *watch;
+  if (!on) return output_watch_.Stop();
+  (void)output_watch_.Start(worker_->out.get(), POLLIN, [this](short) { ReadOutput(); });
 }
 
 void Call::ReadErrors() {
-  std::array<char, 16384> buffer;
-  const ssize_t got = read(worker_->err.get(), buffer.data(), buffer.size());
-  if (got > 0) {
-    errors_.append(buffer.data(), static_cast<std::size_t>(got));
-    if (errors_.size() > kErrorsKept) errors_.erase(0, errors_.size() - kErrorsKept);
-  } else if (got == 0 && error_watch_) {
-    pool_.Unwatch(*error_watch_);
-    error_watch_.reset();
-  }
+  if (!errors_.Read(worker_->err.get())) error_watch_.Stop();
 }
 
 // A bounded piece at a time, and none while the caller does not take what there is.
@@ -305,8 +283,7 @@ void Call::OnWorkerEnded() {
     ++function_.metrics().misses["died"];
     WatchInput(false);
     WatchOutput(false);
-    if (error_watch_) pool_.Unwatch(*error_watch_);
-    error_watch_.reset();
+    error_watch_.Stop();
     input_.insert(0, std::exchange(sent_, {}));
     return Go();
   }
@@ -316,9 +293,8 @@ void Call::OnWorkerEnded() {
   WatchInput(false);
   worker_->in.reset();
   input_.clear();
-  if (error_watch_) ReadErrors();
-  if (error_watch_) pool_.Unwatch(*error_watch_);
-  error_watch_.reset();
+  if (error_watch_.on()) ReadErrors();
+  error_watch_.Stop();
   // The isolate is gone, and with it the place: a slow reader of its answer holds no other call up.
   function_.Leave(place_);
   place_.reset();
@@ -360,7 +336,7 @@ void Call::FinishCall() {
 
   Report report;
   report.function = function_.options().name;
-  report.err = errors_;
+  report.err = errors_.text();
   report.status = 200;
   std::string why;
   Fields extra;

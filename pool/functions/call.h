@@ -13,8 +13,10 @@
 
 #include "pool/daemon/timers.h"
 #include "pool/functions/caller.h"
+#include "pool/functions/error_tail.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/watched.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -85,7 +87,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   std::string sent_;  // to a primed worker's pipe, which may not have been read; kMaxInput at most
   bool body_ended_ = false;
   std::uint64_t body_bytes_ = 0;
-  std::optional<Pool::WatchId> input_watch_, output_watch_, error_watch_;
+  Watched input_watch_{pool_}, output_watch_{pool_}, error_watch_{pool_};
 
   std::string held_;
   bool begun_ = false;
@@ -94,7 +96,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   int cgi_status_ = 200;
   Fields cgi_fields_;
   std::string cgi_error_;
-  std::string errors_;
+  ErrorTail errors_;
 
   bool expects_continue_ = false;
   bool timed_out_ = false;

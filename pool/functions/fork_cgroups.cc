@@ -1,7 +1,6 @@
 #include "pool/functions/fork_cgroups.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -19,11 +18,6 @@ namespace brood {
 namespace {
 
 CgroupDeadline Now() { return std::chrono::steady_clock::now(); }
-
-absl::Status MakeCgroup(int parent, const std::string& name) {
-  if (mkdirat(parent, name.c_str(), 0755) == 0) return absl::OkStatus();
-  return ErrnoError(errno, "making the cgroup {}/{}", PathOfFd(parent), name);
-}
 
 }  // namespace
 

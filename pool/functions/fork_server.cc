@@ -24,7 +24,6 @@ namespace {
 
 using ready::Kind;
 
-constexpr std::size_t kErrorsKept = 4096;
 // What one wake-up may take from a process that talks without end.
 constexpr int kMessagesAtOnce = 64;
 
@@ -37,6 +36,7 @@ absl::StatusOr<std::shared_ptr<ForkServer>> ForkServer::Start(Pool& pool, Timers
   BROOD_RETURN_IF_ERROR(server->Prepare());
   if (absl::Status submitted = server->Submit(); !submitted.ok()) {
     server->gone_ = true;
+    server->CloseDescriptors();
     server->RemoveCgroups(0);
     return submitted;
   }
@@ -68,6 +68,11 @@ absl::Status ForkServer::Submit() {
   }
   errors_fd_.reset(pipes[0]);
   theirs_[1].reset(pipes[1]);
+  // Before it is started: one that is has somebody who hears of its end.
+  BROOD_RETURN_IF_ERROR(
+      control_watch_.Start(control_.get(), POLLIN, [this](short) { ReadMessages(); }));
+  BROOD_RETURN_IF_ERROR(
+      errors_watch_.Start(errors_fd_.get(), POLLIN, [this](short) { ReadErrors(); }));
 
   Request request;
   request.template_name = function_.template_name;
@@ -90,10 +95,6 @@ absl::Status ForkServer::Submit() {
     refusal_ = fmt::format("it was not ready after {} s", kLoadTime.count());
     KillProcess();
   });
-  BROOD_ASSIGN_OR_RETURN(control_watch_,
-                         pool_.Watch(control_.get(), POLLIN, [this](short) { ReadMessages(); }));
-  BROOD_ASSIGN_OR_RETURN(errors_watch_,
-                         pool_.Watch(errors_fd_.get(), POLLIN, [this](short) { ReadErrors(); }));
   return absl::OkStatus();
 }
 
@@ -107,14 +108,7 @@ void ForkServer::OnStarted(const Started& started) {
 }
 
 void ForkServer::ReadErrors() {
-  std::array<char, 16384> buffer;
-  const ssize_t got = read(errors_fd_.get(), buffer.data(), buffer.size());
-  if (got > 0) {
-    AddErrors({buffer.data(), static_cast<std::size_t>(got)});
-  } else if (got == 0 && errors_watch_) {
-    pool_.Unwatch(*errors_watch_);
-    errors_watch_.reset();
-  }
+  if (!errors_.Read(errors_fd_.get())) errors_watch_.Stop();
 }
 
 void ForkServer::ReadMessages() {
@@ -138,14 +132,9 @@ bool ForkServer::ReadMessage() {
     Take(message, std::move(fd));
   } else {
     // Its stderr is the socket until the library is there: the loader's complaints.
-    AddErrors({reinterpret_cast<const char*>(&message), bytes});
+    errors_.Add({reinterpret_cast<const char*>(&message), bytes});
   }
   return true;
-}
-
-void ForkServer::AddErrors(std::string_view text) {
-  errors_ += text;
-  if (errors_.size() > kErrorsKept) errors_.erase(0, errors_.size() - kErrorsKept);
 }
 
 void ForkServer::Take(const ready::Message& message, UniqueFd fd) {
@@ -252,14 +241,8 @@ void ForkServer::SendOrders() {
     }
     unsent_.pop_front();
   }
-  if (unsent_.empty() == !room_watch_) return;
-  if (room_watch_) {
-    pool_.Unwatch(*room_watch_);
-    room_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(control_.get(), POLLOUT, [this](short) { SendOrders(); });
-  if (watch.ok()) room_watch_ = *watch;
+  if (unsent_.empty()) return room_watch_.Stop();
+  (void)room_watch_.Start(control_.get(), POLLOUT, [this](short) { SendOrders(); });
 }
 
 void ForkServer::OnForked(CallProcess& call, const ready::Message& message, UniqueFd pidfd) {
@@ -341,25 +324,23 @@ void ForkServer::Retire() {
   if (calls_.empty()) KillProcess();
 }
 
+void ForkServer::CloseDescriptors() {
+  for (Watched* const watch : {&control_watch_, &errors_watch_, &room_watch_}) watch->Stop();
+  for (UniqueFd* const fd : {&control_, &errors_fd_, &theirs_[0], &theirs_[1], &library_}) {
+    fd->reset();
+  }
+}
+
 void ForkServer::OnProcessEnded(const absl::StatusOr<Outcome>& outcome) {
   const auto self = shared_from_this();
   // What was said before counts, the end of calls above all.
-  for (UniqueFd& fd : theirs_) fd.reset();
-  library_.reset();
   gone_ = true;
   while (ReadMessage()) {
   }
   ReadErrors();
   if (load_timer_) timers_.Cancel(*load_timer_);
   load_timer_.reset();
-  if (control_watch_) pool_.Unwatch(*control_watch_);
-  if (errors_watch_) pool_.Unwatch(*errors_watch_);
-  if (room_watch_) pool_.Unwatch(*room_watch_);
-  room_watch_.reset();
-  control_watch_.reset();
-  errors_watch_.reset();
-  control_.reset();
-  errors_fd_.reset();
+  CloseDescriptors();
 
   std::string why = refusal_;
   if (why.empty() && !outcome.ok()) {
@@ -380,7 +361,7 @@ void ForkServer::OnProcessEnded(const absl::StatusOr<Outcome>& outcome) {
                            function_.name, why));
   }
   RemoveCgroups(0);
-  if (const auto ended = std::exchange(events_.ended, nullptr)) ended(why, errors_);
+  if (const auto ended = std::exchange(events_.ended, nullptr)) ended(why, errors_.text());
   events_ = {};
 }
 

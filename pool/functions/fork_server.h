@@ -16,9 +16,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/daemon/timers.h"
+#include "pool/functions/error_tail.h"
 #include "pool/functions/fork_cgroups.h"
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"
+#include "pool/functions/watched.h"
 #include "pool/pool.h"
 #include "spawn/blueprint.h"
 #include "spawn/ready/wire.h"
@@ -70,7 +72,6 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   void ReadMessages();
   bool ReadMessage();  // false: there is none for now, or nobody to say any more
   void ReadErrors();
-  void AddErrors(std::string_view text);
   void Take(const ready::Message& message, UniqueFd fd);
   void SendPlan();
   // An errno; 0: it has been sent.
@@ -81,6 +82,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   void FinishCall(Calls::iterator call, const ready::Message& message);
   void Kill(std::uint64_t id);
   void KillProcess();
+  void CloseDescriptors();
   void OnProcessEnded(const absl::StatusOr<Outcome>& outcome);
   void RemoveCgroups(int tries);
 
@@ -95,16 +97,16 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   UniqueFd control_;
   UniqueFd errors_fd_;
   UniqueFd theirs_[2];  // its ends, until it has started
-  std::optional<Pool::WatchId> control_watch_, errors_watch_;
+  Watched control_watch_{pool_}, errors_watch_{pool_};
   std::optional<Timers::Id> load_timer_;
   std::uint64_t request_ = 0;  // the pool's number of the process
   Calls calls_;
   std::deque<std::uint64_t> unsent_;  // calls that the process has not been told of
-  std::optional<Pool::WatchId> room_watch_;
+  Watched room_watch_{pool_};         // until the socket has room for them
   // Calls whose end was told before their birth, by number; only while births are awaited.
   std::map<std::int32_t, ready::Message> early_ends_;
   std::uint64_t next_call_ = 1;
-  std::string errors_;  // the last of what the process itself has written
+  ErrorTail errors_;  // of the process itself
   std::string refusal_;
   bool ready_ = false;
   bool retired_ = false;

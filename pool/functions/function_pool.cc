@@ -169,7 +169,6 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
       std::shared_ptr<FunctionWorker> found = *alive;
       primed_.erase(alive);
       found->on_ended = nullptr;
-      found->started_ns = found->asked_ns = NowNs();
       if (hit) failures_ = 0;
       PrimeInTime();
       return Taken{std::move(found), hit};

@@ -43,10 +43,10 @@ absl::Status LambdaEndpoint::Open(Stdio& stdio, HttpConnection::Handler handler,
   }
   channel_.reset(ends[0]);
   workers_channel_.reset(ends[1]);
-  BROOD_ASSIGN_OR_RETURN(channel_watch_,
-                         pool_.Watch(channel_.get(), POLLIN, [weak = weak_from_this()](short) {
-                           if (const auto self = weak.lock()) self->TakeListener();
-                         }));
+  BROOD_RETURN_IF_ERROR(
+      channel_watch_.Start(channel_.get(), POLLIN, [weak = weak_from_this()](short) {
+        if (const auto self = weak.lock()) self->TakeListener();
+      }));
   stdio.mode = StdioMode::kEndpoint;
   stdio.fds[0] = workers_channel_.get();
   stdio.port = kPort;
@@ -54,8 +54,7 @@ absl::Status LambdaEndpoint::Open(Stdio& stdio, HttpConnection::Handler handler,
 }
 
 void LambdaEndpoint::Close() {
-  if (channel_watch_) pool_.Unwatch(*channel_watch_);
-  channel_watch_.reset();
+  channel_watch_.Stop();
   channel_.reset();
   workers_channel_.reset();
   WatchListener(false);
@@ -73,24 +72,18 @@ void LambdaEndpoint::TakeListener() {
   if (ReceiveWithFds(channel_.get(), &byte, 1, received, MSG_DONTWAIT) > 0 && received.count == 1) {
     listener_.reset(received.fds[0]);
   }
-  pool_.Unwatch(*channel_watch_);
-  channel_watch_.reset();
+  channel_watch_.Stop();
   channel_.reset();
   workers_channel_.reset();
   if (listener_.valid()) WatchListener(true);
 }
 
 void LambdaEndpoint::WatchListener(bool on) {
-  if (!listener_.valid() || on == listener_watch_.has_value()) return;
-  if (!on) {
-    pool_.Unwatch(*listener_watch_);
-    listener_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(listener_.get(), POLLIN, [weak = weak_from_this()](short) {
+  if (!on) return listener_watch_.Stop();
+  if (!listener_.valid()) return;
+  (void)listener_watch_.Start(listener_.get(), POLLIN, [weak = weak_from_this()](short) {
     if (const auto self = weak.lock()) self->Accept();
   });
-  if (watch.ok()) listener_watch_ = *watch;
 }
 
 // Beyond the most there may be, the others wait in the kernel's queue, which is bounded, too.

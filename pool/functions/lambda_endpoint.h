@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "pool/daemon/timers.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/watched.h"
 #include "pool/pool.h"
 #include "spawn/spec.h"
 #include "spawn/unique_fd.h"
@@ -59,7 +60,7 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   UniqueFd channel_;          // over which the listener comes
   UniqueFd workers_channel_;  // the worker's end, until then
   UniqueFd listener_;
-  std::optional<Pool::WatchId> channel_watch_, listener_watch_;
+  Watched channel_watch_{pool_}, listener_watch_{pool_};
   std::optional<Timers::Id> sweep_;
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
   std::int64_t spent_until_ns_ = 0;  // what was spent is paid back by then

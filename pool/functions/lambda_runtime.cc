@@ -375,29 +375,17 @@ void LambdaRuntime::Flush() {
 }
 
 void LambdaRuntime::WatchInput(bool on) {
-  if (on == input_watch_.has_value()) return;
-  if (!on) {
-    pool_.Unwatch(*input_watch_);
-    input_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(input_.get(), POLLIN, [weak = weak_from_this()](short) {
+  if (!on) return input_watch_.Stop();
+  (void)input_watch_.Start(input_.get(), POLLIN, [weak = weak_from_this()](short) {
     if (const auto self = weak.lock()) self->ReadInput();
   });
-  if (watch.ok()) input_watch_ = *watch;
 }
 
 void LambdaRuntime::WatchOutput(bool on) {
-  if (on == output_watch_.has_value()) return;
-  if (!on) {
-    pool_.Unwatch(*output_watch_);
-    output_watch_.reset();
-    return;
-  }
-  const auto watch = pool_.Watch(output_.get(), POLLOUT, [weak = weak_from_this()](short) {
+  if (!on) return output_watch_.Stop();
+  (void)output_watch_.Start(output_.get(), POLLOUT, [weak = weak_from_this()](short) {
     if (const auto self = weak.lock()) self->Flush();
   });
-  if (watch.ok()) output_watch_ = *watch;
 }
 
 void LambdaRuntime::Succeed() {

@@ -21,6 +21,7 @@
 #include "pool/functions/function.h"
 #include "pool/functions/http_connection.h"
 #include "pool/functions/lambda_endpoint.h"
+#include "pool/functions/watched.h"
 #include "pool/pool.h"
 #include "spawn/spec.h"
 #include "spawn/unique_fd.h"
@@ -92,7 +93,7 @@ class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
   Stage stage_ = Stage::kStarting;
   bool ended_ = false;  // the worker has
   UniqueFd input_, output_;
-  std::optional<Pool::WatchId> input_watch_, output_watch_;
+  Watched input_watch_{pool_}, output_watch_{pool_};
   std::string event_;
   bool event_whole_ = false;
   std::string id_;                       // of the call

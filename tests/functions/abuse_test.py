@@ -4,7 +4,7 @@ import socket
 import time
 import unittest
 
-from node import Node, function
+from node import Node, function, read_all
 
 CALL = b"POST /functions/echo HTTP/1.1\r\nHost: x\r\n"
 
@@ -69,12 +69,7 @@ class Abuse(Node):
             self.assertTrue(client.recv(12).startswith(b"HTTP/1.1 200"))
             gone = self.metric("callers_gone_total")
             client.sendall(b"bad\r\n" * 100)
-            answer = b""
-            try:
-                while piece := client.recv(65536):
-                    answer += piece
-            except ConnectionResetError:
-                pass
+            answer = read_all(client)
             self.assertFalse(answer.endswith(b"0\r\n\r\n"))
             self.assertNotIn(b"HTTP/1.1", answer)
         self.assertTrue(self.wait_for(lambda: self.metric("running") == 0))

@@ -26,6 +26,17 @@ def function(name, script, **settings):
     return "\n".join(lines) + "\n"
 
 
+def read_all(client):
+    """What comes until the other side closes, or breaks off."""
+    answer = b""
+    try:
+        while piece := client.recv(65536):
+            answer += piece
+    except ConnectionResetError:
+        pass
+    return answer
+
+
 class Node(unittest.TestCase):
     """Starts `brood serve --http` with CONFIG, and ends it: nothing may be left.
 
@@ -149,12 +160,7 @@ class Node(unittest.TestCase):
             client.sendall(data)
             if shut:
                 client.shutdown(socket.SHUT_WR)
-            answer = b""
-            try:
-                while piece := client.recv(65536):
-                    answer += piece
-            except ConnectionResetError:
-                pass
+            answer = read_all(client)
         request = re.match(rb"([A-Z]+) (/\S*) HTTP/1\.[01]\r\n", data)
         head = re.match(rb"HTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n", answer, re.DOTALL)
         if request and head:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import unittest
 
-from node import SLOWNESS, Node, function
+from node import SLOWNESS, Node, function, read_all
 
 NGINX = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
 
@@ -207,13 +207,7 @@ class Smuggling(Node):
             def through(data):
                 with socket.create_connection(("127.0.0.1", front), 20 * SLOWNESS) as client:
                     client.sendall(data)
-                    answer = b""
-                    try:
-                        while piece := client.recv(65536):
-                            answer += piece
-                    except ConnectionResetError:
-                        pass
-                    return answer
+                    return read_all(client)
 
             last = ECHO + b"Connection: close\r\nContent-Length: 4\r\n\r\n"
 
