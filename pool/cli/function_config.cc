@@ -124,12 +124,11 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
 
 void AddHttpOptions(CLI::App& app, HttpWords& words) {
   HttpOptions& options = words.options;
-  app.add_option(
-         "--max-connections", options.max_connections,
-         fmt::format("Connections at once, and at most half of the descriptors that "
-                     "the daemon may have; for one more, those are closed that wait for "
-                     "their caller longest, or it is answered 503 (default {})",
-                     options.max_connections))
+  app.add_option("--max-connections", options.max_connections,
+                 fmt::format("Connections at once, and at most half of the descriptors that "
+                             "the daemon may have; for one more, those are closed that wait for "
+                             "their caller longest, or it is answered 503 (default {})",
+                             options.max_connections))
       ->type_name("N")
       ->check(CLI::Range(1, 16384).description(""));
   app.add_option("--header-timeout", words.header_timeout,
