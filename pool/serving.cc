@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "absl/cleanup/cleanup.h"
 #include "pool/reactor.h"
 #include "spawn/status.h"
 #include "spawn/stdio.h"
@@ -271,20 +272,17 @@ void Reactor::KillWorker(Worker& worker) {
 
 void Reactor::OnWorkerExit(std::uint32_t w) {
   Worker& worker = workers_[w];
-  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
-  absl::StatusOr<Exit> exit = Reap(pidfd);
+  const UniqueFd pidfd = worker.cold ? worker.cold->GiveUp() : std::move(worker.pidfd);
+  const absl::StatusOr<Exit> exit = AskHowItEnded(pidfd.get());
+  // After its outcome has been told.
+  const absl::Cleanup reap = [&] { (void)Reap(pidfd.get()); };
   worker.exit = exit.ok() ? *exit : Exit{};
   if (!exit.ok()) {
     worker.exit->reaped_ns = NowNs();
     worker.lost = std::string(Message(exit.status()));
   }
-  if (worker.cold) {
-    worker.cold->Reaped();
-  } else {
-    worker.pidfd.reset();
-    // Descriptors it never took would keep its output open.
-    keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
-  }
+  // Descriptors it never took would keep its output open.
+  if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
   bool open = false;
   for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
   if (open) {

@@ -41,9 +41,9 @@ struct LauncherFds {
 void SetIdMap(const Blueprint& blueprint, std::uint32_t id_first, Mailbox& box);
 
 // A worker on its way or running. Move-only. Its owner has to reap it (spawn/reap.h) once pidfd()
-// is readable; destroying it earlier kills it and waits. Not thread-safe. The thread that calls
-// Start must live as long as the worker: the kernel ends a worker with the thread that made it
-// (PR_SET_PDEATHSIG).
+// is readable, and gives it up for that; destroying it earlier kills it and waits. Not thread-safe.
+// The thread that calls Start must live as long as the worker: the kernel ends a worker with the
+// thread that made it (PR_SET_PDEATHSIG).
 class ColdWorker {
  public:
   // Clones the worker; does not wait for its exec. A step that fails inside shows in the mailbox
@@ -63,6 +63,8 @@ class ColdWorker {
   std::array<UniqueFd, 2>& outputs() { return outputs_; }
   // To be called after Reap: nothing is left to kill.
   void Reaped() { pidfd_.reset(); }
+  // The pidfd of one that has ended, and the duty to reap it.
+  UniqueFd GiveUp() { return std::move(pidfd_); }
 
  private:
   ColdWorker() = default;

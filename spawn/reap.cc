@@ -87,13 +87,11 @@ absl::StatusOr<Exit> AskPidfd(int pidfd) {
   return exit;
 }
 
-}  // namespace
-
-absl::StatusOr<Exit> Reap(int pidfd) {
+absl::StatusOr<Exit> Wait(int pidfd, int flags) {
   siginfo_t info{};
   Exit exit;
   // The system call rather than waitid(3): only it returns the resource usage.
-  while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, &exit.usage) != 0) {
+  while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL | flags, &exit.usage) != 0) {
     if (errno == ECHILD) return AskPidfd(pidfd);
     if (errno != EINTR) return ErrnoError(errno, "waiting for a worker");
   }
@@ -102,6 +100,12 @@ absl::StatusOr<Exit> Reap(int pidfd) {
   exit.status = info.si_status;
   return exit;
 }
+
+}  // namespace
+
+absl::StatusOr<Exit> Reap(int pidfd) { return Wait(pidfd, 0); }
+
+absl::StatusOr<Exit> AskHowItEnded(int pidfd) { return Wait(pidfd, WNOWAIT); }
 
 void KillAndReap(int pid) {
   kill(pid, SIGKILL);

@@ -26,6 +26,10 @@ struct Exit {
 // through the pidfd (Linux 6.15), without resource usage. kNotFound where it cannot tell.
 absl::StatusOr<Exit> Reap(int pidfd);
 
+// The same, but leaves the child for Reap: taking a process down takes several times as long as
+// asking how it ended, and whoever waits for the answer need not wait for that.
+absl::StatusOr<Exit> AskHowItEnded(int pidfd);
+
 // Kills the child `pid`, which must not have been reaped, so the number is still its own, and reaps
 // it.
 void KillAndReap(int pid);

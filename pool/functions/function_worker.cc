@@ -53,13 +53,16 @@ void FunctionWorker::End(absl::StatusOr<Outcome> result) {
     unread = lambda->unseen();
     lambda->OnWorkerEnded();
   }
-  for (UniqueFd& fd : theirs) fd.reset();
-  pidfd.reset();
+  // Its output comes to an end with these; what else there is to close can wait for the answer.
+  theirs[1].reset();
+  theirs[2].reset();
   outcome.emplace(std::move(result));
   on_started = nullptr;
   kill = nullptr;
   // What is called may give up the function that is running, and what it holds.
   if (const auto ended = std::exchange(on_ended, nullptr)) ended();
+  theirs[0].reset();
+  pidfd.reset();
 }
 
 namespace {
