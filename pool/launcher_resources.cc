@@ -6,6 +6,7 @@
 #include "spawn/machine.h"
 #include "spawn/status.h"
 #include "spawn/subordinate_ids.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -38,6 +39,7 @@ void LauncherResources::Wanted::Add(const Spec& spec, std::uint32_t workers) {
 
 absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wanted) {
   LauncherResources out;
+  out.fallbacks = WaysTakenAway();
   if (wanted.cgroup) {
     BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
     if (const auto cleared = CgroupNest::ClearLeftovers(host); !cleared.ok()) {

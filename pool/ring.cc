@@ -7,6 +7,7 @@
 #include "spawn/limits/limits.h"
 #include "spawn/status.h"
 #include "spawn/switches.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -36,11 +37,14 @@ std::string WhyRefused(int error) {
 
 absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Options& options) {
   int error = options.refusal;
-  if (error == 0) {
+  const bool without = Without(Way::kUring);
+  if (error == 0 && !without) {
     if (std::unique_ptr<Ring> ring = WithUring(options.entries, error)) return ring;
   }
   BROOD_ASSIGN_OR_RETURN(std::unique_ptr<Ring> ring, WithEpoll());
-  ring->fallback_ = Fallback{"io_uring", "epoll: " + WhyRefused(error), error};
+  const std::string why =
+      without && error == 0 ? fmt::format("{} says so", kWithoutVariable) : WhyRefused(error);
+  ring->fallback_ = Fallback{"io_uring", "epoll: " + why, error};
   return ring;
 }
 

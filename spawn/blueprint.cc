@@ -11,6 +11,7 @@
 #include "spawn/status.h"
 #include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -114,6 +115,11 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   header_.fail_error = fault.error;
   header_.fail_index = static_cast<std::uint16_t>(fault.index);
   header_.fail_in_template = fault.in_template ? 1 : 0;
+  if (fault.step == Step::kNone && Without(Way::kIdmap)) {
+    header_.fail_step = Step::kIdmapTree;
+    header_.fail_error = EOPNOTSUPP;
+    header_.fail_index = 0xffff;
+  }
 }
 
 absl::StatusOr<Blueprint> Blueprint::Make(const Spec& spec, PlanKind kind,

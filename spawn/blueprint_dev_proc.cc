@@ -41,6 +41,14 @@ void BlueprintMaker::AddDeviceTrees() {
   }
 }
 
+absl::Status BlueprintMaker::OpenDeviceTrees() {
+  for (const DeviceNode& node : kDeviceNodes) {
+    BROOD_ASSIGN_OR_RETURN(const int tree, OpenHostTree(fmt::format("/dev/{}", node.name)));
+    device_trees_.push_back(tree);
+  }
+  return absl::OkStatus();
+}
+
 // A minimal /dev on a tmpfs at `at`.
 void BlueprintMaker::AddDev(List list, const std::string& at) {
   AddTmpfs(list, at, "size=64k,mode=0755", kernel::kMsNosuid | kernel::kMsNoexec);

@@ -76,9 +76,13 @@ class BlueprintMaker {
   absl::Status CheckTarget(const std::string& target, bool directory, std::string_view what);
   void AddTreesByPath();
   int AddHostTree(const std::string& path, bool recursive);
+  absl::StatusOr<int> OpenHostTree(const std::string& path);
 
   // blueprint_mounts.cc
   absl::Status AddMounts();
+  bool CannotLeave() const;
+  bool BornEmpty() const;
+  absl::Status AddMountsToNothing();
   void AddWorkerRoot();
   void AddDevAndBinds(List list);
   void MakeTargetOnOurMounts(List list, const std::string& target, bool directory);
@@ -94,6 +98,7 @@ class BlueprintMaker {
 
   // blueprint_dev_proc.cc
   void AddDeviceTrees();
+  absl::Status OpenDeviceTrees();
   void AddDev(List list, const std::string& at);
   void ProtectDev(List list, std::string_view at);
   void AddRun(List list);

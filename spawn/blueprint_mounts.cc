@@ -30,10 +30,12 @@ absl::Status BlueprintMaker::AddMounts() {
   BROOD_RETURN_IF_ERROR(OpenBindSources());
   const bool shared = shared_ == PlanBuilder::kTmpl;
 
+  if (BornEmpty()) return AddMountsToNothing();
   builder_.Add(shared_, OpCode::kMakePrivate, Step::kPrivatePropagation);
   AddTreesByPath();
   if (spec_.root.mode == RootMode::kOverlay) {
     if (shared) {
+      old_root_stays_ = CannotLeave();
       AddOverlayParts();
       AddOverlay(std::string(kHomeStaging));
       for (const Part& part : parts_) AddAttach(PlanBuilder::kWorker, part.tree, part.target);
@@ -60,12 +62,45 @@ absl::Status BlueprintMaker::AddMounts() {
   return absl::OkStatus();
 }
 
+// A worker that keeps no capability, and whose filter lets it make no namespace to get new ones in,
+// has no way to what lies below its root.
+bool BlueprintMaker::CannotLeave() const {
+  return spec_.capabilities.empty() && spec_.seccomp.mode == SeccompMode::kDefault &&
+         !spec_.nesting && new_user_;
+}
+
+// A cold worker whose mount namespace begins with nothing pays neither for copying the host's
+// mounts nor for taking them away. What it needs of them its launcher has to bring, so it must want
+// nothing of the host's by path.
+bool BlueprintMaker::BornEmpty() const {
+  return kind_ == PlanKind::kCold && machine_.empty_mounts && CannotLeave() &&
+         spec_.is_new(NamespaceKind::kPid) && !own_time_offsets_;
+}
+
+// The root goes over a /proc of the host's with nothing hidden, without which the kernel lets no
+// user namespace mount its own ("too revealing").
+absl::Status BlueprintMaker::AddMountsToNothing() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  header_.clone_flags |= kernel::kCloneEmptyMntns;
+  old_root_stays_ = true;
+  BROOD_RETURN_IF_ERROR(OpenDeviceTrees());
+  BROOD_ASSIGN_OR_RETURN(const int proc, OpenHostTree("/proc"));
+  AddAttach(kWorker, static_cast<std::size_t>(proc), "/");
+  if (spec_.root.mode == RootMode::kOverlay) {
+    AddOverlay("/..");
+  } else {
+    builder_.Add(kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
+    for (const Part& mount : host_mounts_) AddAttach(kWorker, mount.tree, mount.target);
+  }
+  AddDevAndBinds(kWorker);
+  AddPrivateMounts();
+  return absl::OkStatus();
+}
+
 // A template's worker enters its copy of the finished tree. Below it stays the zygote's home: an
-// empty directory, and a /proc. A worker that keeps no capability, and whose filter lets it make
-// no namespace to get new ones in, has no way there; for any other the home is taken away.
+// empty directory, and a /proc. For a worker that might get there the home is taken away.
 void BlueprintMaker::AddWorkerRoot() {
-  if (spec_.capabilities.empty() && spec_.seccomp.mode == SeccompMode::kDefault && !spec_.nesting &&
-      new_user_) {
+  if (CannotLeave()) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
     old_root_stays_ = true;
     return;
@@ -112,7 +147,11 @@ void BlueprintMaker::AddOverlay(const std::string& staging) {
                 fmt::format("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work{1}", staging,
                             new_user_ ? ",userxattr" : "")},
                kernel::kMsNosuid | kernel::kMsNodev);
-  AddEnterRoot(kWorker, staging + "/root");
+  if (old_root_stays_) {
+    builder_.Add(kWorker, OpCode::kEnterMount, Step::kEnterRoot, {staging + "/root"});
+  } else {
+    AddEnterRoot(kWorker, staging + "/root");
+  }
 }
 
 // An overlay is each worker's own, so the template keeps what lies on it as separate parts:

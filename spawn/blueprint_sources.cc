@@ -195,10 +195,20 @@ void BlueprintMaker::AddTreesByPath() {
   if (!spec_.is_new(NamespaceKind::kPid) && new_user_) proc_tree_ = AddHostTree("/proc", true);
 }
 
+// Copied by the child, by path.
 int BlueprintMaker::AddHostTree(const std::string& path, bool recursive) {
   builder_.Add(shared_, OpCode::kBindPath, Step::kBindPath, {path}, recursive ? 1 : 0, 0,
                static_cast<std::uint16_t>(tree_count_));
   return static_cast<int>(tree_count_++);
+}
+
+// The same for a worker that has nothing of the host's before it.
+absl::StatusOr<int> BlueprintMaker::OpenHostTree(const std::string& path) {
+  UniqueFd source(open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!source.valid()) return ErrnoError(errno, "opening {}", path);
+  AddTreeSource(std::move(source), path, kernel::kMountAttrNosuid | kernel::kMountAttrNoexec,
+                /*idmap=*/false, /*recursive=*/false);
+  return static_cast<int>(tree_count_ - 1);
 }
 
 }  // namespace brood

@@ -16,6 +16,7 @@
 #include "spawn/cgroup_tree.h"
 #include "spawn/machine.h"
 #include "spawn/status.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -214,7 +215,7 @@ absl::StatusOr<CgroupHost> CgroupHost::Discover() {
   CgroupHost host;
   host.layout = mounts.layout();
   host.v1 = std::move(mounts.v1);
-  host.has_kill = KernelIsAtLeast(5, 14);
+  host.has_kill = KernelIsAtLeast(5, 14) && !Without(Way::kCgroupKill);
   if (mounts.v2.empty()) return host;
   host.mount = std::move(mounts.v2.front().point);
   host.own = std::move(mounts.v2.front().own);

@@ -85,6 +85,14 @@ sys::Result EnterTree(int tree) {
   return attached < 0 ? attached : sys::Chroot(".");
 }
 
+// The same for a mount that is attached already, below the old root: it is moved on top of all
+// else.
+// "/.." is the topmost mount over the root, while "/" is the bottom.
+sys::Result EnterMount(const char* path) {
+  const sys::Result moved = sys::MoveMount(kCwd, path, kCwd, "/", /*flags*/ 0);
+  return moved < 0 ? moved : sys::Chroot("/..");
+}
+
 sys::Result Loopback() {
   const sys::Result fd = sys::Socket(/*AF_INET*/ 2, /*SOCK_DGRAM*/ 2 | O_CLOEXEC, 0);
   if (fd < 0) return fd;
@@ -207,6 +215,8 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return EnterRoot(first);
     case OpCode::kEnterTree:
       return EnterTree(context.trees[op.index]);
+    case OpCode::kEnterMount:
+      return EnterMount(first);
     case OpCode::kLeaveOldRoot: {
       const sys::Result detached = sys::Umount2(".", kernel::kMntDetach);
       return detached < 0 ? detached : sys::Chdir("/");

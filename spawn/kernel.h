@@ -31,6 +31,9 @@ inline constexpr std::uint64_t kAllNamespaces = kCloneNewNs | kCloneNewCgroup | 
                                                 kCloneNewNet | kCloneNewTime;
 inline constexpr std::uint64_t kCloneClearSighand = 0x100000000;  // 5.5
 inline constexpr std::uint64_t kCloneIntoCgroup = 0x200000000;    // 5.7
+inline constexpr std::uint64_t kCloneAutoreap = 1ULL << 34;       // 7.1: never with kCloneParent
+inline constexpr std::uint64_t kCloneNnp = 1ULL << 35;            // 7.1
+inline constexpr std::uint64_t kCloneEmptyMntns = 1ULL << 37;     // 7.1: with kCloneNewNs
 
 // The argument of clone3(2), version 2 (88 bytes, 5.7: with `cgroup`).
 struct CloneArgs {
@@ -48,6 +51,17 @@ struct CloneArgs {
 };
 static_assert(sizeof(CloneArgs) == 88);
 
+// The first version of struct pidfd_info (linux/pidfd.h, 6.13) and the ioctl that fills it in.
+struct PidfdInfo {
+  std::uint64_t mask = 0;  // what is asked for, and then what is told
+  std::uint64_t cgroup = 0;
+  std::uint32_t ids[11] = {};
+  std::int32_t exit_code = 0;  // a wait status
+};
+static_assert(sizeof(PidfdInfo) == 64);
+inline constexpr unsigned long kPidfdGetInfo = 0xc040ff0b;  // _IOWR(0xff, 11, PidfdInfo)
+inline constexpr std::uint64_t kPidfdInfoExit = 1U << 3;    // 6.15
+
 // mount_setattr(2), 5.12: linux/mount.h, which collides with <sys/mount.h> in glibc 2.36.
 struct MountAttr {
   std::uint64_t attr_set = 0;
@@ -58,6 +72,7 @@ struct MountAttr {
 inline constexpr std::uint64_t kMountAttrRdonly = 0x00000001;
 inline constexpr std::uint64_t kMountAttrNosuid = 0x00000002;
 inline constexpr std::uint64_t kMountAttrNodev = 0x00000004;
+inline constexpr std::uint64_t kMountAttrNoexec = 0x00000008;
 inline constexpr std::uint64_t kMountAttrIdmap = 0x00100000;
 
 inline constexpr unsigned kOpenTreeClone = 1;  // 5.2

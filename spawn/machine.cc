@@ -7,13 +7,16 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <tuple>
 
 #include "spawn/id_ranges.h"
 #include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -43,13 +46,17 @@ Machine Probe() {
   Machine machine;
   machine.uid = geteuid();
   machine.gid = getegid();
-  machine.exec_enters_time = KernelIsAtLeast(6, 2);
+  machine.exec_enters_time = KernelIsAtLeast(6, 2) && !Without(Way::kExecTime);
   // The capability counts only where our mounts belong to our own user namespace.
   // Changing nothing is enough to be told. Copying a mount would tell, too, but taking that down
   // again waits for a grace period of RCU.
   if (has(CAP_SYS_ADMIN)) {
     machine.mount_admin = sys::MountSetattr(-1, "", kernel::kAtEmptyPath, kernel::MountAttr{}) == 0;
   }
+  // By release first, since the probe makes a mount namespace.
+  machine.empty_mounts = machine.mount_admin && KernelIsAtLeast(7, 1) &&
+                         !Without(Way::kEmptyMounts) &&
+                         CloneKnows(kernel::kCloneNewNs | kernel::kCloneEmptyMntns);
   constexpr ino_t kInitialUserNamespace = 0xeffffffd;  // PROC_USER_INIT_INO, since 3.8
   struct stat user = {};
   machine.initial_user =
@@ -65,6 +72,15 @@ Machine Probe() {
 }
 
 }  // namespace
+
+// clone3 refuses a flag that it does not know with EINVAL before it looks at anything else. One
+// that it knows comes as far as the cgroup, which is none: nobody is born.
+bool CloneKnows(std::uint64_t flags) {
+  kernel::CloneArgs args;
+  args.flags = kernel::kCloneVm | kernel::kCloneVfork | kernel::kCloneIntoCgroup | flags;
+  args.cgroup = std::numeric_limits<int>::max();
+  return syscall(SYS_clone3, &args, sizeof(args)) < 0 && errno == EBADF;
+}
 
 bool KernelIsAtLeast(int major, int minor) {
   utsname names{};

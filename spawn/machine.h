@@ -16,6 +16,9 @@ struct Machine {
   // exec takes a process into the time namespace that it has unshared (Linux 6.2). Before, only
   // fork took its children there, and it itself could neither vfork nor start a thread: EINVAL.
   bool exec_enters_time = false;
+  // A mount namespace can be born with nothing in it (CLONE_EMPTY_MNTNS, Linux 7.1), and not as a
+  // copy of all mounts. Only looked for with mount_admin.
+  bool empty_mounts = false;
   std::uint32_t uid = 0;  // effective
   std::uint32_t gid = 0;
 };
@@ -25,5 +28,9 @@ const Machine& ThisMachine();
 
 // By the release that the kernel calls itself.
 bool KernelIsAtLeast(int major, int minor);
+
+// Whether clone3 knows all of these flags, some of which may need privilege. Makes no process, but
+// costs as much.
+bool CloneKnows(std::uint64_t flags);
 
 }  // namespace brood

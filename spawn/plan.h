@@ -41,6 +41,7 @@ enum class OpCode : std::uint16_t {
   kMakeSymlink,     // text[0] pointing to text[1]
   kEnterRoot,       // make the mount at text[0] the root; the old one lies over it
   kEnterTree,       // make trees[index] the root; the old one lies below it, out of reach
+  kEnterMount,      // make the mount at text[0] the root; the old one lies below it
   kLeaveOldRoot,    // take away the old root that kEnterRoot left
   kHostname,        // text[0], number[0] bytes
   kLoopback,        // bring lo up

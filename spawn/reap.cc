@@ -10,8 +10,10 @@
 #include <cerrno>
 #include <csignal>
 
+#include "spawn/kernel.h"
 #include "spawn/limits_met.h"
 #include "spawn/status.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -56,24 +58,15 @@ std::int64_t NowNs() {
 
 namespace {
 
-// The first version of struct pidfd_info (linux/pidfd.h, 6.13); exit_code since 6.15.
-struct PidfdInfo {
-  std::uint64_t mask = 1U << 3;  // PIDFD_INFO_EXIT
-  std::uint64_t cgroup = 0;
-  std::uint32_t ids[11] = {};
-  std::int32_t exit_code = 0;  // a wait status
-};
-static_assert(sizeof(PidfdInfo) == 64);
-
 absl::StatusOr<Exit> AskPidfd(int pidfd) {
-  PidfdInfo info;
-  const unsigned long kGetInfo = _IOWR(0xff, 11, PidfdInfo);
+  kernel::PidfdInfo info;
   // Whoever waits first is told a moment before the exit code is kept with the pidfd.
   bool known = false;
-  for (int tries = 0; !known && tries < 50; ++tries) {
+  for (int tries = Without(Way::kPidfdInfo) ? 50 : 0; !known && tries < 50; ++tries) {
     if (tries > 0) usleep(100);
-    info.mask = 1U << 3;
-    known = ioctl(pidfd, kGetInfo, &info) == 0 && (info.mask & (1U << 3)) != 0;
+    info.mask = kernel::kPidfdInfoExit;
+    known = ioctl(pidfd, kernel::kPidfdGetInfo, &info) == 0 &&
+            (info.mask & kernel::kPidfdInfoExit) != 0;
   }
   if (!known) {
     return Error(absl::StatusCode::kNotFound,

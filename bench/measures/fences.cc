@@ -7,6 +7,7 @@
 
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
+#include "spawn/machine.h"
 #include "spawn/seccomp.h"
 #include "spawn/status.h"
 
@@ -70,6 +71,13 @@ std::vector<Row> FenceRows(const Setup&) {
   rows.push_back(FenceRow(kFloor, nullptr));
   rows.push_back(
       FenceRow("fence/no_new_privs", [](BareChild& child) { child.no_new_privs = true; }));
+  if (CloneKnows(kernel::kCloneNnp)) {
+    rows.push_back(FenceRow("fence/CLONE_NNP", nullptr, kLikeVfork | kernel::kCloneNnp));
+    rows.back().floor = "fence/no_new_privs";
+  } else {
+    rows.push_back(UnavailableRow("fence/CLONE_NNP",
+                                  "this kernel does not know the flag (it came with Linux 7.1)"));
+  }
   rows.push_back(FilterRow("allow-all", {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}));
   if (absl::StatusOr<SeccompProgram> standard = CompileSeccomp({}, 0); standard.ok()) {
     rows.push_back(FilterRow("default", standard->instructions));

@@ -15,6 +15,7 @@
 #include "bench/measures/measures.h"
 #include "bench/measures/mount_lab.h"
 #include "bench/measures/namespaces.h"
+#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "spawn/syscalls.h"
@@ -23,11 +24,10 @@
 namespace brood::bench {
 namespace {
 
-constexpr unsigned kOpenTreeNamespace = 2;                          // Linux 7.0
-constexpr std::uint64_t kCloneEmptyMntns = std::uint64_t{1} << 37;  // Linux 7.1
-constexpr unsigned kRecursive = 0x8000;                             // AT_RECURSIVE
-constexpr int kTreeMounts = 20;                                     // of a template, say
-constexpr unsigned kEmptyPath = 4;                                  // MOVE_MOUNT_F_EMPTY_PATH
+constexpr unsigned kOpenTreeNamespace = 2;  // Linux 7.0
+constexpr unsigned kRecursive = 0x8000;     // AT_RECURSIVE
+constexpr int kTreeMounts = 20;             // of a template, say
+constexpr unsigned kEmptyPath = 4;          // MOVE_MOUNT_F_EMPTY_PATH
 
 using Step = std::function<absl::Status()>;
 
@@ -149,12 +149,6 @@ Row ChildRow(const Setup& setup, const std::string& name, std::uint64_t flags,
   return row;
 }
 
-// Whether clone3 knows a flag: the kernel refuses those it does not know with EINVAL.
-bool CloneKnows(std::uint64_t flag) {
-  absl::StatusOr<BareClone> clone = BareClone::Create();
-  return clone.ok() && clone->RunOnce(kLikeVfork | kernel::kCloneNewNs | flag).ok();
-}
-
 bool OpenTreeKnows(unsigned flag) {
   const sys::Result tree = sys::OpenTree(AT_FDCWD, "/", flag | OPEN_TREE_CLOEXEC);
   if (tree >= 0) sys::Close(static_cast<int>(tree));
@@ -208,9 +202,9 @@ std::vector<Row> MountRows(const Setup& setup) {
                           [](BareChild& child) { child.pivot_to = "/b"; }));
   rows.back().note = "chdir, pivot_root, umount of the old root";
   rows.back().floor = kInTheTree;
-  if (CloneKnows(kCloneEmptyMntns)) {
-    rows.push_back(
-        ChildRow(setup, "root/CLONE_EMPTY_MNTNS", kernel::kCloneNewNs | kCloneEmptyMntns, nullptr));
+  if (CloneKnows(kernel::kCloneNewNs | kernel::kCloneEmptyMntns)) {
+    rows.push_back(ChildRow(setup, "root/CLONE_EMPTY_MNTNS",
+                            kernel::kCloneNewNs | kernel::kCloneEmptyMntns, nullptr));
     rows.back().floor = kInTheTree;
   } else {
     rows.push_back(UnavailableRow("mount/root/CLONE_EMPTY_MNTNS",

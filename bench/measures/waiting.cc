@@ -4,6 +4,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include "bench/harness/lab.h"
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
+#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
@@ -27,25 +29,27 @@ namespace {
 
 constexpr int kOpWaitid = 50;  // IORING_OP_WAITID, Linux 6.7; not in the liburing of 2022
 
-enum class Way { kSigchld, kWaitid, kEpoll, kRingPoll, kRingWaitid };
+enum class Way { kSigchld, kWaitid, kEpoll, kRingPoll, kRingWaitid, kAutoreap };
 
 struct WayName {
   Way way;
   const char* name;
   bool pidfds;
 };
-constexpr std::array kWays = {
-    WayName{Way::kSigchld, "sigchld", false}, WayName{Way::kWaitid, "waitid", false},
-    WayName{Way::kEpoll, "epoll", true}, WayName{Way::kRingPoll, "ring-poll", true},
-    WayName{Way::kRingWaitid, "ring-waitid", true}};
+constexpr std::array kWays = {WayName{Way::kSigchld, "sigchld", false},
+                              WayName{Way::kWaitid, "waitid", false},
+                              WayName{Way::kEpoll, "epoll", true},
+                              WayName{Way::kRingPoll, "ring-poll", true},
+                              WayName{Way::kRingWaitid, "ring-waitid", true},
+                              WayName{Way::kAutoreap, "autoreap", true}};
 
 // Children that all wait for the same end of file. They share memory and descriptors with their
 // parent, each on a small stack of its own, so that their own ends cost as little as may be.
 class Children {
  public:
-  static absl::StatusOr<std::unique_ptr<Children>> Make(int count, bool with_pidfds,
-                                                        std::uint64_t exit_signal) {
+  static absl::StatusOr<std::unique_ptr<Children>> Make(int count, bool with_pidfds, Way way) {
     std::unique_ptr<Children> all(new Children(count));
+    all->autoreap_ = way == Way::kAutoreap;
     all->stacks_ = mmap(nullptr, all->StackBytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all->stacks_ == MAP_FAILED) return ErrnoError(errno, "mapping {} stacks", count);
@@ -63,7 +67,8 @@ class Children {
         args.flags |= kernel::kClonePidfd;
         args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
       }
-      args.exit_signal = exit_signal;
+      if (all->autoreap_) args.flags |= kernel::kCloneAutoreap;
+      args.exit_signal = way == Way::kSigchld ? static_cast<std::uint64_t>(SIGCHLD) : 0;
       args.stack = reinterpret_cast<std::uint64_t>(all->stacks_) +
                    static_cast<std::uint64_t>(i) * kStackBytes;
       args.stack_size = kStackBytes;
@@ -78,7 +83,12 @@ class Children {
   // Those that are left end, too.
   ~Children() {
     Release();
-    while (living_ > 0 && ReapAny().ok()) {
+    // Those that are reaped by the kernel stand on the stacks until their pidfds tell of their end.
+    for (std::size_t i = 0; autoreap_ && i < pidfds_.size(); ++i) {
+      pollfd ended{pidfds_[i].get(), POLLIN, 0};
+      poll(&ended, 1, -1);
+    }
+    while (!autoreap_ && living_ > 0 && ReapAny().ok()) {
     }
     if (stacks_ != nullptr) munmap(stacks_, StackBytes());
   }
@@ -106,7 +116,20 @@ class Children {
     }
     return absl::OkStatus();
   }
+  // Reaped by the kernel, its exit code is kept with its pidfd.
+  absl::Status AskPidfd(std::size_t index) {
+    kernel::PidfdInfo told;
+    told.mask = kernel::kPidfdInfoExit;
+    if (ioctl(pidfds_[index].get(), kernel::kPidfdGetInfo, &told) != 0) {
+      return ErrnoError(errno, "PIDFD_GET_INFO");
+    }
+    siginfo_t info{};
+    info.si_code = WIFEXITED(told.exit_code) ? CLD_EXITED : CLD_KILLED;
+    info.si_status = WIFEXITED(told.exit_code) ? WEXITSTATUS(told.exit_code) : told.exit_code;
+    return Count(info);
+  }
   absl::Status ReapByPidfd(std::size_t index) {
+    if (autoreap_) return AskPidfd(index);
     siginfo_t info{};
     if (waitid(P_PIDFD, static_cast<id_t>(pidfds_[index].get()), &info, WEXITED | __WALL) != 0) {
       return ErrnoError(errno, "waitid on a pidfd");
@@ -128,6 +151,7 @@ class Children {
 
   int count_;
   int living_ = 0;
+  bool autoreap_ = false;
   void* stacks_ = nullptr;
   BareChild child_;
   UniqueFd hold_;
@@ -285,6 +309,7 @@ std::unique_ptr<Waiter> MakeWaiter(Way way) {
     case Way::kEpoll:
       return std::make_unique<EpollWaiter>();
     case Way::kRingPoll:
+    case Way::kAutoreap:
       return std::make_unique<RingWaiter>(false);
     case Way::kRingWaitid:
       return std::make_unique<RingWaiter>(true);
@@ -302,10 +327,8 @@ absl::Status RaiseDescriptors() {
 
 absl::Status WaitOnce(Way way, bool pidfds, int count, Series* series) {
   const std::unique_ptr<Waiter> waiter = MakeWaiter(way);
-  BROOD_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Children> children,
-      Children::Make(count, pidfds,
-                     way == Way::kSigchld ? static_cast<std::uint64_t>(SIGCHLD) : 0));
+  BROOD_ASSIGN_OR_RETURN(const std::unique_ptr<Children> children,
+                         Children::Make(count, pidfds, way));
   BROOD_RETURN_IF_ERROR(waiter->Prepare(*children));
   const std::int64_t start = NowNs();
   children->Release();
@@ -332,6 +355,7 @@ std::string ObstacleToRing(bool reaps) {
 std::vector<Row> WaitRows(const Setup&) {
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
+  const bool autoreap = CloneKnows(kernel::kClonePidfd | kernel::kCloneAutoreap);
   std::vector<Row> rows;
   for (const WayName& each : kWays) {
     for (const int count : {1, 10, 100, 1000, 10000, 20000}) {
@@ -352,7 +376,9 @@ std::vector<Row> WaitRows(const Setup&) {
         row.unavailable =
             fmt::format("needs as many descriptors, and RLIMIT_NOFILE is {}", files.rlim_max);
       }
-      if (each.way == Way::kRingPoll || each.way == Way::kRingWaitid) {
+      if (each.way == Way::kAutoreap && !autoreap) {
+        row.unavailable = "this kernel does not know CLONE_AUTOREAP (it came with Linux 7.1)";
+      } else if (each.way >= Way::kRingPoll) {
         if (std::string why = ObstacleToRing(each.way == Way::kRingWaitid); !why.empty()) {
           row.unavailable = std::move(why);
         }

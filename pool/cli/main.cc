@@ -16,6 +16,7 @@
 
 #include "pool/cli/commands.h"
 #include "spawn/status.h"
+#include "spawn/without.h"
 
 namespace brood {
 
@@ -133,6 +134,7 @@ int Main(int argc, char** argv) {
     return Complain(
         Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
   }
+  if (absl::Status known = CheckWithout(); !known.ok()) return Complain(known);
   for (const auto& [command, action] : commands) {
     if (!command->parsed()) continue;
     std::vector<std::string> words = command->remaining();

@@ -8,6 +8,7 @@
 #include "pool/cli/manual.h"
 #include "pool/cli/serve_config.h"
 #include "spawn/status.h"
+#include "spawn/without.h"
 
 namespace brood {
 namespace {
@@ -161,6 +162,14 @@ std::string ProgramPage(const ManualProgram& program) {
   out +=
       ".SH EXIT STATUS\n0 when all went well, 125 when brood itself failed; the commands that "
       "run\nanother one end as that does, which their pages tell.\n";
+  out += ".SH ENVIRONMENT\n";
+  out += Item({"BROOD_SOCKET"}, "", "", "The daemon's socket, where --socket is not given");
+  std::string ways = "What brood is to do without, to compare and to test, separated by commas:";
+  for (const WayName& way : AllWays()) {
+    ways += fmt::format("{} {} ({}; else {})", &way == AllWays().data() ? "" : ",", way.name,
+                        way.wanted, way.used);
+  }
+  out += Item({kWithoutVariable}, "", "", ways + ". Outcomes tell of it");
   out += ".SH FILES\n";
   out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
   out += Item({"$XDG_RUNTIME_DIR/brood/brood.sock"}, "", "",

@@ -1,8 +1,10 @@
 #include "pool/doctor/doctor.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -242,6 +244,14 @@ void AddCosts(std::vector<Finding>& findings) {
         "moving a process into a cgroup after a quiet moment, and detaching mounts, wait for one; "
         "brood avoids the first and most of the second",
         "echo 1 > /sys/kernel/rcu_expedited, which wakes every processor more often");
+  }
+  if (ThisMachine().mount_admin && !ThisMachine().empty_mounts) {
+    std::ifstream mounts("/proc/self/mountinfo");
+    const auto count = std::count(std::istreambuf_iterator<char>(mounts), {}, '\n');
+    add("mount namespaces",
+        fmt::format("a cold worker's begins as a copy of the {} mounts here", count),
+        "the more there are, the longer it takes; workers from zygotes copy a handful",
+        "Linux 7.1, where it begins empty");
   }
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (host.ok() && !host->mount.empty() && !host->favordynmods) {

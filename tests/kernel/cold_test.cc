@@ -577,6 +577,19 @@ TEST_F(ColdTest, EachNamespaceCanBeTheHosts) {
   }
 }
 
+TEST_F(ColdTest, HostsMountsAreNotCopiedWhereTheKernelNeedNot) {
+  const auto takes_them_away = [this](const Spec& spec) {
+    const Outcome outcome = Run(spec, Words({"true"}));
+    EXPECT_TRUE(outcome.ok()) << Ending(outcome);
+    return std::any_of(outcome.timeline.begin(), outcome.timeline.end(),
+                       [](const Moment& moment) { return moment.name == "leave_old_root"; });
+  };
+  EXPECT_EQ(takes_them_away({}), !ThisMachine().empty_mounts);
+  Spec capable;
+  capable.capabilities = {"SYS_ADMIN"};
+  EXPECT_TRUE(takes_them_away(capable)) << "it could look below its root";
+}
+
 TEST_F(ColdTest, AllNamespacesCanBeTheHosts) {
   Spec spec;
   for (NamespaceChoice& choice : spec.namespaces) choice.mode = NamespaceMode::kHost;

@@ -1,0 +1,55 @@
+// BROOD_WITHOUT: each way of the kernel's can be taken away, brood goes another, and says so.
+#include "spawn/without.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "tests/kernel/machine_state.h"
+#include "tests/program.h"
+
+namespace brood {
+namespace {
+
+using ::testing::HasSubstr;
+
+class WithoutTest : public LeavesNothing {
+ protected:
+  static void RunAs(const std::string& without, const Words& arguments, int status,
+                    std::string_view told, std::string_view refusal = "") {
+    SCOPED_TRACE(without);
+    Brood brood(arguments, [&] { setenv(kWithoutVariable, without.c_str(), 1); });
+    EXPECT_EQ(brood.Wait(), status) << brood.err();
+    EXPECT_THAT(brood.out() + brood.err(), HasSubstr(std::string(told)));
+    EXPECT_THAT(brood.err(), HasSubstr(std::string(refusal)));
+  }
+};
+
+TEST_F(WithoutTest, EveryWayHasAnother) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  for (const WayName& way : AllWays()) {
+    const std::string name(way.name);
+    if (way.way == Way::kUring) {
+      RunAs(name, {"burst", "-n", "3", "--", "/bin/true"}, 0, "wanted io_uring, used epoll");
+    } else if (way.way == Way::kIdmap) {
+      // The host's own tree is not mapped, so nothing is missed.
+      RunAs(name, {"run", "--json", "--", "/bin/sh", "-c", "exit 7"}, 7, "\"exit_code\": 7");
+    } else {
+      RunAs(name, {"run", "--json", "--", "/bin/sh", "-c", "exit 7"}, 7, way.used);
+    }
+  }
+}
+
+TEST_F(WithoutTest, ManyAreNamedWithCommas) {
+  RunAs("pidfd_info,exec_time", {"run", "--json", "--", "true"}, 0, "those of waitid alone");
+}
+
+TEST_F(WithoutTest, WhatIsNoWayIsRefused) {
+  RunAs("pidfd_info,uring", {"version"}, 125, "",
+        "BROOD_WITHOUT names \"uring\", which brood knows nothing of");
+}
+
+}  // namespace
+}  // namespace brood
