@@ -285,6 +285,8 @@ absl::StatusOr<Pool::WatchId> Pool::Watch(int fd, short events, std::function<vo
 
 void Pool::Unwatch(WatchId id) { front_->reactor().Unwatch(id); }
 
+unsigned Pool::FdsOfAWatch() const { return front_->reactor().FdsOfAWatch(); }
+
 absl::Status Pool::PutTemplate(TemplateOptions options) {
   return front_->ChangeTemplates(
       [&](Reactor& reactor) { return reactor.PutTemplate(std::move(options)); });

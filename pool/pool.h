@@ -43,9 +43,9 @@ struct PoolOptions {
   // values do not matter): their controllers are enabled at the start.
   Limits limits_wanted;
   std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
-  // Descriptors that the program around the pool needs, of those that RLIMIT_NOFILE lets it have; the
-  // pool makes do with three quarters of the others. 0: it leaves a quarter of all.
-  std::uint64_t host_fds = 0;
+  // Descriptors that the program around the pool watches at most: up to half of those that
+  // RLIMIT_NOFILE lets it have are left to them. Of the others the pool takes three quarters.
+  std::uint64_t watched_fds = 0;
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
   int ring_refusal = 0;  // a test switch: the pool finds io_uring refused with this errno
 };
@@ -151,6 +151,9 @@ class Pool {
   using WatchId = std::uint64_t;
   absl::StatusOr<WatchId> Watch(int fd, short events, std::function<void(short)> ready);
   void Unwatch(WatchId id);
+  // What a watched descriptor costs of RLIMIT_NOFILE: itself, and another where the pool waits with
+  // epoll.
+  unsigned FdsOfAWatch() const;
 
   // Adds a template, or replaces the one of that name: requests that come later get the new one,
   // running workers go on, parked ones of the old end. Waits until it stands; an error leaves all

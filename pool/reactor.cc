@@ -41,7 +41,8 @@ absl::Status Reactor::PrepareLimits() {
   // that has ended three, until its namespaces are taken down; a parked one costs none. The
   // quarter that is left is for zygotes, templates and what is opened for a moment.
   const std::uint64_t all = std::min<std::uint64_t>(files.rlim_cur, 1U << 20);
-  const std::uint64_t usable = (all - std::min(options_.host_fds, all)) * 3 / 4;
+  const std::uint64_t watched = options_.watched_fds * FdsOfAWatch();
+  const std::uint64_t usable = (all - std::min(watched, all / 2)) * 3 / 4;
   usable_fds_ = usable;
   max_running_ = static_cast<std::uint32_t>(std::max<std::uint64_t>(usable / 8, 16));
   if (options_.max_running != 0) max_running_ = std::min(max_running_, options_.max_running);
@@ -56,8 +57,8 @@ absl::Status Reactor::Start() {
   if (options_.templates.empty()) {
     return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
   }
-  BROOD_RETURN_IF_ERROR(PrepareLimits());
   BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create({.refusal = options_.ring_refusal}));
+  BROOD_RETURN_IF_ERROR(PrepareLimits());
   BROOD_ASSIGN_OR_RETURN(launcher_fds_, LauncherFds::Open());
 
   LauncherResources::Wanted wanted;

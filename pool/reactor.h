@@ -57,6 +57,7 @@ class Reactor {
   absl::Status RemoveTemplate(const std::string& name);
 
   // For callbacks, which run in this thread.
+  unsigned FdsOfAWatch() const { return 1 + ring_->fds_of_a_wait(); }
   absl::StatusOr<Pool::WatchId> Watch(int fd, short events, std::function<void(short)> ready);
   void Unwatch(Pool::WatchId id);
   // Shared with the callers' threads; by template name.

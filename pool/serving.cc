@@ -17,8 +17,10 @@
 namespace brood {
 namespace {
 
-// How often a request is given to another worker when one died before it saw it.
-constexpr int kMaxAttempts = 3;
+// How often a request is given to another worker when one died before it saw it. Whoever kills a
+// few parked workers does not end a request with them; where a limit kills each as it wakes, it is
+// told.
+constexpr int kMaxAttempts = 16;
 
 }  // namespace
 

@@ -333,7 +333,7 @@ class Daemon {
       options.limits_wanted = LimitsToBeHad(*host);
     }
     options.max_running = config_.max_running.value_or(kMaxRunning);
-    if (!words_.http.empty()) options.host_fds = MostConnections(config_.http);
+    if (!words_.http.empty()) options.watched_fds = config_.http.max_connections;
     BROOD_ASSIGN_OR_RETURN(pool_, Pool::Create(std::move(options)));
     return absl::OkStatus();
   }

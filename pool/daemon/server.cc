@@ -24,6 +24,11 @@ absl::StatusOr<gid_t> GroupNumber(const std::string& name) {
   return Error(absl::StatusCode::kNotFound, "there is no group {} in /etc/group", name);
 }
 
+void Refuse(Connection& connection, const absl::Status& why) {
+  (void)connection.Send(0,
+                        Refusal{static_cast<std::int32_t>(why.code()), std::string(Message(why))});
+}
+
 }  // namespace
 
 absl::StatusOr<ListeningSocket> ListeningSocket::Bind(const std::string& path,
@@ -131,26 +136,28 @@ void Server::Accept() {
     ucred credentials{};
     socklen_t length = sizeof(credentials);
     getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length);
-    const bool allowed = MayConnect(socket.get(), credentials.uid, credentials.gid);
-    if (!allowed || full) {
+    if (!MayConnect(socket.get(), credentials.uid, credentials.gid)) {
       Connection refused(std::move(socket));
-      const absl::Status why =
-          allowed ? Error(absl::StatusCode::kResourceExhausted,
-                          "the daemon has no room for another connection ({} are open); try again",
-                          peers_.size())
-                  : Error(absl::StatusCode::kPermissionDenied, "user {} may not use this daemon",
-                          credentials.uid);
-      (void)refused.Send(0,
-                         Refusal{static_cast<std::int32_t>(why.code()), std::string(Message(why))});
+      Refuse(refused, Error(absl::StatusCode::kPermissionDenied, "user {} may not use this daemon",
+                            credentials.uid));
+      continue;
+    }
+    auto peer = std::make_shared<Peer>(pool_, std::move(socket), credentials.uid);
+    Peer* const raw = peer.get();
+    // To wait for a connection may take a descriptor, too.
+    full = full || !peer->Open([this, raw] { Receive(*raw); },
+                               [this, raw] {
+                                 service_.Vanished(*raw);
+                                 peers_.erase(raw);
+                               })
+                        .ok();
+    if (full) {
+      Refuse(peer->connection(),
+             Error(absl::StatusCode::kResourceExhausted,
+                   "the daemon has no room for another connection ({} are open); try again",
+                   peers_.size()));
     } else {
-      auto peer = std::make_shared<Peer>(pool_, std::move(socket), credentials.uid);
-      Peer* const raw = peer.get();
-      const absl::Status opened = peer->Open([this, raw] { Receive(*raw); },
-                                             [this, raw] {
-                                               service_.Vanished(*raw);
-                                               peers_.erase(raw);
-                                             });
-      if (opened.ok()) peers_.emplace(raw, std::move(peer));
+      peers_.emplace(raw, std::move(peer));
     }
   }
 }

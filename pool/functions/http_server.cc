@@ -63,14 +63,12 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
   return fd;
 }
 
-std::size_t MostConnections(const HttpOptions& options) {
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return options.max_connections;
-  // The hard one, to which the pool raises the other.
-  return std::min<std::size_t>(options.max_connections, std::max<rlim_t>(files.rlim_max / 2, 1));
-}
-
 absl::Status HttpServer::Open() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return ErrnoError(errno, "reading RLIMIT_NOFILE");
+  const std::uint64_t most = files.rlim_cur / 2 / pool_.FdsOfAWatch();
+  max_connections_ =
+      std::min<std::uint64_t>(options_.max_connections, std::max<std::uint64_t>(most, 1));
   spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
   BROOD_ASSIGN_OR_RETURN(watch_, pool_.Watch(socket_.get(), POLLIN, [this](short) { Accept(); }));
   timers_.Add(kSweepEvery, [this] { Sweep(); });
@@ -103,6 +101,7 @@ void HttpServer::Accept() {
     auto connection = std::make_shared<HttpConnection>(pool_, options_, std::move(socket));
     HttpConnection* const raw = connection.get();
     connections_.emplace(raw, connection);
+    // One that cannot be waited for has been closed.
     (void)connection->Open(handler_, [this, raw] { connections_.erase(raw); });
   }
 }

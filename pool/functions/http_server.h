@@ -19,10 +19,6 @@ namespace brood {
 // Bound and listening; any thread. `port` gets the number, where the kernel chose it.
 absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& port);
 
-// How many connections there may be: half of the descriptors that this process may have, if that is
-// less than options.max_connections, since calls need some, too (PoolOptions::host_fds).
-std::size_t MostConnections(const HttpOptions& options);
-
 // Only in the pool's thread. Must live until the pool has been shut down.
 class HttpServer {
  public:
@@ -32,9 +28,10 @@ class HttpServer {
         timers_(timers),
         options_(std::move(options)),
         socket_(std::move(socket)),
-        handler_(std::move(handler)),
-        max_connections_(MostConnections(options_)) {}
+        handler_(std::move(handler)) {}
 
+  // Connections may take half of the process's descriptors, if those are fewer than
+  // max_connections: calls need some, too (PoolOptions::watched_fds).
   absl::Status Open();
   // Accepts no more, and closes connections once the request under way has been answered.
   void StopListening();
@@ -57,7 +54,7 @@ class HttpServer {
   HttpConnection::Handler handler_;
   std::optional<Pool::WatchId> watch_;
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
-  const std::size_t max_connections_;
+  std::size_t max_connections_ = 0;
   std::int64_t no_room_until_ns_ = 0;  // nobody to close was found a moment ago
   bool closed_ = false;
 };

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/kernel/machine_state.h"
+#include "tests/needs_way.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -55,6 +56,7 @@ class DoctorTest : public LeavesNothing {
 
 TEST_F(DoctorTest, RootHasEverything) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  for (const WayName& each : AllWays()) BROOD_NEEDS_WAY(each.way);
   const Result result = Ask({});
   EXPECT_EQ(result.status, 0) << result.findings.dump(2);
   for (const char* const subject : {"user namespaces", "namespaces", "/proc", "io_uring", "seccomp",

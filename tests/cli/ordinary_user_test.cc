@@ -10,6 +10,7 @@
 
 #include "spawn/subordinate_ids.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs_way.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -162,6 +163,7 @@ class OrdinaryPoolTest : public OrdinaryUserTest, public ::testing::WithParamInt
 
 TEST_P(OrdinaryPoolTest, BurstsFromEveryPath) {
   const Place& place = GetParam();
+  BROOD_NEEDS_WAY(Way::kUring);
   if (place.range && !HaveRangeHelpers()) GTEST_SKIP() << "needs newuidmap and newgidmap (uidmap)";
   for (const char* path : {"parked", "zygote", "cold"}) {
     SCOPED_TRACE(path);

@@ -34,6 +34,7 @@
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs_way.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -551,6 +552,7 @@ class DistributionTest : public RunTest {
 };
 
 TEST_F(DistributionTest, BashSeesASystemOfItsOwn) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   for (const char* mode : {"ro", "overlay"}) {
     EXPECT_EQ(Output(mode, {"bash", "-c",
                             "set -e; echo $UID $$ $HOSTNAME; stat -c %U:%G /etc/passwd;"
@@ -562,6 +564,7 @@ TEST_F(DistributionTest, BashSeesASystemOfItsOwn) {
 }
 
 TEST_F(DistributionTest, OverlayTakesWrites) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   EXPECT_EQ(Output("overlay", {"bash", "-c",
                                "echo x > /etc/brood; mv /etc/passwd /etc/passwd.old;"
                                "cat /etc/brood"}),
@@ -571,6 +574,7 @@ TEST_F(DistributionTest, OverlayTakesWrites) {
 }
 
 TEST_F(DistributionTest, OverlayTakesRemovalOfDirectories) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   // An overlay notes in an attribute that a directory hides the root's, where root is not the
   // host's in a user.* one; it keeps them on a tmpfs.
   const UniqueFd file(memfd_create("attribute", MFD_CLOEXEC));

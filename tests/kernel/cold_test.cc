@@ -50,6 +50,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs_way.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -785,6 +786,7 @@ TEST_F(ColdTest, HostsMountsNeverChange) {
 // --- roots, mounts, devices ---------------------------------------------------------------------
 
 TEST_F(ColdRootTest, ReadOnlyRootRefusesWrites) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   EXPECT_EQ(
       Output(Rooted(RootMode::kReadOnly),
              "cat /etc/original; stat -c %u:%g /etc/original;"
@@ -794,6 +796,7 @@ TEST_F(ColdRootTest, ReadOnlyRootRefusesWrites) {
 }
 
 TEST_F(ColdRootTest, WritableRootKeepsWritesWithTheirOwner) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   Spec spec = Rooted(RootMode::kReadWrite);
   EXPECT_EQ(
       Output(spec, "echo new > /etc/new; touch /etc/theirs; mkdir /etc/made; stat -c %u /etc/new"),
@@ -814,6 +817,7 @@ TEST_F(ColdRootTest, WritableRootKeepsWritesWithTheirOwner) {
 }
 
 TEST_F(ColdRootTest, OverlayForgetsWrites) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   const Spec spec = Rooted(RootMode::kOverlay);
   EXPECT_EQ(Output(spec,
                    "echo changed > /etc/original; touch /new; rm -r /mnt;"
@@ -851,6 +855,7 @@ TEST_F(ColdRootTest, TmpfsHaveTheirSizes) {
 }
 
 TEST_F(ColdRootTest, BindsShowTheHostsFiles) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   const fs::path shared = directory_ / "shared";
   fs::create_directories(shared);
   std::ofstream(shared / "note") << "note\n";
@@ -1250,6 +1255,7 @@ TEST_F(ColdRootTest, DescriptorsComeInAnyArrangement) {
 }
 
 TEST_F(ColdRootTest, LauncherWithClosedStdioGivesNothingOfItsOwn) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
   const std::string result = directory_ / "result";
   for (const StdioMode mode : {StdioMode::kInherit, StdioMode::kNull, StdioMode::kCapture}) {
     SCOPED_TRACE(static_cast<int>(mode));
