@@ -1,4 +1,5 @@
 // The reactor's part that has workers made: zygotes, orders, parking.
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -259,7 +260,7 @@ void Reactor::OnZygoteNotice(std::uint32_t k) {
   // Emptied before the look: whatever happens during it makes the eventfd readable again.
   std::uint64_t count = 0;
   (void)!read(keeper.zygote->notify_fd(), &count, sizeof(count));
-  (void)ring_->AwaitReadable(keeper.zygote->notify_fd(), {Source::kZygoteNotice, 0, k});
+  (void)ring_->AwaitAgain(keeper.zygote->notify_fd(), POLLIN, {Source::kZygoteNotice, 0, k});
   CollectMade(k, /*look_for_dead=*/false);
 }
 

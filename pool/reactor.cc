@@ -193,7 +193,7 @@ void Reactor::Handle(const Completion& completion) {
     case Source::kNothing:
       return;
     case Source::kSubmission:
-      (void)ring_->AwaitReadable(inbox_.fd(), token);
+      (void)ring_->AwaitAgain(inbox_.fd(), POLLIN, token);
       return;  // the loop looks into the inbox every time round
     case Source::kZygoteNotice:
       OnZygoteNotice(token.index);
@@ -490,7 +490,7 @@ void Reactor::OnWatch(const Completion& completion) {
   (*ready)(completion.result < 0 ? static_cast<short>(POLLERR)
                                  : static_cast<short>(completion.result));
   if ((watch.generation & 0xffffff) != token.generation || watch.ready == nullptr) return;
-  (void)ring_->Await(watch.fd, watch.events, token);
+  (void)ring_->AwaitAgain(watch.fd, watch.events, token);
 }
 
 std::vector<int> Reactor::ZygotePids() const {

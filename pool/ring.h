@@ -77,6 +77,12 @@ class Ring {
   // a stale one.
   virtual absl::Status Await(int fd, short events, Token token) = 0;
   absl::Status AwaitReadable(int fd, Token token) { return Await(fd, POLLIN, token); }
+  // The same for a wait that is just over, between its completion and the next Wait: `fd` is the
+  // open file that it was for. Needs nothing that it did not have already, so it does not fail for
+  // want of a descriptor.
+  virtual absl::Status AwaitAgain(int fd, short events, Token token) {
+    return Await(fd, events, token);
+  }
   // Ends a wait, so that the ring lets go of the open file. The wait completes, with -ECANCELED.
   virtual void Cancel(Token token) = 0;
   // Closes `fd` in another thread, for descriptors whose last close is slow. When none is to be had

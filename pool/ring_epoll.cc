@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <condition_variable>
@@ -108,7 +109,7 @@ class EpollRing : public Ring {
     UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
     if (!own.valid()) return ErrnoError(errno, "duplicating a descriptor to wait for");
     epoll_event event{};
-    event.events = static_cast<unsigned short>(events);
+    event.events = static_cast<unsigned short>(events) | EPOLLONESHOT;
     event.data.fd = own.get();
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, own.get(), &event) != 0) {
       if (errno != EPERM) return ErrnoError(errno, "waiting for a descriptor");
@@ -119,6 +120,22 @@ class EpollRing : public Ring {
     const int number = own.get();
     by_token_.emplace(token.Pack(), number);
     waits_.emplace(number, Waiting{std::move(own), token});
+    return absl::OkStatus();
+  }
+
+  absl::Status AwaitAgain(int fd, short events, Token token) override {
+    const auto spent = std::find_if(spent_.begin(), spent_.end(), [&](int own) {
+      return waits_.at(own).token.Pack() == token.Pack();
+    });
+    if (spent == spent_.end()) return Await(fd, events, token);
+    epoll_event event{};
+    event.events = static_cast<unsigned short>(events) | EPOLLONESHOT;
+    event.data.fd = *spent;
+    if (epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, *spent, &event) != 0) {
+      return ErrnoError(errno, "waiting for a descriptor again");
+    }
+    by_token_.emplace(token.Pack(), *spent);
+    spent_.erase(spent);
     return absl::OkStatus();
   }
 
@@ -139,6 +156,8 @@ class EpollRing : public Ring {
 
   absl::Status Wait(std::optional<std::chrono::nanoseconds> timeout,
                     std::vector<Completion>& out) override {
+    for (const int own : spent_) Forget(own);
+    spent_.clear();
     if (!ready_.empty()) timeout = std::chrono::nanoseconds(0);
     out.insert(out.end(), ready_.begin(), ready_.end());
     ready_.clear();
@@ -171,7 +190,7 @@ class EpollRing : public Ring {
         by_token_.erase(at);
         break;
       }
-      Forget(event.data.fd);
+      spent_.push_back(event.data.fd);
     }
     return absl::OkStatus();
   }
@@ -193,6 +212,7 @@ class EpollRing : public Ring {
   UniqueFd epoll_;
   Closer closer_;
   std::unordered_map<int, Waiting> waits_;  // by their own descriptors
+  std::vector<int> spent_;                  // those that are over, kept for AwaitAgain until Wait
   std::unordered_multimap<std::uint64_t, int> by_token_;
   std::vector<Completion> ready_;  // without the kernel's help
 };

@@ -1,5 +1,6 @@
 // The reactor's part that serves: launching, watching, reaping, telling.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -300,8 +301,8 @@ void Reactor::OnOutput(std::uint32_t w, std::size_t stream) {
   Worker& worker = workers_[w];
   if (!worker.outputs[stream].valid()) return;
   if (ReadOutput(worker, stream)) {
-    (void)ring_->AwaitReadable(worker.outputs[stream].get(),
-                               TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
+    (void)ring_->AwaitAgain(worker.outputs[stream].get(), POLLIN,
+                            TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
     return;
   }
   if (worker.exit && !worker.outputs[0].valid() && !worker.outputs[1].valid()) Finish(w);
