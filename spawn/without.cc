@@ -30,7 +30,9 @@ const std::vector<std::string>& Words() {
 }
 
 bool Named(const WayName& facts) {
-  return std::find(Words().begin(), Words().end(), facts.name) != Words().end();
+  return std::any_of(Words().begin(), Words().end(), [&](const std::string& word) {
+    return word == facts.name || word == kAllWays;
+  });
 }
 
 // Those that tell of themselves where they are missed.
@@ -58,14 +60,14 @@ std::vector<Fallback> WaysTakenAway() {
 absl::Status CheckWithout() {
   for (const std::string& word : Words()) {
     const auto is_it = [&](const WayName& each) { return each.name == word; };
-    if (std::any_of(std::begin(kWays), std::end(kWays), is_it)) continue;
+    if (word == kAllWays || std::any_of(std::begin(kWays), std::end(kWays), is_it)) continue;
     std::string names;
     for (const WayName& each : kWays) {
       names += (names.empty() ? "" : ", ") + std::string(each.name);
     }
     return Error(absl::StatusCode::kInvalidArgument,
-                 "{} names \"{}\", which brood knows nothing of: it may name {}", kWithoutVariable,
-                 word, names);
+                 "{} names \"{}\", which brood knows nothing of: it may name {}, or {}",
+                 kWithoutVariable, word, names, kAllWays);
   }
   return absl::OkStatus();
 }

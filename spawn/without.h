@@ -23,6 +23,7 @@ enum class Way : std::uint8_t {
 
 // The variable of the environment that names them, separated by commas.
 inline constexpr char kWithoutVariable[] = "BROOD_WITHOUT";
+inline constexpr std::string_view kAllWays = "all";
 
 struct WayName {
   Way way;

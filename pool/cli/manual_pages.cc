@@ -169,7 +169,8 @@ std::string ProgramPage(const ManualProgram& program) {
     ways += fmt::format("{} {} ({}; else {})", &way == AllWays().data() ? "" : ",", way.name,
                         way.wanted, way.used);
   }
-  out += Item({kWithoutVariable}, "", "", ways + ". Outcomes tell of it");
+  out += Item({kWithoutVariable}, "", "",
+              fmt::format("{}, or {}. Outcomes tell of it", ways, kAllWays));
   out += ".SH FILES\n";
   out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
   out += Item({"$XDG_RUNTIME_DIR/brood/brood.sock"}, "", "",

@@ -44,6 +44,7 @@ TEST_F(WithoutTest, EveryWayHasAnother) {
 
 TEST_F(WithoutTest, ManyAreNamedWithCommas) {
   RunAs("pidfd_info,exec_time", {"run", "--json", "--", "true"}, 0, "those of waitid alone");
+  RunAs("all", {"run", "--json", "--", "true"}, 0, "those of waitid alone");
 }
 
 TEST_F(WithoutTest, WhatIsNoWayIsRefused) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "spawn/unique_fd.h"
@@ -59,6 +60,25 @@ TEST_P(RingTest, WhatHasCompletedWakesNobodyAgain) {
   const auto began = std::chrono::steady_clock::now();
   EXPECT_TRUE(Wait(std::chrono::milliseconds(50)).empty());
   EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(45));
+}
+
+TEST_P(RingTest, WaitsAgainWhereNoDescriptorIsLeft) {
+  const UniqueFd event(eventfd(1, EFD_CLOEXEC));
+  const Token token{Source::kWatch, 0, 7};
+  ASSERT_TRUE(ring_->AwaitReadable(event.get(), token).ok());
+  rlimit files{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  const rlimit none{0, files.rlim_max};
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(Wait(std::chrono::seconds(30)).size(), 1U);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const absl::Status again = ring_->AwaitAgain(event.get(), POLLIN, token);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+    EXPECT_TRUE(again.ok()) << again;
+  }
+  ring_->Cancel(token);
+  EXPECT_FALSE(Wait(std::chrono::seconds(30)).empty());
+  EXPECT_TRUE(Wait(std::chrono::nanoseconds(0)).empty());
 }
 
 TEST_P(RingTest, WaitingEndsWithTheTimeout) {
