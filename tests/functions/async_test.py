@@ -316,7 +316,7 @@ class Full(Async):
                 self.assertEqual((answer.status, answer.headers["Retry-After"]), (503, "1"))
                 refused += 1
         self.assertGreater(len(accepted), 1)
-        self.assertIn("make room on its disk", self.log())
+        self.logged("make room on its disk")
         # Those who wait for their answers need no disk.
         self.assertEqual(self.call("echo", b"x").body, b"x")
         subprocess.run(["mount", "-o", "remount,size=64M", self.disk], check=True)

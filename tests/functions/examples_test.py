@@ -97,7 +97,7 @@ class Examples(Node):
         answer = self.call("greeting", b"{}")
         self.assertEqual((answer.status, json.loads(answer.body)["errorType"]),
                          (500, "Function.Failed"))
-        self.assertIn("called with {}", self.log())
+        self.logged("called with {}")
 
     def test_a_call_that_is_not_waited_for(self):
         answer = self.call("handler?async=1", b'{"name": "you"}')

@@ -226,7 +226,7 @@ class Refusals(Forked):
             self.assertEqual(answer.headers["Brood-Path"], "cold", name)
             if name not in ("never", "dies"):
                 self.assertEqual(answer.body, b"x\n", name)
-        self.assertIn('"event":"call","function":"threads","end":"process"', self.log())
+        self.logged('"event":"call","function":"threads","end":"process"')
         self.assertGreater(self.metric("misses_total", reason="no-process"), 0)
 
     @unittest.skipUnless(os.path.exists("/bin/busybox"), "there is no static busybox")
@@ -389,7 +389,7 @@ class Configuration(Node):
                 ({"rootfs": "/", "root-mode": "overlay"}, "root must be read-only")):
             self.assertEqual(self.reload(self.CONFIG + command("bad", ["/bin/cat"], **settings)),
                              "not reloaded")
-            self.assertIn(problem, self.log())
+            self.logged(problem)
         self.reload(self.CONFIG)
 
 

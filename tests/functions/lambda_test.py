@@ -202,8 +202,8 @@ time.sleep(1000)
 
     def test_what_it_writes_is_logged(self):
         self.failed("talks", "exited")
-        self.assertTrue(self.wait_for(lambda: "said to stdout" in self.log()))
-        self.assertIn("to stderr", self.log())
+        self.logged("said to stdout")
+        self.logged("to stderr")
 
     def test_functions_beside_it(self):
         self.assertEqual(self.call("stdin", b"x").body, b"x")
@@ -293,7 +293,7 @@ time.sleep(1000)
             error = self.error(f"error-{mode}", "Thing.Missing")
             self.assertEqual((error["errorMessage"], error["stackTrace"]),
                              ("no such thing", ["here"]))
-        self.assertIn("no such thing", self.log())
+        self.logged("no such thing")
 
     def test_an_error_before_the_call_is_its_answer(self):
         for mode in MODES:

@@ -109,6 +109,10 @@ class Node(unittest.TestCase):
         with open(cls.log_file.name) as file:
             return file.read()
 
+    def logged(self, text):
+        """Its log has this, or soon: an answer is sent before its call is logged."""
+        self.assertTrue(self.wait_for(lambda: text in self.log()), f"{text}: {self.log()}")
+
     @staticmethod
     def wait_for(condition, seconds=10):
         end = time.monotonic() + seconds * SLOWNESS
