@@ -92,8 +92,7 @@ void Call::Go() {
     timed_out_ = true;
     KillWorker();
   });
-  (void)error_watch_.Start(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
-  WatchOutput(true);
+  LookLater();
   if (expects_continue_ && connection_ != nullptr) connection_->Continue();
   WriteInput();
 }
@@ -173,6 +172,23 @@ void Call::WatchInput(bool on) {
 void Call::WatchOutput(bool on) {
   if (!on) return output_watch_.Stop();
   (void)output_watch_.Start(worker_->out.get(), POLLIN, [this](short) { ReadOutput(); });
+}
+
+// What a function writes lies in its pipes until it has ended, or for a moment: looking at once would
+// wake this thread in the middle of a short call, mostly on the processor that it runs on.
+void Call::LookLater() {
+  look_timer_ = timers_.Add(kLookAfter, [this] {
+    look_timer_.reset();
+    (void)error_watch_.Start(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
+    WatchOutput(true);
+  });
+}
+
+void Call::StopLooking() {
+  if (look_timer_) timers_.Cancel(*look_timer_);
+  look_timer_.reset();
+  WatchOutput(false);
+  error_watch_.Stop();
 }
 
 void Call::ReadErrors() {
@@ -282,19 +298,18 @@ void Call::OnWorkerEnded() {
   if (MayTryAgain()) {
     ++function_.metrics().misses["died"];
     WatchInput(false);
-    WatchOutput(false);
-    error_watch_.Stop();
+    StopLooking();
     input_.insert(0, std::exchange(sent_, {}));
     return Go();
   }
   ended_ns_ = NowNs();
   if (timer_) timers_.Cancel(*timer_);
   timer_.reset();
+  StopLooking();
   WatchInput(false);
   worker_->in.reset();
   input_.clear();
-  if (error_watch_.on()) ReadErrors();
-  error_watch_.Stop();
+  errors_.ReadRest(worker_->err.get());
   // The isolate is gone, and with it the place: a slow reader of its answer holds no other call up.
   function_.Leave(place_);
   place_.reset();

@@ -25,6 +25,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
  public:
   static constexpr std::size_t kMaxInput = 64U << 10;  // bytes of the body that wait for stdin
   static constexpr std::size_t kMaxHeld = 64U << 10;   // bytes of the answer held back
+  static constexpr std::chrono::microseconds kLookAfter{250};  // of its start, at what it writes
 
   // What is logged of a call that did not go well.
   struct Report {
@@ -62,6 +63,8 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   void ReadErrors();
   void WatchInput(bool on);
   void WatchOutput(bool on);
+  void LookLater();
+  void StopLooking();
   void TakeOutput(std::string_view bytes);
   bool TakeCgiHead();
   void BeginAnswer();
@@ -101,6 +104,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   bool expects_continue_ = false;
   bool timed_out_ = false;
   std::optional<Timers::Id> timer_;
+  std::optional<Timers::Id> look_timer_;
   std::int64_t arrived_ns_ = 0;
   std::int64_t run_ns_ = 0;  // it may run
   std::int64_t ended_ns_ = 0;

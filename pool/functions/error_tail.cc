@@ -18,4 +18,14 @@ bool ErrorTail::Read(int fd) {
   return got != 0;
 }
 
+void ErrorTail::ReadRest(int fd) {
+  std::array<char, 16384> buffer;
+  // A descriptor of the pipe may have been passed on to somebody who writes for ever.
+  for (int pieces = 0; pieces < 8; ++pieces) {
+    const ssize_t got = read(fd, buffer.data(), buffer.size());
+    if (got <= 0) return;
+    Add({buffer.data(), static_cast<std::size_t>(got)});
+  }
+}
+
 }  // namespace brood

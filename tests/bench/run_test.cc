@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -51,6 +52,7 @@ class BenchRunTest : public LeavesNothing {
 };
 
 TEST_F(BenchRunTest, WritesWhatItMeasured) {
+  BROOD_NEEDS_ROOT();
   Brood bench(
       {"--out", directory_, "--rounds", "1", "--filter", "^(namespace/fresh/net|spawn/brood)"});
   EXPECT_EQ(bench.Wait(), 0) << bench.err();
@@ -103,6 +105,7 @@ TEST_F(BenchRunTest, WrongArgumentsAreSentences) {
 // At moments of all kinds: in labs, with cgroups made, with parked workers, with a remounted
 // option.
 TEST_F(BenchRunTest, KilledRunLeavesNothing) {
+  BROOD_NEEDS_ROOT();
   for (const char* const filter :
        {"^cgroup/", "^teardown/", "^mount/", "^wait/.*=100$", "spawn/brood-parked|spawn/burst"}) {
     fs::remove_all(directory_);
@@ -115,6 +118,7 @@ TEST_F(BenchRunTest, KilledRunLeavesNothing) {
 }
 
 TEST_F(BenchRunTest, StoppedRunIsGoneOnWith) {
+  BROOD_NEEDS_ROOT();
   const Words rows = {"--rounds", "3", "--filter", "^namespace/(none|fresh/uts|fresh/ipc)$"};
   {
     Brood bench(Words{"--out", directory_} + rows);

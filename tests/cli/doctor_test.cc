@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/kernel/machine_state.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -55,7 +55,7 @@ class DoctorTest : public LeavesNothing {
 };
 
 TEST_F(DoctorTest, RootHasEverything) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   for (const WayName& each : AllWays()) BROOD_NEEDS_WAY(each.way);
   const Result result = Ask({});
   EXPECT_EQ(result.status, 0) << result.findings.dump(2);
@@ -66,6 +66,7 @@ TEST_F(DoctorTest, RootHasEverything) {
 }
 
 TEST_F(DoctorTest, MoreThanFitIsToldByTheLimit) {
+  BROOD_NEEDS_ROOT();
   const Result result = Ask({"--for", "1000000"});
   EXPECT_EQ(result.status, 1);
   EXPECT_EQ(result.VerdictOf("ranges of host ids"), "less");
@@ -75,7 +76,7 @@ TEST_F(DoctorTest, MoreThanFitIsToldByTheLimit) {
 }
 
 TEST_F(DoctorTest, OrdinaryUserHasUserNamespaces) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   const Result result = Ask({}, BecomeNobody);
   EXPECT_EQ(result.VerdictOf("user namespaces"), "fine") << result.What("user namespaces");
   EXPECT_EQ(result.VerdictOf("namespaces"), "fine") << result.What("namespaces");
@@ -92,7 +93,7 @@ TEST_F(DoctorTest, RootOfAUserNamespaceMayMakeTheOthers) {
 }
 
 TEST_F(DoctorTest, NoUserNamespacesAreTold) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   // A limit of its own, in a namespace of its own: the machine's stays.
   const Result result = Ask({}, [] {
     BecomeRootInside();
@@ -105,7 +106,7 @@ TEST_F(DoctorTest, NoUserNamespacesAreTold) {
 }
 
 TEST_F(DoctorTest, NoNamespacesOfOneKindAreTold) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   const Result result = Ask({"--for", "50"}, [] {
     BecomeRootInside();
     std::ofstream("/proc/sys/user/max_net_namespaces") << 0;
@@ -116,7 +117,7 @@ TEST_F(DoctorTest, NoNamespacesOfOneKindAreTold) {
 }
 
 TEST_F(DoctorTest, CoveredProcIsTold) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   // As a container engine covers it, seen from a user namespace, which may not uncover it.
   const Result result = Ask({}, [] {
     if (unshare(CLONE_NEWNS) != 0 ||
@@ -147,6 +148,7 @@ TEST_F(DoctorTest, InsideBubblewrapWithoutProc) {
 }
 
 TEST_F(DoctorTest, ForPeopleItNamesTheRemedy) {
+  BROOD_NEEDS_ROOT();
   Brood brood({"doctor", "--for", "1000000"});
   EXPECT_EQ(brood.Wait(), 1);
   EXPECT_THAT(brood.out(), HasSubstr("less    ranges of host ids: is 32768"));

@@ -10,7 +10,7 @@
 
 #include "spawn/subordinate_ids.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 
 namespace brood {

@@ -34,7 +34,7 @@
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -508,7 +508,7 @@ TEST_F(RunTest, ManyAtOnce) {
 // --- the machine around it ----------------------------------------------------------------------
 
 TEST_F(RunTest, RunsWhereMountsAreShared) {
-  if (geteuid() != 0) GTEST_SKIP() << "missing: root";
+  BROOD_NEEDS_ROOT();
   // systemd makes every mount of a machine shared.
   for (const Words& root : {Words{}, Words{"--rootfs", "/", "--root-mode", "ro"}}) {
     Brood brood(Words{"run"} + root + Words{"--", "true"}, [] {
@@ -552,6 +552,7 @@ class DistributionTest : public RunTest {
 };
 
 TEST_F(DistributionTest, BashSeesASystemOfItsOwn) {
+  BROOD_NEEDS_ROOT();  // of the tree's owners, to have them inside
   BROOD_NEEDS_WAY(Way::kIdmap);
   for (const char* mode : {"ro", "overlay"}) {
     EXPECT_EQ(Output(mode, {"bash", "-c",
@@ -564,6 +565,7 @@ TEST_F(DistributionTest, BashSeesASystemOfItsOwn) {
 }
 
 TEST_F(DistributionTest, OverlayTakesWrites) {
+  BROOD_NEEDS_ROOT();  // of the tree's owners, to have them inside
   BROOD_NEEDS_WAY(Way::kIdmap);
   EXPECT_EQ(Output("overlay", {"bash", "-c",
                                "echo x > /etc/brood; mv /etc/passwd /etc/passwd.old;"
@@ -574,6 +576,7 @@ TEST_F(DistributionTest, OverlayTakesWrites) {
 }
 
 TEST_F(DistributionTest, OverlayTakesRemovalOfDirectories) {
+  BROOD_NEEDS_ROOT();  // of the tree's owners, to have them inside
   BROOD_NEEDS_WAY(Way::kIdmap);
   // An overlay notes in an attribute that a directory hides the root's, where root is not the
   // host's in a user.* one; it keeps them on a tmpfs.

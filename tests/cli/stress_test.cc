@@ -14,6 +14,7 @@
 #include "spawn/cgroup_host.h"
 #include "tests/cli/stress_leftovers.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 #include "tests/slowness.h"
 
@@ -172,6 +173,7 @@ TEST_F(FirstOfTwoTest, InotifyInstancesAndDescriptorsSayTheSame) {
 }
 
 TEST_F(FirstOfTwoTest, ProcessesOfAUserAndOfACgroupSayTheSame) {
+  BROOD_NEEDS_ROOT();
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   ASSERT_TRUE(host.ok());
   const std::string mount = host->PlaceFor("pids");
@@ -227,7 +229,7 @@ TEST_F(HostStressTest, AsksFirst) {
 }
 
 TEST_F(HostStressTest, RunsIsolatesAndPutsEverythingBack) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   std::uint64_t before = 0;
   ASSERT_TRUE(std::ifstream("/proc/sys/kernel/pid_max") >> before);
   // More than there are numbers for, which makes it raise the maximum; stopped long before.
@@ -249,7 +251,7 @@ TEST_F(HostStressTest, RunsIsolatesAndPutsEverythingBack) {
 }
 
 TEST_F(HostStressTest, KilledItIsPutBackByTheGuardian) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   std::uint64_t before = 0;
   ASSERT_TRUE(std::ifstream("/proc/sys/kernel/pid_max") >> before);
   const auto now = [] {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/program.h"
 
 namespace brood {
@@ -28,7 +29,7 @@ class WithoutTest : public LeavesNothing {
 };
 
 TEST_F(WithoutTest, EveryWayHasAnother) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   for (const WayName& way : AllWays()) {
     const std::string name(way.name);
     if (way.way == Way::kUring) {

@@ -11,6 +11,7 @@
 
 #include "tests/daemon/daemon_fixture.h"
 #include "tests/daemon/limit_cgroup.h"
+#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 class ExhaustionTest : public DaemonTest {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     DaemonTest::SetUp();
   }
   void TearDown() override {

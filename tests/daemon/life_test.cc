@@ -4,6 +4,7 @@
 
 #include "spawn/cgroup_host.h"
 #include "tests/daemon/daemon_fixture.h"
+#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -50,6 +51,7 @@ TEST_F(DaemonTest, KilledIsolatesLeaveNoBadPlaceBehind) {
 }
 
 TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
+  BROOD_NEEDS_ROOT();
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "[template.a]\nhostname = \"first\"\nparked = 2\n"
                         << "[template.gone]\nparked = 1\n";
@@ -74,6 +76,7 @@ TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
 }
 
 TEST_F(DaemonTest, KilledDaemonTakesAllWithItAndTheNextCleansUp) {
+  BROOD_NEEDS_ROOT();
   StartDaemon({"--pool", "6"});
   const std::string id = Detached({}, "trap '' TERM; setsid sleep 999 & sleep 1000");
   const nlohmann::json isolate = Inspect(id);
@@ -133,6 +136,7 @@ TEST_F(DaemonTest, SecondSignalEndsThoseThatWaitToo) {
 }
 
 TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheFencesOfItsIsolate) {
+  BROOD_NEEDS_ROOT();
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\n";
   StartDaemon({"--config", config.string()});

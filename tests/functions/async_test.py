@@ -287,6 +287,7 @@ class Bounded(Async):
         self.accepted("echo")
 
 
+@unittest.skipIf(os.geteuid() != 0, "needs root, to mount a small disk")
 class Full(Async):
     """The file is on a disk of 3 MiB."""
 

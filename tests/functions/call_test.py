@@ -18,6 +18,8 @@ class Calls(Node):
         for name, script, settings in [
             ("echo", "exec cat", {}),
             ("exit", "cat; echo a secret >&2; exit 7", {}),
+            # What is written before anybody looks lies in the pipe, longer than what is kept.
+            ("chatty", "read line; printf '%060000d' 0 >&2; echo the end >&2; exit 1", {}),
             ("crash", "cat; exec /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'", {}),
             ("hang", "cat; sleep 1000", {"timeout": "300ms"}),
             ("flood", "cat >/dev/null; exec yes", {"timeout": "20s"}),
@@ -53,6 +55,14 @@ class Calls(Node):
             self.assertEqual(answer.headers["Brood-Exit-Code"], "7")
             self.assertNotIn(b"secret", answer.body)
         self.logged("a secret")
+
+    def test_the_last_of_its_stderr_is_logged(self):
+        for mode in MODES:
+            self.call(f"chatty-{mode}", b"go\n")
+            call = self.wait_for(lambda: [
+                call for call in map(json.loads, self.log().splitlines())
+                if call.get("function") == f"chatty-{mode}"])[0]
+            self.assertEqual(call["stderr"], "0" * (4096 - 8) + "the end\n", mode)
 
     def test_crash(self):
         for mode in MODES:

@@ -256,6 +256,8 @@ class Life(Forked):
 
     def processes(self, name):
         """Host numbers of the processes that function `name` is cloned from, and their inits."""
+        if not self.cgroup:
+            self.skipTest("needs cgroups: these processes are found by theirs")
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -323,9 +325,10 @@ class Life(Forked):
         self.assertEqual({answer.headers["Brood-Path"] for answer in answers}, {"forked"})
         leaves = self.leaves()
         self.assertLess(len(leaves), 120, "cgroups of calls are not used again")
-        # A leaf keeps a descriptor: the mount that the process is given.
+        # A leaf keeps a descriptor: the mount that the process is given. What was cloned ahead for so
+        # many callers has its pipes.
         self.assertTrue(self.wait_for(lambda: len(os.listdir(f"/proc/{self.daemon.pid}/fd")) <=
-                                      before + len(leaves) + 8))
+                                      before + len(leaves) + 8 + 4 * 16))
 
     def test_more_calls_at_once_than_their_socket_has_room_for(self):
         """They are taken while the process stands still, and served when it goes on."""

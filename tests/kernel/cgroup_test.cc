@@ -31,7 +31,7 @@
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -101,7 +101,7 @@ bool WasKilled(pid_t pid) {
 class CgroupTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "missing: root";
+    BROOD_NEEDS_ROOT();
     auto host = CgroupHost::Discover();
     ASSERT_TRUE(host.ok()) << host.status();
     if (host->layout == CgroupLayout::kNone) GTEST_SKIP() << "missing: a cgroup2 mount";

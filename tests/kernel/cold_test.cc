@@ -50,7 +50,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -1461,7 +1461,7 @@ TEST_F(ColdAsOthersTest, RootOfAUserNamespaceWithARange) {
 // --- the watcher itself -------------------------------------------------------------------------
 
 TEST(MachineStateTest, SeesDescriptorsMountsCgroupsAndChildren) {
-  if (geteuid() != 0) GTEST_SKIP() << "missing: root";
+  BROOD_NEEDS_ROOT();
   const MachineState before = MachineState::Take();
   EXPECT_EQ(MachineState::Diff(before, MachineState::Take()), "");
   {

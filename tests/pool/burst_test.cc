@@ -8,6 +8,7 @@
 
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 class BurstTest : public LeavesNothing {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     LeavesNothing::SetUp();
   }
   void TearDown() override {

@@ -16,6 +16,7 @@
 #include "spawn/fd_message.h"
 #include "spawn/unique_fd.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -39,7 +40,7 @@ bool Readable(int fd) {
 class EndpointTest : public LeavesNothing {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     LeavesNothing::SetUp();
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);

@@ -16,6 +16,7 @@
 #include "spawn/forked.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -29,7 +30,7 @@ constexpr int kInjected = EXDEV;
 class ForkServerTest : public LeavesNothing {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     LeavesNothing::SetUp();
     TemplateOptions tmpl;
     tmpl.name = "t";

@@ -22,6 +22,7 @@
 #include "spawn/limits_met.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 #include "tests/pool/tiny_memory.h"
 #include "tests/slowness.h"
 
@@ -101,7 +102,7 @@ struct ScratchDirectory {
 class LimitTest : public LeavesNothing {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     LeavesNothing::SetUp();
   }
   void TearDown() override {

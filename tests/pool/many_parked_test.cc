@@ -8,6 +8,7 @@
 
 #include "pool/pool.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -33,7 +34,7 @@ std::string WhatIsMissing() {
 }
 
 TEST_F(ManyParkedTest, TenThousandParkedThenAllRun) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  BROOD_NEEDS_ROOT();
   if (const std::string missing = WhatIsMissing(); !missing.empty()) {
     GTEST_SKIP() << "needs " << missing;
   }

@@ -20,7 +20,7 @@
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs_way.h"
+#include "tests/needs.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -56,7 +56,7 @@ std::string Sentence(const absl::Status& status) { return std::string(Message(st
 class PoolTest : public LeavesNothing {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    BROOD_NEEDS_ROOT();
     LeavesNothing::SetUp();
   }
   void TearDown() override {
