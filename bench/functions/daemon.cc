@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -51,6 +52,37 @@ absl::Status WriteConfig(const std::string& file, const FunctionWanted& function
   return absl::OkStatus();
 }
 
+// Nanoseconds that this machine's processors have spent idle, together.
+absl::StatusOr<std::int64_t> IdleNs() {
+  std::ifstream stat("/proc/stat");
+  std::string word;
+  std::int64_t user = 0, nice = 0, system = 0, idle = 0, io = 0;
+  if (!(stat >> word >> user >> nice >> system >> idle >> io)) {
+    return Error(absl::StatusCode::kUnavailable, "/proc/stat does not tell of idle processors");
+  }
+  return (idle + io) * (1'000'000'000 / sysconf(_SC_CLK_TCK));
+}
+
+// What was started ahead of its call may be on the way to its stdin still, which nothing but the
+// quiet thereafter shows: an interpreter takes 40 ms to get there.
+absl::Status AwaitQuiet(steady_clock::time_point deadline) {
+  const auto processors = static_cast<double>(std::thread::hardware_concurrency());
+  for (;;) {
+    BROOD_ASSIGN_OR_RETURN(const std::int64_t before, IdleNs());
+    const auto since = steady_clock::now();
+    std::this_thread::sleep_for(milliseconds(100));
+    BROOD_ASSIGN_OR_RETURN(const std::int64_t after, IdleNs());
+    const std::chrono::duration<double, std::nano> passed = steady_clock::now() - since;
+    if (static_cast<double>(after - before) > 0.8 * processors * passed.count()) {
+      return absl::OkStatus();
+    }
+    if (steady_clock::now() > deadline) {
+      return Error(absl::StatusCode::kDeadlineExceeded,
+                   "the machine did not become quiet within 60 seconds");
+    }
+  }
+}
+
 // Workers parked, as the daemon tells.
 absl::StatusOr<std::size_t> Parked(Client& client) {
   BROOD_ASSIGN_OR_RETURN(const std::string text, client.Stats());
@@ -93,7 +125,7 @@ absl::StatusOr<FunctionDaemon> FunctionDaemon::Start(const std::string& brood,
     const bool ready = function.mode == "cold"     ? true
                        : function.mode == "parked" ? parked >= function.ready
                                                    : process && primed >= function.ready;
-    if (ready) return daemon;
+    if (ready) break;
     if (steady_clock::now() > deadline) {
       return Error(absl::StatusCode::kDeadlineExceeded,
                    "{} workers of {} were ready within 60 seconds ({} parked, {} primed)",
@@ -101,6 +133,8 @@ absl::StatusOr<FunctionDaemon> FunctionDaemon::Start(const std::string& brood,
     }
     std::this_thread::sleep_for(milliseconds(10));
   }
+  BROOD_RETURN_IF_ERROR(AwaitQuiet(deadline));
+  return daemon;
 }
 
 }  // namespace brood::bench

@@ -25,7 +25,7 @@ struct FunctionWanted {
 class FunctionDaemon {
  public:
   // `brood`: the program. `place`: an empty directory's path for its files. Returns when all that
-  // the function keeps ready is.
+  // the function keeps ready is, and the machine is quiet.
   static absl::StatusOr<FunctionDaemon> Start(const std::string& brood,
                                               const std::filesystem::path& place,
                                               const FunctionWanted& function);

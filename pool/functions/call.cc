@@ -92,7 +92,7 @@ void Call::Go() {
     timed_out_ = true;
     KillWorker();
   });
-  LookLater();
+  Look();
   if (expects_continue_ && connection_ != nullptr) connection_->Continue();
   WriteInput();
 }
@@ -174,14 +174,16 @@ void Call::WatchOutput(bool on) {
   (void)output_watch_.Start(worker_->out.get(), POLLIN, [this](short) { ReadOutput(); });
 }
 
-// What a function writes lies in its pipes until it has ended, or for a moment: looking at once would
-// wake this thread in the middle of a short call, mostly on the processor that it runs on.
-void Call::LookLater() {
-  look_timer_ = timers_.Add(kLookAfter, [this] {
-    look_timer_.reset();
-    (void)error_watch_.Start(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
-    WatchOutput(true);
-  });
+// A brief call's output lies in its pipes until it has ended: to be told of it at once would wake
+// this thread in the midst of the call, mostly on the processor that it runs on.
+void Call::Look() {
+  if (function_.brief() && !look_timer_) {
+    look_timer_ = timers_.Add(kBrief, [this] { Look(); });
+    return;
+  }
+  look_timer_.reset();
+  (void)error_watch_.Start(worker_->err.get(), POLLIN, [this](short) { ReadErrors(); });
+  WatchOutput(true);
 }
 
 void Call::StopLooking() {
@@ -306,6 +308,8 @@ void Call::OnWorkerEnded() {
   if (timer_) timers_.Cancel(*timer_);
   timer_.reset();
   StopLooking();
+  function_.set_brief(!begun_ &&
+                      std::chrono::nanoseconds(ended_ns_ - worker_->started_ns) < kBrief);
   WatchInput(false);
   worker_->in.reset();
   input_.clear();

@@ -23,9 +23,9 @@ namespace brood {
 
 class Call : public Exchange, public std::enable_shared_from_this<Call> {
  public:
-  static constexpr std::size_t kMaxInput = 64U << 10;  // bytes of the body that wait for stdin
-  static constexpr std::size_t kMaxHeld = 64U << 10;   // bytes of the answer held back
-  static constexpr std::chrono::microseconds kLookAfter{250};  // of its start, at what it writes
+  static constexpr std::size_t kMaxInput = 64U << 10;    // bytes of the body that wait for stdin
+  static constexpr std::size_t kMaxHeld = 64U << 10;     // bytes of the answer held back
+  static constexpr std::chrono::milliseconds kBrief{1};  // what a brief call takes, at most
 
   // What is logged of a call that did not go well.
   struct Report {
@@ -63,7 +63,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   void ReadErrors();
   void WatchInput(bool on);
   void WatchOutput(bool on);
-  void LookLater();
+  void Look();
   void StopLooking();
   void TakeOutput(std::string_view bytes);
   bool TakeCgiHead();

@@ -63,6 +63,10 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   };
   absl::StatusOr<Taken> Take();
 
+  // Whether calls are over in a moment and say little, as far as the last one tells.
+  bool brief() const { return brief_; }
+  void set_brief(bool brief) { brief_ = brief; }
+
   const FunctionOptions& options() const { return options_; }
   FunctionMetrics& metrics() { return *metrics_; }
   const std::shared_ptr<FunctionMetrics>& shared_metrics() const { return metrics_; }
@@ -96,6 +100,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   int failures_ = 0;                   // primed workers in a row that ended before a call
   std::int64_t taken_ns_ = 0;          // when a call last took a primed worker
   std::optional<Timers::Id> waiting_;  // a timer that will prime
+  bool brief_ = true;
   bool closed_ = true;
   std::function<void()> gone_;
 };
