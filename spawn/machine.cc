@@ -79,6 +79,8 @@ bool CloneKnows(std::uint64_t flags) {
   kernel::CloneArgs args;
   args.flags = kernel::kCloneVm | kernel::kCloneVfork | kernel::kCloneIntoCgroup | flags;
   args.cgroup = std::numeric_limits<int>::max();
+  int pidfd = -1;  // written before the cgroup is looked at, and given back
+  args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   return syscall(SYS_clone3, &args, sizeof(args)) < 0 && errno == EBADF;
 }
 
