@@ -107,6 +107,11 @@ def _rates(findings: Findings, section: Section) -> list[str]:
             for mode, share in best.items()]
 
 
+def _short(version: str) -> str:
+    """Of what a program says of its version, its name and number."""
+    return " ".join(version.replace("version: ", "").split()[:2])
+
+
 def _clients(clients: list[dict[str, Any]], section: Section) -> list[str]:
     table = Table("Real clients", ["client", "through", "mode", "connections", "per s", "p50 us",
                                    "p90 us", "p99 us", "calls"])
@@ -115,14 +120,14 @@ def _clients(clients: list[dict[str, Any]], section: Section) -> list[str]:
     lanes: dict[str, list[Lane]] = {}
     rates: dict[str, float] = {}
     for one in clients:
-        front = one.get("front") or text.NONE
+        front = _short(one.get("front") or text.NONE)
         mode = one.get("mode", text.NONE)
         if "latency_us" not in one:
             why = f"failed: {one['failed']}" if "failed" in one else f"skipped: {one['skipped']}"
             table.add_instead(f"{one['client']}, {mode}", why)
             continue
         latency = one["latency_us"]
-        table.add(one.get("version") or one["client"], front, mode,
+        table.add(_short(one.get("version") or one["client"]), front, mode,
                   text.count(one["connections"]), text.number(one["rate_per_s"]),
                   text.number(latency["p50"]), text.number(latency["p90"]),
                   text.number(latency["p99"]), f"{one['count']:,}")
