@@ -176,7 +176,9 @@ class Pool::Front {
 
     // What is done here runs beside the worker's exec.
     const Mailbox& box = parked->zygote->mailbox(parked->slot);
-    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, box.pid, 0)));
+    const absl::StatusOr<UniqueFd> opened = OpenChild(box.pid);
+    const UniqueFd none;
+    const UniqueFd& pidfd = opened.ok() ? *opened : none;
     Inbox::Used used{parked->worker, {}, false};
     if (pidfd.valid()) {
       used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(), shelf->facts.proc_fd,
@@ -186,7 +188,7 @@ class Pool::Front {
     facts.requested_ns = requested_ns;
     if (pidfd.valid()) facts.frozen = !ComesThrough(pidfd.get(), box);
     const absl::StatusOr<Exit> exit =
-        pidfd.valid() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(ErrnoError(errno, "a pidfd"));
+        opened.ok() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(opened.status());
     Outcome outcome;
     outcome.id = next_id_.fetch_add(1, std::memory_order_relaxed);
     outcome.template_name = shelf->facts.template_name;
@@ -204,7 +206,7 @@ class Pool::Front {
       }
       DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
     } else {
-      if (!pidfd.valid()) KillAndReap(box.pid);
+      if (!opened.ok() && !absl::IsNotFound(opened.status())) KillAndReap(box.pid);
       outcome.message = std::string(Message(exit.status()));
     }
     inbox_.Put(std::move(used));

@@ -129,6 +129,17 @@ void Reactor::TakeBack(Inbox::Used used) {
 // Ends a worker of a zygote that cannot be watched.
 void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
   Worker& worker = workers_[w];
+  if (absl::IsNotFound(why)) {  // it has ended, and only how is not known
+    worker.exit = Exit{};
+    worker.exit->reaped_ns = NowNs();
+    worker.lost = std::string(Message(why));
+    keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (ReadOutput(worker, i)) worker.leaf_spoilt = true;
+      worker.outputs[i].reset();
+    }
+    return Finish(w);
+  }
   std::erase(launching_, w);
   --running_;
   KillAndReap(BoxOf(worker).pid);
@@ -141,9 +152,7 @@ void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
 absl::Status Reactor::WatchWorker(std::uint32_t w, int pidfd) {
   Worker& worker = workers_[w];
   if (pidfd < 0) {
-    // Its number cannot have been given to anybody else: it is our child and not reaped.
-    worker.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, BoxOf(worker).pid, 0)));
-    if (!worker.pidfd.valid()) return ErrnoError(errno, "opening a worker's pidfd");
+    BROOD_ASSIGN_OR_RETURN(worker.pidfd, OpenChild(BoxOf(worker).pid));
     pidfd = worker.pidfd.get();
     worker.kept = KeepNamespaces(templates_[worker.tmpl].options.spec, pidfd,
                                  launcher_fds_.proc.get(), BoxOf(worker).pid);

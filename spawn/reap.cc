@@ -58,6 +58,11 @@ std::int64_t NowNs() {
 
 namespace {
 
+absl::Status WaitedForByOthers() {
+  return Error(absl::StatusCode::kNotFound,
+               "the program around brood waited for a worker that was brood's to wait for");
+}
+
 absl::StatusOr<Exit> AskPidfd(int pidfd) {
   kernel::PidfdInfo info;
   // Whoever waits first is told a moment before the exit code is kept with the pidfd.
@@ -68,10 +73,7 @@ absl::StatusOr<Exit> AskPidfd(int pidfd) {
     known = ioctl(pidfd, kernel::kPidfdGetInfo, &info) == 0 &&
             (info.mask & kernel::kPidfdInfoExit) != 0;
   }
-  if (!known) {
-    return Error(absl::StatusCode::kNotFound,
-                 "the program around brood waited for a worker that was brood's to wait for");
-  }
+  if (!known) return WaitedForByOthers();
   Exit exit;
   exit.reaped_ns = NowNs();
   const bool exited = WIFEXITED(info.exit_code);
@@ -95,6 +97,13 @@ absl::StatusOr<Exit> Wait(int pidfd, int flags) {
 }
 
 }  // namespace
+
+absl::StatusOr<UniqueFd> OpenChild(int pid) {
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (pidfd.valid()) return pidfd;
+  if (errno == ESRCH) return WaitedForByOthers();
+  return ErrnoError(errno, "opening a worker's pidfd");
+}
 
 absl::StatusOr<Exit> Reap(int pidfd) { return Wait(pidfd, 0); }
 

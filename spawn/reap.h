@@ -30,6 +30,10 @@ absl::StatusOr<Exit> Reap(int pidfd);
 // asking how it ended, and whoever waits for the answer need not wait for that.
 absl::StatusOr<Exit> AskHowItEnded(int pidfd);
 
+// A pidfd of the child `pid`, close-on-exec and the caller's. kNotFound when the program around
+// brood was faster in waiting for it; its number cannot be anybody else's so soon.
+absl::StatusOr<UniqueFd> OpenChild(int pid);
+
 // Kills the child `pid`, which must not have been reaped, so the number is still its own, and reaps
 // it.
 void KillAndReap(int pid);

@@ -15,6 +15,7 @@
 
 #include "spawn/fd_message.h"
 #include "spawn/forked.h"
+#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/sealed_memory.h"
 #include "spawn/status.h"
@@ -49,9 +50,16 @@ absl::Status ForkServer::Prepare() {
                          Blueprint::Make(specs.call, PlanKind::kForked, function_.fault));
   process_spec_ = std::move(specs.process);
   BROOD_ASSIGN_OR_RETURN(library_, ReadyLibrary());
-  if (const std::string nest = pool_.CgroupPath(); !nest.empty()) {
-    BROOD_ASSIGN_OR_RETURN(cgroups_, ForkCgroups::Make(nest, function_.spec->limits));
+  const std::string nest = pool_.CgroupPath();
+  if (nest.empty()) return absl::OkStatus();
+  const Limits& limits = function_.spec->limits;
+  if (!ThisMachine().mount_admin && limits.any()) {
+    return Error(absl::StatusCode::kPermissionDenied,
+                 "limits of each clone take a daemon of root's: their cgroups are mounted for the "
+                 "process that they are cloned from");
   }
+  BROOD_ASSIGN_OR_RETURN(cgroups_, ForkCgroups::Make(nest, limits));
+  call_leaves_ = ThisMachine().mount_admin;
   return absl::OkStatus();
 }
 
@@ -99,7 +107,7 @@ absl::Status ForkServer::Submit() {
 }
 
 void ForkServer::OnStarted(const Started& started) {
-  if (!cgroups_) return;
+  if (!call_leaves_) return;
   const uid_t user = started.id_first == 0 ? geteuid() : started.id_first + process_spec_.uid;
   if (const absl::Status let = cgroups_->LetBirth(user); !let.ok()) {
     refusal_ = std::string(Message(let));
@@ -206,7 +214,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> ForkServer::Fork() {
   }
   CallProcess call;
   BROOD_ASSIGN_OR_RETURN(call.worker, NewFunctionWorker(function_));
-  if (cgroups_) {
+  if (call_leaves_) {
     BROOD_ASSIGN_OR_RETURN(call.leaf, cgroups_->Take());
   }
   const std::uint64_t id = next_call_++;
@@ -234,7 +242,7 @@ void ForkServer::SendOrders() {
       std::array<int, ready::kMaxFds> fds;
       for (std::size_t i = 0; i < 3; ++i) fds[i] = call->second.worker->theirs[i].get();
       fds[3] = call->second.leaf.root.get();
-      const int error = Send(message, fds.data(), cgroups_ ? 4 : 3);
+      const int error = Send(message, fds.data(), call_leaves_ ? 4 : 3);
       if (error == EAGAIN || error == ETOOMANYREFS) break;
       // A process that is gone is heard of.
       if (error != 0) return;
@@ -280,7 +288,7 @@ void ForkServer::FinishCall(Calls::iterator at, const ready::Message& message) {
   outcome.spawn_path = SpawnPath::kForked;
   outcome.inside_pid = 1;
   outcome.wall_us = static_cast<double>(NowNs() - call.worker->asked_ns) / 1000;
-  if (cgroups_) outcome.usage = cgroups_->Usage(call.leaf);
+  if (call_leaves_) outcome.usage = cgroups_->Usage(call.leaf);
   if (call.failure.failed()) {
     outcome.end = End::kSetupFailed;
     outcome.failure = call.failure;
@@ -294,7 +302,7 @@ void ForkServer::FinishCall(Calls::iterator at, const ready::Message& message) {
     outcome.signal = message.status;
   }
   if (message.kind == Kind::kEnded) outcome.cpu_us = static_cast<double>(message.cpu_us);
-  if (cgroups_) {
+  if (call_leaves_) {
     const bool clean = !call.kill && message.kind == Kind::kEnded && message.code == CLD_EXITED;
     cgroups_->Return(std::move(call.leaf), clean);
   }
@@ -308,7 +316,7 @@ void ForkServer::Kill(std::uint64_t id) {
   CallProcess& call = found->second;
   call.kill = true;
   if (call.pid == 0) return;  // once it is there
-  if (cgroups_ && cgroups_->Kill(call.leaf).ok()) return;
+  if (call_leaves_ && cgroups_->Kill(call.leaf).ok()) return;
   if (call.pidfd.valid()) syscall(SYS_pidfd_send_signal, call.pidfd.get(), SIGKILL, nullptr, 0);
 }
 

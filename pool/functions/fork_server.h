@@ -93,6 +93,9 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   std::optional<Blueprint> blueprint_;  // of a call
   Spec process_spec_;
   std::optional<ForkCgroups> cgroups_;  // none where the pool has none
+  // Calls have cgroups of their own. They stay in that of their process where none can be given to
+  // it, which takes the privilege to mount.
+  bool call_leaves_ = false;
   UniqueFd library_;
   UniqueFd control_;
   UniqueFd errors_fd_;

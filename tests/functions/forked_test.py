@@ -258,17 +258,19 @@ class Life(Forked):
         """Host numbers of the processes that function `name` is cloned from, and their inits."""
         if not self.cgroup:
             self.skipTest("needs cgroups: these processes are found by theirs")
-        found = []
+        found = {}  # how many pid namespaces deep: numbers
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{pid}/cgroup") as file:
-                    if re.search(r"/forked-\d+/process$", file.read(), re.M):
-                        with open(f"/proc/{pid}/cmdline") as words:
-                            if name in words.read():
-                                found.append(int(pid))
+                with open(f"/proc/{pid}/cgroup") as cgroup, open(f"/proc/{pid}/cmdline") as words, \
+                        open(f"/proc/{pid}/status") as status:
+                    if re.search(r"/forked-\d+/process$", cgroup.read(), re.M) and \
+                            name in words.read():
+                        depth = len(re.search(r"NSpid:(.*)", status.read()).group(1).split())
+                        found.setdefault(depth, []).append(int(pid))
             except OSError:
                 pass
-        return found
+        # Calls that have no cgroup of their own are in here, too, one deeper.
+        return found[min(found)] if found else []
 
     def command_lines(self):
         for pid in filter(str.isdigit, os.listdir("/proc")):

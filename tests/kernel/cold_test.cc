@@ -1133,6 +1133,9 @@ TEST_F(ColdTest, WorkerThatAHostProgramReapedIsAskedAfterOrNotFound) {
   auto worker = Start(blueprint, Shell("exit 7"), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
   ASSERT_EQ(waitpid(worker->mailbox().pid, nullptr, __WALL), worker->mailbox().pid);
+  const absl::Status late = OpenChild(worker->mailbox().pid).status();
+  EXPECT_TRUE(absl::IsNotFound(late)) << late;
+  EXPECT_THAT(std::string(Message(late)), HasSubstr("waited for a worker"));
   const auto exit = Reap(worker->pidfd());
   worker->Reaped();
   if (exit.ok()) {  // Linux 6.15 remembers

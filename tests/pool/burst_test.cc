@@ -8,21 +8,12 @@
 
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs.h"
 
 namespace brood {
 namespace {
 
 class BurstTest : public LeavesNothing {
  protected:
-  void SetUp() override {
-    BROOD_NEEDS_ROOT();
-    LeavesNothing::SetUp();
-  }
-  void TearDown() override {
-    if (geteuid() == 0) LeavesNothing::TearDown();
-  }
-
   static BurstOptions Options(std::uint32_t count, std::uint32_t concurrency, SpawnPath path) {
     BurstOptions options;
     options.command.argv = {"/bin/true"};

@@ -75,7 +75,7 @@ void ExpectNew(const CgroupNest& nest, const std::string& leaf, const Spec& spec
 void CycleLeaves(const Spec& spec, int count) {
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   ASSERT_TRUE(host.ok()) << host.status();
-  if (geteuid() != 0 || host->base.empty()) GTEST_SKIP() << "missing: root and a writable cgroup2";
+  if (host->base.empty()) GTEST_SKIP() << "missing: a writable cgroup2";
   for (const std::string_view needed : ControllersFor(spec.limits)) {
     if (!host->Has(needed)) GTEST_SKIP() << "missing: the cgroup2 controller " << needed;
   }

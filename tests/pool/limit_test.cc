@@ -22,7 +22,6 @@
 #include "spawn/limits_met.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
-#include "tests/needs.h"
 #include "tests/pool/tiny_memory.h"
 #include "tests/slowness.h"
 
@@ -101,17 +100,13 @@ struct ScratchDirectory {
 
 class LimitTest : public LeavesNothing {
  protected:
-  void SetUp() override {
-    BROOD_NEEDS_ROOT();
-    LeavesNothing::SetUp();
-  }
   void TearDown() override {
     if (pool_) {
       const absl::Status status = pool_->Shutdown(Patience(seconds(20)));
       EXPECT_TRUE(status.ok()) << status;
       pool_.reset();
     }
-    if (geteuid() == 0) LeavesNothing::TearDown();
+    LeavesNothing::TearDown();
   }
 
   // A pool of a template "limited" with these, and "others" without limits. False when the test is
