@@ -624,6 +624,7 @@ TEST_F(PoolTest, ClocksCanBeShiftedForATemplate) {
 }
 
 TEST_F(PoolTest, RootModesHoldInTemplates) {
+  BROOD_NEEDS_ROOT();  // of the tree's owners, to have them inside
   BROOD_NEEDS_WAY(Way::kIdmap);
   const char* rootfs = std::getenv("BROOD_TEST_ROOTFS");
   if (rootfs == nullptr) GTEST_SKIP() << "needs BROOD_TEST_ROOTFS, a Debian root directory";
