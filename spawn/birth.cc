@@ -90,14 +90,15 @@ void IdmapTrees(const BirthRequest& request, sys::Result pid) {
   sys::Close(userns);
 }
 
-sys::Result Refuse(Mailbox& box, Step step, sys::Result result) {
+}  // namespace
+
+sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result) {
+  Mailbox& box = *request.context.box;
   box.failure = {step, 0, static_cast<std::int32_t>(-result)};
   StoreState(box, WorkerState::kFailed);
   sys::FutexWake(&box.state, 1);
   return result;
 }
-
-}  // namespace
 
 sys::Result BirthWorker(BirthRequest& request) {
   const Plan& plan = *request.context.plan;
@@ -123,7 +124,7 @@ sys::Result BirthWorker(BirthRequest& request) {
                ? -plan.fail_error
                : static_cast<int>(sys::OpenAt(request.nest_fd, box.leaf,
                                               O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-    if (leaf < 0) return Refuse(box, Step::kOpenLeaf, leaf);
+    if (leaf < 0) return RefuseBirth(request, Step::kOpenLeaf, leaf);
     args.flags |= kernel::kCloneIntoCgroup;
     args.cgroup = static_cast<std::uint64_t>(leaf);
   }
@@ -140,7 +141,7 @@ sys::Result BirthWorker(BirthRequest& request) {
     // The kernel writes it before its last checks, and takes the descriptor away again.
     if (request.pidfd != nullptr) *request.pidfd = -1;
     __atomic_store_n(&box.alive, 0U, __ATOMIC_RELEASE);
-    return Refuse(box, Step::kCloneWorker, pid);
+    return RefuseBirth(request, Step::kCloneWorker, pid);
   }
   if (!map_ids) return pid;
   if (plan.maps_by == MapsBy::kLauncher) return pid;

@@ -27,6 +27,9 @@ struct BirthRequest {
 // With MapsBy::kLauncher the worker stays kBorn, and FinishBirth is still to be called.
 sys::Result BirthWorker(BirthRequest& request);
 
+// Notes in the mailbox that `step` has failed with `result`, -errno, and returns that.
+sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result);
+
 // Lets a worker in kBorn go on, its maps having been written, or ends it: `mapped` is 0 or -errno.
 // Returns its pid, or -errno as BirthWorker does.
 sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapped);

@@ -18,11 +18,22 @@ namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
+// Whether it has namespaces to join that a worker cannot enter by itself, or not early enough.
+bool JoinsBeforeBirth(const Spec& spec) {
+  for (const NamespaceKind kind : {NamespaceKind::kUser, NamespaceKind::kPid, NamespaceKind::kNet,
+                                   NamespaceKind::kIpc, NamespaceKind::kUts}) {
+    if (spec.ns(kind).mode == NamespaceMode::kJoin) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 BlueprintMaker::BlueprintMaker(const Spec& spec, PlanKind kind)
     : spec_(spec), kind_(kind), machine_(ThisMachine()) {
   new_user_ = spec.is_new(NamespaceKind::kUser);
+  // Root alone can be sure to have the privilege over its own namespaces that going back takes.
+  out_.by_usher_ = kind == PlanKind::kCold && !machine_.id_ranges && JoinsBeforeBirth(spec);
   // A zygote prepares mounts only with the privilege to do so. An ordinary user's has it in a user
   // namespace of its own, in which those of its workers are nested.
   const bool template_mounts = kind == PlanKind::kTemplate && spec.is_new(NamespaceKind::kMount);
@@ -108,7 +119,8 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   // A worker that leaves its user's ids makes the memory it shares undumpable, and with it the
   // launcher: newuidmap would then refuse to serve it.
   const bool leaves_ids = header_.maps_by == MapsBy::kLauncher;
-  header_.share_memory = !spec_.limits.memory_bytes && !enters_time && !leaves_ids ? 1 : 0;
+  header_.share_memory =
+      !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !out_.by_usher_ ? 1 : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
   header_.close_fds = kind_ == PlanKind::kCold ? 1 : 0;
   header_.fail_step = fault.step;

@@ -51,12 +51,14 @@ class Blueprint {
 
   // Descriptors of joined namespaces, by Op::index of kSetns. Borrowed.
   const std::vector<UniqueFd>& namespace_fds() const { return namespace_fds_; }
-  // Namespaces that whoever clones a cold child has to be in meanwhile. Borrowed.
+  // Namespaces that whoever clones a cold child has to be in meanwhile, in this order. Borrowed.
   struct LauncherJoin {
     NamespaceKind kind;
     int fd;
   };
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
+  // An usher has to be in them, not the launcher (spawn/usher.h).
+  bool by_usher() const { return by_usher_; }
 
   // The sentence for a failure: what was being done, on what, the kernel's word, what to do.
   // `list` is where its index points (plan().worker, or tmpl or home of a zygote); `command`, when
@@ -81,6 +83,7 @@ class Blueprint {
   std::vector<TreeSource> tree_sources_;
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
+  bool by_usher_ = false;
 };
 
 }  // namespace brood

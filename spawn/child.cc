@@ -15,6 +15,7 @@ namespace brood {
 namespace {
 
 // errno values that decide something here; <errno.h> would bring libc's errno along.
+constexpr int kEperm = 1;
 constexpr int kEnoent = 2;
 constexpr int kEacces = 13;
 constexpr int kEexist = 17;
@@ -121,7 +122,8 @@ sys::Result SetIds(const Op& op) {
   }
   if ((op.index & 1) != 0) {
     const sys::Result cleared = sys::Setgroups(0, nullptr);
-    if (cleared < 0) return cleared;
+    const bool denied = cleared == -kEperm && (op.index & 4) != 0;
+    if (cleared < 0 && !denied) return cleared;
   }
   const auto uid = static_cast<unsigned>(op.number[0]);
   const auto gid = static_cast<unsigned>(op.number[1]);

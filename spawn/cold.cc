@@ -23,6 +23,7 @@
 #include "spawn/status.h"
 #include "spawn/stdio.h"
 #include "spawn/subordinate_ids.h"
+#include "spawn/usher.h"
 
 namespace brood {
 namespace {
@@ -83,7 +84,7 @@ class Visit {
     }
     return absl::OkStatus();
   }
-  // Going back needs no more privilege than leaving did.
+  // Only by a launcher with privilege over its own namespaces, too (Blueprint::by_usher).
   ~Visit() {
     for (const auto& [fd, flag] : homes_) sys::Setns(fd.get(), flag);
   }
@@ -91,6 +92,21 @@ class Visit {
  private:
   std::vector<std::pair<UniqueFd, std::uint64_t>> homes_;
 };
+
+// Has an usher bear the worker. `memory` is shared with both: a request, then the usher's stack.
+// As BirthWorker.
+sys::Result BirthBehind(const Blueprint& blueprint, const BirthRequest& birth, char* memory,
+                        int& pidfd) {
+  UsherRequest& request = *new (memory) UsherRequest;
+  request.birth = birth;
+  std::size_t count = 0;
+  for (const Blueprint::LauncherJoin& join : blueprint.launcher_joins()) {
+    request.joins[count++] = {join.fd, NamespaceFlag(join.kind)};
+  }
+  const sys::Result pid = BirthByUsher(request, memory + PageUp(sizeof(UsherRequest)));
+  pidfd = request.pidfd;
+  return pid;
+}
 
 }  // namespace
 
@@ -158,8 +174,10 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
 
   const LaunchLayout layout(command);
   const std::size_t stack_at = PageUp(sizeof(Mailbox) + layout.bytes());
+  const std::size_t usher_at = stack_at + kWorkerStackBytes;
   ColdWorker worker;
-  worker.memory_bytes_ = stack_at + kWorkerStackBytes;
+  worker.memory_bytes_ =
+      blueprint.by_usher() ? usher_at + PageUp(sizeof(UsherRequest)) + kWorkerStackBytes : usher_at;
   // Shared, so that mailbox and failure reach us from a child that copied our memory, too.
   void* memory = mmap(nullptr, worker.memory_bytes_, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -200,9 +218,14 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   request.nest_fd = place.nest_fd;
   request.proc_fd = launcher.proc.get();
 
-  Visit visit;
-  BROOD_RETURN_IF_ERROR(visit.Enter(blueprint));
-  const sys::Result pid = BirthWorker(request);
+  sys::Result pid;
+  if (blueprint.by_usher()) {
+    pid = BirthBehind(blueprint, request, worker.memory_ + usher_at, pidfd);
+  } else {
+    Visit visit;
+    BROOD_RETURN_IF_ERROR(visit.Enter(blueprint));
+    pid = BirthWorker(request);
+  }
   worker.pidfd_.reset(pidfd);
   if (pid > 0 && blueprint.plan().maps_by == MapsBy::kLauncher) {
     const absl::Status mapped = MapSubordinateIds(static_cast<pid_t>(pid));

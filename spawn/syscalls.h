@@ -191,6 +191,13 @@ inline Result ResetSignal(int signal) {
 }
 
 // Shared (not private) futexes: launcher, zygote and worker may map the word apart.
+// Reaps the child `pid`, whatever exit signal it has, once it has ended.
+inline void AwaitEnd(Result pid) {
+  constexpr int kPid = 1;
+  constexpr int kExitedOrClone = 0x40000004;  // WEXITED | __WALL
+  while (Call(__NR_waitid, kPid, pid, 0, kExitedOrClone, 0) == -4 /* EINTR */) {
+  }
+}
 inline Result FutexWait(const std::uint32_t* word, std::uint32_t expected) {
   return Call(__NR_futex, Arg(word), /*FUTEX_WAIT*/ 0, expected, 0);
 }

@@ -2,7 +2,6 @@
 #include <sys/stat.h>
 
 #include "tests/daemon/daemon_fixture.h"
-#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -102,7 +101,6 @@ TEST_F(DaemonTest, ForegroundLogsAreNotKept) {
 }
 
 TEST_F(DaemonTest, ExecEntersTheSameFences) {
-  BROOD_NEEDS_ROOT();
   StartDaemon();
   // Which may not have come to its command yet: exec waits for that.
   const std::string id = Detached({"--name", "home"}, "sleep 1000");

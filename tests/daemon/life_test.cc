@@ -51,7 +51,6 @@ TEST_F(DaemonTest, KilledIsolatesLeaveNoBadPlaceBehind) {
 }
 
 TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
-  BROOD_NEEDS_ROOT();
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "[template.a]\nhostname = \"first\"\nparked = 2\n"
                         << "[template.gone]\nparked = 1\n";
@@ -136,7 +135,6 @@ TEST_F(DaemonTest, SecondSignalEndsThoseThatWaitToo) {
 }
 
 TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheFencesOfItsIsolate) {
-  BROOD_NEEDS_ROOT();
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\n";
   StartDaemon({"--config", config.string()});

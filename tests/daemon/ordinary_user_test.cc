@@ -56,9 +56,27 @@ TEST_F(OrdinaryDaemonTest, ServesItsUserInTheRuntimeDirectory) {
   ASSERT_TRUE(ComesTrue([&] { return RunAsUser({"logs", id}) == "kept\n"; }));
   EXPECT_THAT(RunAsUser({"ps"}), HasSubstr(id));
   EXPECT_THAT(RunAsUser({"tree"}), HasSubstr("sleep 1000"));
+  const std::string same =
+      "for each in cgroup ipc mnt net pid time user uts; do"
+      " readlink /proc/self/ns/$each; readlink /proc/1/ns/$each; done | uniq -c | grep -vc ' 2 '";
+  EXPECT_EQ(RunAsUser(Words{"exec", id} + Shell("id -u; " + same + "; :")), "0\n0\n");
   RunAsUser({"kill", id});
   EXPECT_EQ(StopDaemon(), 0);
   EXPECT_FALSE(fs::exists(directory_ / "brood/brood.sock"));
+}
+
+TEST_F(OrdinaryDaemonTest, ExecHasTheIdsOfARange) {
+  if (access("/usr/bin/newuidmap", X_OK) != 0) GTEST_SKIP() << "needs newuidmap (uidmap)";
+  StartDaemon({"--pool", "2"}, [&] {
+    GiveSubordinateIds(directory_);
+    Become();
+  });
+  const std::string id = Detached({}, "echo $(id -u) $(id -G) > /tmp/first; exec sleep 1000");
+  EXPECT_EQ(Out(Words{"exec", id} + Shell("id -u; id -G; cat /tmp/first; touch /tmp/x;"
+                                          "stat -c %u:%g /tmp/x /tmp/first")),
+            "0\n0\n0 0\n0:0\n0:0\n");
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(StopDaemon(), 0);
 }
 
 TEST_F(OrdinaryDaemonTest, OthersAreRefused) {
@@ -88,7 +106,14 @@ TEST_F(OrdinaryDaemonTest, ServesWithEpollAndInADelegatedCgroup) {
   // The whole of a worker's cgroup ends with it, the children it left behind too.
   const std::string id = Detached({}, "sleep 1000 & sleep 1000");
   ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["state"] == "running"; }));
+  const std::string leaf = Inspect(id)["cgroup"];
+  Brood exec(With({"exec", id, "--", "sleep", "1000"}));
+  EXPECT_TRUE(ComesTrue([&] {
+    const std::string members = ReadText(leaf + "/cgroup.procs");
+    return std::count(members.begin(), members.end(), '\n') == 4;  // the shell, and three sleeps
+  }));
   EXPECT_EQ(Run({"kill", id}).status, 0);
+  EXPECT_EQ(exec.Wait(), 137) << "it ends with the isolate";
   EXPECT_TRUE(ComesTrue([&] { return Inspect(id)["state"] == "ended"; }));
   EXPECT_EQ(StopDaemon(), 0);
 }

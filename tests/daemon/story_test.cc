@@ -10,7 +10,6 @@
 #include <regex>
 
 #include "tests/daemon/daemon_fixture.h"
-#include "tests/needs.h"
 
 namespace brood {
 namespace {
@@ -233,7 +232,6 @@ TEST_F(StoryTest, TerminalIsRestoredWhateverIsKilled) {
 }
 
 TEST_F(StoryTest, ExecAndRunHaveTerminals) {
-  BROOD_NEEDS_ROOT();
   const std::string id = Detached({}, "sleep 1000");
   for (const Words& command :
        {With({"exec", "-it", id, "--", "/bin/sh"}), Words{"run", "-it", "--", "/bin/sh"}}) {

@@ -386,6 +386,46 @@ TEST_F(ColdAnywhereTest, TimeoutKillsEverythingOfIt) {
   EXPECT_GE(outcome.wall_us, 200'000);
 }
 
+// As brood exec does. Whoever has no privilege of his own sends an usher in.
+TEST_F(ColdAnywhereTest, JoinsAllNamespacesOfAnother) {
+  const Birthplace place = Place();
+  const Blueprint blueprint = Plan({});
+  auto started = Start(blueprint, Words({"sleep", "1000"}), place);
+  ASSERT_TRUE(started.ok()) << started.status();
+  std::optional<ColdWorker> other = *std::move(started);
+  const std::string proc = fmt::format("/proc/{}", other->mailbox().pid);
+  while (ReadText(proc + "/comm") != "sleep\n") usleep(1000);  // all of them stand then
+
+  Spec spec;
+  std::string script = "id -u";
+  std::string wanted = "0\n";
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    const auto kind = static_cast<NamespaceKind>(i);
+    const std::string path = fmt::format("{}/ns/{}", proc, NamespaceProcName(kind));
+    spec.ns(kind) = {NamespaceMode::kJoin, path};
+    script += fmt::format("; readlink /proc/self/ns/{}", NamespaceProcName(kind));
+    wanted += LinkText(path) + "\n";
+  }
+  EXPECT_EQ(Output(spec, script), wanted);
+  EXPECT_EQ(Output(spec, "grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status"),
+            "CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n");
+  EXPECT_EQ(Run(spec, Shell("kill -9 $$")).signal, SIGKILL);
+
+  for (const FaultInjection& fault :
+       {FaultInjection{.step = Step::kJoinNamespace, .error = EMFILE, .index = 0},
+        FaultInjection{.step = Step::kJoinNamespace, .error = EMFILE, .index = 2},
+        FaultInjection{.step = Step::kCloneWorker, .error = EAGAIN, .index = 0}}) {
+    if (fault.step == Step::kJoinNamespace && !Plan(spec).by_usher()) continue;
+    const Outcome outcome = Run(spec, Shell("true"), fault);
+    EXPECT_EQ(outcome.end, End::kSetupFailed) << Ending(outcome);
+    EXPECT_EQ(outcome.failure.step, fault.step);
+    EXPECT_EQ(outcome.failure.error, fault.error);
+  }
+  other.reset();
+  EXPECT_EQ(prctl(PR_GET_DUMPABLE), 1);
+  Remove(place);
+}
+
 TEST_F(ColdAnywhereTest, FaultOfAStepIsReported) {
   const Outcome outcome = Run({}, Words({"true"}), {Step::kHostname, kInjected, -1});
   EXPECT_EQ(outcome.end, End::kSetupFailed) << Ending(outcome);

@@ -1,0 +1,49 @@
+#include "spawn/usher.h"
+
+#include <linux/fcntl.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+namespace brood {
+namespace {
+
+void UsherMain(void* argument) {
+  auto& request = *static_cast<UsherRequest*>(argument);
+  BirthRequest& birth = request.birth;
+  for (std::uint16_t i = 0; i < kUsherJoins && request.joins[i].fd >= 0; ++i) {
+    const auto& join = request.joins[i];
+    const sys::Result joined = Injected(*birth.context.plan, Step::kJoinNamespace, i)
+                                   ? -birth.context.plan->fail_error
+                                   : sys::Setns(join.fd, join.flag);
+    if (joined < 0) {
+      request.result = RefuseBirth(birth, Step::kJoinNamespace, joined);
+      sys::ExitGroup(125);
+    }
+  }
+  request.result = BirthWorker(birth);
+  sys::ExitGroup(0);
+}
+
+}  // namespace
+
+sys::Result BirthByUsher(UsherRequest& request, char* stack) {
+  request.birth.pidfd = &request.pidfd;
+  request.birth.extra_flags |= kernel::kCloneParent;
+  constexpr int kEchild = 10;
+  request.result = -kEchild;  // unless it gets to say otherwise
+  kernel::CloneArgs args;
+  // Its descriptors are the launcher's, so that the pidfd comes there; its memory is not: whoever
+  // enters another user namespace makes its memory undumpable.
+  args.flags = CLONE_FILES | kernel::kCloneVfork | kernel::kCloneClearSighand;
+  args.stack = reinterpret_cast<std::uint64_t>(stack);
+  args.stack_size = kWorkerStackBytes;
+  const sys::Result usher = sys::Clone3(args, UsherMain, &request);
+  if (usher < 0) return RefuseBirth(request.birth, Step::kCloneWorker, usher);
+  sys::AwaitEnd(usher);
+  if (request.result == -kEchild) {
+    return RefuseBirth(request.birth, Step::kCloneWorker, request.result);
+  }
+  return request.result;
+}
+
+}  // namespace brood

@@ -1,0 +1,29 @@
+// A worker's birth in namespaces that its launcher may not enter itself. Freestanding.
+//
+// An ordinary user may join namespaces only as a member of the user namespace that owns them, which
+// a thread cannot enter, and nobody leaves again. So a child goes in, clones the worker there as a
+// child of the launcher (CLONE_PARENT), and ends.
+#pragma once
+
+#include "spawn/birth.h"
+
+namespace brood {
+
+inline constexpr std::size_t kUsherJoins = 8;
+
+// In memory that launcher, usher and worker share.
+struct UsherRequest {
+  BirthRequest birth;
+  int pidfd = -1;  // the worker's, in the launcher's descriptor table
+  struct Join {
+    int fd = -1;
+    std::uint64_t flag = 0;  // CLONE_NEW*
+  } joins[kUsherJoins];      // in this order, the user namespace first; up to the first without fd
+  sys::Result result = 0;
+};
+
+// BirthWorker by an usher that runs on `stack` (kWorkerStackBytes, writable). Returns once the
+// usher has ended and been reaped. `birth` must ask for CLONE_PIDFD; its `pidfd` is set here.
+sys::Result BirthByUsher(UsherRequest& request, char* stack);
+
+}  // namespace brood
