@@ -46,7 +46,15 @@ absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wante
       out.fallbacks.push_back({"the cgroups of dead launchers taken away",
                                "left as they are: " + std::string(Message(cleared.status())), 0});
     }
-    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, wanted.limits);
+    Limits all = wanted.limits;
+    all.Override(wanted.more_limits);
+    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(host, all);
+    if (!nest.ok() && wanted.more_limits.any()) {
+      Fallback fallback = {"limits that a request may ask for",
+                           "none: " + std::string(Message(nest.status())), 0};
+      nest = CgroupNest::Create(host, wanted.limits);
+      if (nest.ok()) out.fallbacks.push_back(std::move(fallback));
+    }
     if (nest.ok()) {
       out.nest = *std::move(nest);
     } else if (wanted.limits.any()) {

@@ -21,6 +21,7 @@ struct LauncherResources {
   struct Wanted {
     bool cgroup = false;
     Limits limits;                // those that any worker will have
+    Limits more_limits;           // those that may come to be asked for
     std::uint32_t id_ranges = 0;  // workers with a user namespace of their own
 
     // Adds what `workers` workers of `spec` need.
@@ -28,8 +29,8 @@ struct LauncherResources {
   };
 
   // The nest when a cgroup is wanted, and the id ranges where they can be mapped. Also clears what
-  // dead launchers left. A limit that cannot be had is an error; a cgroup without limits that
-  // cannot be had is a fallback.
+  // dead launchers left. A limit that cannot be had is an error; more limits, and a cgroup without
+  // limits, that cannot be had are fallbacks.
   static absl::StatusOr<LauncherResources> Acquire(const Wanted& wanted);
 };
 

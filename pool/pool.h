@@ -40,7 +40,7 @@ struct PoolOptions {
   // only fight over them, since that stretch is nothing but kernel work.
   std::uint32_t launch_window = 0;
   // Limits that requests with a spec of their own may have, beside those of the templates (the
-  // values do not matter): their controllers are enabled at the start.
+  // values do not matter): their controllers are enabled at the start, where that can be done.
   Limits limits_wanted;
   std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
   // Descriptors that the program around the pool watches at most: up to half of those that

@@ -66,7 +66,7 @@ absl::Status Reactor::Start() {
     BROOD_RETURN_IF_ERROR(CompleteOptions(options));
     wanted.Add(options.spec, options.max_workers);
   }
-  wanted.limits.Override(options_.limits_wanted);
+  wanted.more_limits = options_.limits_wanted;
   BROOD_ASSIGN_OR_RETURN(resources_, LauncherResources::Acquire(wanted));
   if (ring_->fallback()) resources_.fallbacks.push_back(*ring_->fallback());
   if (resources_.nest) {
