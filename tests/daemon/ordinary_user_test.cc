@@ -106,6 +106,12 @@ TEST_F(OrdinaryDaemonTest, ServesWithEpollAndInADelegatedCgroup) {
   for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(Out(Words{"submit"} + Shell("echo out; echo err >&2")), "out\n");
   }
+  if (cgroup.Has("pids")) {
+    const auto limited =
+        Run(Words{"submit", "--pids", "3"} + Shell("for i in 1 2 3 4; do sleep 0.01 & done; wait"));
+    EXPECT_NE(limited.status, 0);
+    EXPECT_THAT(limited.err, HasSubstr("its own pids limit (3, pids.max) was reached"));
+  }
   // The whole of a worker's cgroup ends with it, the children it left behind too.
   const std::string id = Detached({}, "sleep 1000 & sleep 1000");
   ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["state"] == "running"; }));

@@ -32,6 +32,7 @@
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
 #include "tests/needs.h"
+#include "tests/needs_limits.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -507,9 +508,7 @@ class CgroupLimitTest : public CgroupTest {
  protected:
   // Skips the test unless `limits` can be kept. What the real base is made to pass on stays so.
   void Require(const Limits& limits) {
-    for (const std::string_view needed : ControllersFor(limits)) {
-      if (!real_.Has(needed)) GTEST_SKIP() << "missing: the cgroup2 controller " << needed;
-    }
+    BROOD_NEEDS_LIMITS(limits);
     const UniqueFd base = *OpenDirectoryAt(AT_FDCWD, real_.base.c_str());
     const absl::Status enabled = EnableControllers(base.get(), ControllersFor(limits));
     ASSERT_TRUE(enabled.ok()) << enabled;

@@ -18,6 +18,7 @@
 #include "spawn/cgroup_controllers.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
+#include "tests/needs_limits.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -73,12 +74,9 @@ void ExpectNew(const CgroupNest& nest, const std::string& leaf, const Spec& spec
 }  // namespace
 
 void CycleLeaves(const Spec& spec, int count) {
+  BROOD_NEEDS_LIMITS(spec.limits);
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   ASSERT_TRUE(host.ok()) << host.status();
-  if (host->base.empty()) GTEST_SKIP() << "missing: a writable cgroup2";
-  for (const std::string_view needed : ControllersFor(spec.limits)) {
-    if (!host->Has(needed)) GTEST_SKIP() << "missing: the cgroup2 controller " << needed;
-  }
   const absl::StatusOr<CgroupNest> nest = CgroupNest::Create(*host, spec.limits);
   ASSERT_TRUE(nest.ok()) << nest.status();
   LeafStock stock(&*nest, "t-", spec);

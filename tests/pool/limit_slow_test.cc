@@ -1,7 +1,7 @@
 // What tests/pool/limit_test.cc and leaf_test.cc do, as often as it takes to be sure.
 #include <gtest/gtest.h>
 
-#include "spawn/cgroup_host.h"
+#include "tests/needs_limits.h"
 #include "tests/pool/leaf_cycle.h"
 #include "tests/pool/tiny_memory.h"
 
@@ -19,10 +19,7 @@ TEST(LimitSlowTest, AHundredThousandLeavesWithLimitsDoNotPileUp) {
 }
 
 TEST(LimitSlowTest, AThousandTinyMemoryLimitsEndOnlyTheirOwnWorkers) {
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-  if (!host.ok() || !host->Has("memory")) {
-    GTEST_SKIP() << "missing: the cgroup2 controller memory";
-  }
+  BROOD_NEEDS_LIMITS(Limits{.memory_bytes = 1});
   RunWithTinyMemory(1000);
 }
 

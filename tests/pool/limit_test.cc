@@ -22,6 +22,7 @@
 #include "spawn/limits_met.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/needs_limits.h"
 #include "tests/pool/tiny_memory.h"
 #include "tests/slowness.h"
 
@@ -117,16 +118,8 @@ class LimitTest : public LeavesNothing {
     return StartWith(spec, parked);
   }
   bool StartWith(const Spec& spec, std::uint32_t parked = 1) {
-    const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-    if (!host.ok()) {
-      ADD_FAILURE() << host.status();
-      return false;
-    }
-    for (const std::string_view needed : ControllersFor(spec.limits)) {
-      if (host->Has(needed)) continue;
-      [&] { GTEST_SKIP() << "missing: the cgroup2 controller " << needed; }();
-      return false;
-    }
+    [&] { BROOD_NEEDS_LIMITS(spec.limits); }();
+    if (IsSkipped()) return false;
     PoolOptions options;
     options.templates.push_back({.name = "limited", .spec = spec, .parked = parked, .fault = {}});
     options.templates.push_back({.name = "others", .spec = {}, .parked = 8, .fault = {}});
@@ -340,10 +333,7 @@ TEST_F(LimitTest, ALimitTooSmallToParkInIsTheReasonThatIsTold) {
 
 // The OOM killer ends everybody who shares its victim's memory.
 TEST_F(LimitTest, ATinyMemoryLimitEndsOnlyItsOwnWorker) {
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-  if (!host.ok() || !host->Has("memory")) {
-    GTEST_SKIP() << "missing: the cgroup2 controller memory";
-  }
+  BROOD_NEEDS_LIMITS(Limits{.memory_bytes = 1});
   RunWithTinyMemory(30);
 }
 

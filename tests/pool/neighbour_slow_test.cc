@@ -17,12 +17,11 @@
 #include <vector>
 
 #include "pool/pool.h"
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_host.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
+#include "tests/needs_limits.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -137,11 +136,7 @@ INSTANTIATE_TEST_SUITE_P(Beside, NeighbourSlowTest, ::testing::ValuesIn(Hogs()),
 TEST_P(NeighbourSlowTest, FiftyOthersGoOnAnswering) {
   BROOD_NEEDS_ROOT();
   const Hog& hog = GetParam();
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-  ASSERT_TRUE(host.ok()) << host.status();
-  for (const std::string_view needed : ControllersFor(hog.spec.limits)) {
-    if (!host->Has(needed)) GTEST_SKIP() << "missing: the cgroup2 controller " << needed;
-  }
+  BROOD_NEEDS_LIMITS(hog.spec.limits);
   PoolOptions options;
   options.templates.push_back({.name = "limited", .spec = hog.spec, .parked = 1, .fault = {}});
   options.templates.push_back({.name = "neighbours", .spec = {}, .parked = 4, .fault = {}});
