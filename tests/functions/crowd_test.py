@@ -137,6 +137,7 @@ class Full(Node):
     """What happens at the last connection that there may be."""
 
     MOST = 32
+    quiet = None  # sockets without any connection
     CONFIG = (f"[function.echo]\ncommand = {json.dumps([FUNCTION])}\nmode = \"parked\"\n"
               f"[http]\nmax-connections = {MOST}\nheader-timeout = \"60s\"\n"
               'idle-timeout = "60s"\n')
@@ -144,8 +145,21 @@ class Full(Node):
     def setUp(self):
         self.connections = []
         self.addCleanup(lambda: [each.close() for each in self.connections])
-        # What the test before has closed.
+        # What the test before has closed counts until the daemon has seen it.
         self.assertTrue(self.wait_for(lambda: self.served() == 200))
+        if self.quiet is None:
+            type(self).quiet = self.sockets()
+        self.assertTrue(self.wait_for(lambda: self.sockets() <= self.quiet))
+
+    def sockets(self):
+        """How many the daemon has."""
+        count = 0
+        for number in os.listdir(f"/proc/{self.daemon.pid}/fd"):
+            try:
+                count += os.readlink(f"/proc/{self.daemon.pid}/fd/{number}").startswith("socket:")
+            except FileNotFoundError:
+                pass
+        return count
 
     def connect(self, count, data=b""):
         for _ in range(count):

@@ -69,6 +69,11 @@ class Isolation(Node):
             self.assertTrue(self.wait_for(
                 lambda: self.metric("primed_lost_total", function="stays") > lost))
 
+    @staticmethod
+    def stands_still(pid):
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "T"
+
     def test_a_call_that_meets_a_dying_worker_gets_another(self):
         for _ in range(5):
             self.assertTrue(self.wait_for(self.workers))
@@ -76,6 +81,8 @@ class Isolation(Node):
             # A stopped one lives, but reads nothing of the call until it is killed.
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
+            # Until it does, it may still read what comes.
+            self.assertTrue(self.wait_for(lambda: all(map(self.stands_still, stopped))))
             died = self.metric("misses_total", function="stays", reason="died")
             answers = []
             caller = threading.Thread(
