@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -22,6 +23,20 @@ namespace {
 absl::StatusOr<gid_t> GroupNumber(const std::string& name) {
   if (const std::optional<gid_t> number = FindGroup(name)) return *number;
   return Error(absl::StatusCode::kNotFound, "there is no group {} in /etc/group", name);
+}
+
+// Whether whoever listens where this socket is connected to has ended. What io_uring watched for a
+// process that was killed is let go of only after its end, by a worker of the kernel's, and until
+// then the listening socket takes connections.
+bool ListenerIsDead(int connected) {
+  ucred listener{};
+  socklen_t length = sizeof(listener);
+  if (getsockopt(connected, SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0) return false;
+  if (listener.pid <= 0) return false;  // of another pid namespace
+  const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, listener.pid, 0)));
+  if (!pidfd.valid()) return errno == ESRCH;
+  pollfd ended{pidfd.get(), POLLIN, 0};
+  return poll(&ended, 1, 0) == 1;
 }
 
 void Refuse(Connection& connection, const absl::Status& why) {
@@ -48,12 +63,14 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Bind(const std::string& path,
 
   const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!probe.valid()) return ErrnoError(errno, "making a socket");
-  if (connect(probe.get(), name, sizeof(address)) == 0) {
+  const int refused = connect(probe.get(), name, sizeof(address)) == 0 ? 0 : errno;
+  if (refused == 0 && !ListenerIsDead(probe.get())) {
     return Error(absl::StatusCode::kAlreadyExists,
                  "a daemon listens on {} already; stop it, or choose another --socket", path);
   }
   struct stat status = {};
-  if (errno == ECONNREFUSED && lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) {
+  if ((refused == 0 || refused == ECONNREFUSED) && lstat(path.c_str(), &status) == 0 &&
+      S_ISSOCK(status.st_mode)) {
     unlink(path.c_str());  // of a daemon that was killed
   }
   out.socket_.reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

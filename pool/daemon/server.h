@@ -21,7 +21,8 @@ namespace brood {
 // A bound, listening socket at a path, which is removed with it.
 class ListeningSocket {
  public:
-  // kAlreadyExists when a daemon answers there. A socket that nobody listens on is replaced. Mode
+  // kAlreadyExists when a daemon answers there. A socket that nobody listens on, or somebody dead,
+  // is replaced. Mode
   // 0600, or 0660 for `group`; kNotFound for an unknown group.
   static absl::StatusOr<ListeningSocket> Bind(const std::string& path,
                                               const std::optional<std::string>& group);

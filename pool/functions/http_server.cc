@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,7 @@ namespace {
 constexpr std::string_view kFull =
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     "Content-Length: 0\r\n\r\n";
+constexpr std::int64_t kPortOfTheDeadNs = 1'000'000'000;
 constexpr auto kSweepEvery = std::chrono::milliseconds(200);
 
 // Who has just come has not had the time to send anything, and is no less welcome than the next.
@@ -52,8 +54,17 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
   if (!fd.valid()) return ErrnoError(errno, "making a socket for HTTP");
   const int on = 1;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (bind(fd.get(), reinterpret_cast<const sockaddr*>(&storage), length) != 0 ||
-      listen(fd.get(), 1024) != 0) {
+  const auto* const name = reinterpret_cast<const sockaddr*>(&storage);
+  // A daemon that was killed may hold the port for a moment longer than it lives: what io_uring
+  // watched is let go of by a worker of the kernel's.
+  const std::int64_t deadline = NowNs() + kPortOfTheDeadNs;
+  while (bind(fd.get(), name, length) != 0) {
+    if (errno != EADDRINUSE || NowNs() > deadline) {
+      return ErrnoError(errno, "listening for HTTP on {} port {}", options.address, options.port);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  if (listen(fd.get(), 1024) != 0) {
     return ErrnoError(errno, "listening for HTTP on {} port {}", options.address, options.port);
   }
   if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&storage), &length) != 0) {

@@ -1,4 +1,8 @@
 // The daemon's own life: many clients, reload, drain, death.
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
 #include <atomic>
 #include <thread>
 
@@ -91,6 +95,22 @@ TEST_F(DaemonTest, KilledDaemonTakesAllWithItAndTheNextCleansUp) {
   StartDaemon({"--pool", "2"});
   EXPECT_FALSE(std::filesystem::exists(leaf)) << "the next start has removed it";
   EXPECT_THAT(Log(), HasSubstr("\"cleaned\""));
+  EXPECT_EQ(Run({"submit", "--", "true"}).status, 0);
+}
+
+// As io_uring keeps that of a killed one open for a moment.
+TEST_F(DaemonTest, SocketThatOutlivesItsDaemonIsReplaced) {
+  const UniqueFd kept(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket_.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(bind(kept.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const pid_t dead = fork();
+  if (dead == 0) _exit(listen(kept.get(), 1));
+  int status = 0;
+  ASSERT_EQ(waitpid(dead, &status, 0), dead);
+  ASSERT_EQ(status, 0);
+  StartDaemon();
   EXPECT_EQ(Run({"submit", "--", "true"}).status, 0);
 }
 

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from node import MODES, Node, function
+from node import BROOD, MODES, Node, function
 
 
 class Calls(Node):
@@ -231,6 +231,31 @@ class Calls(Node):
         self.assertEqual(answer.count(b"HTTP/1.1 200 OK"), 20)
         at = [answer.index(b"\r\n\r\n%02d" % i) for i in range(20)]
         self.assertEqual(at, sorted(at))
+
+
+class Port(Node):
+    CONFIG = function("echo", "exec cat")
+
+    def test_one_that_is_let_go_of_a_moment_later(self):
+        """As that of a daemon that was killed, to which io_uring holds on."""
+        held = socket.create_server(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        threading.Timer(0.3, held.close).start()
+        second = subprocess.Popen(
+            [BROOD, "serve", "--socket", self.directory.name + "/second", "--config", self.config,
+             "--http", f"127.0.0.1:{port}"], stderr=subprocess.PIPE)
+        lines = iter(second.stderr.readline, b"")
+        self.assertTrue(any(b'"event":"http"' in line for line in lines))
+        second.terminate()
+        second.communicate()
+        self.assertEqual(second.returncode, 0)
+
+    def test_one_that_another_has_is_told(self):
+        told = subprocess.run(
+            [BROOD, "serve", "--socket", self.directory.name + "/second", "--config", self.config,
+             "--http", f"127.0.0.1:{self.port}"], stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(told.returncode, 125)
+        self.assertIn(f"listening for HTTP on 127.0.0.1 port {self.port}".encode(), told.stderr)
 
 
 if __name__ == "__main__":
