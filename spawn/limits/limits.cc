@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -391,8 +392,45 @@ void AddMappings(const LimitQuestion& question, std::vector<LimitReading>& limit
   limits.push_back(std::move(reading));
 }
 
-// Those of this process's mount namespace. What lies under its root, as the initial file system
-// does, is counted by the kernel but not listed: the root's parent tells that it is there.
+// How many mounts lie under the root's, one below the other, as statmount(2) tells to whoever owns
+// the mount namespace (Linux 6.8): the initial file system, and nullfs since 7.0. None: not told.
+std::optional<std::uint64_t> MountsUnderRoot() {
+  constexpr long kStatmount = 457;
+  constexpr unsigned kUniqueMountId = 0x4000;  // STATX_MNT_ID_UNIQUE
+  constexpr std::uint64_t kBasic = 2;          // STATMOUNT_MNT_BASIC
+  struct Question {
+    std::uint32_t size = 24;
+    std::uint32_t spare = 0;
+    std::uint64_t mount = 0;
+    std::uint64_t wanted = kBasic;
+  };
+  struct Answer {
+    std::uint32_t size, options;
+    std::uint64_t mask;
+    std::uint32_t device[2];
+    std::uint64_t magic;
+    std::uint32_t flags, type;
+    std::uint64_t mount, parent;
+    std::uint64_t rest[64];
+  };
+  struct statx root = {};
+  if (statx(AT_FDCWD, "/", 0, kUniqueMountId, &root) != 0 ||
+      (root.stx_mask & kUniqueMountId) == 0) {
+    return std::nullopt;
+  }
+  Question question;
+  question.mount = root.stx_mnt_id;
+  for (std::uint64_t under = 0; under < 16; ++under) {
+    Answer answer{};
+    if (syscall(kStatmount, &question, &answer, sizeof(answer), 0) != 0) return std::nullopt;
+    if (answer.parent == answer.mount) return under;
+    question.mount = answer.parent;
+  }
+  return std::nullopt;
+}
+
+// Those of this process's mount namespace. What lies under its root is counted by the kernel but
+// not listed; that there is something, the root's parent tells.
 std::uint64_t Mounts(const std::string& proc) {
   std::ifstream file(proc + "/self/mountinfo");
   std::uint64_t count = 0;
@@ -404,7 +442,8 @@ std::uint64_t Mounts(const std::string& proc) {
       root_is_covering = true;
     }
   }
-  return count + (root_is_covering ? 1 : 0);
+  if (!root_is_covering) return count;
+  return count + (proc == "/proc" ? MountsUnderRoot() : std::nullopt).value_or(1);
 }
 
 void AddMounts(const LimitQuestion& question, std::vector<LimitReading>& limits) {

@@ -208,9 +208,11 @@ int Shared() { return ThisMachine().exec_enters_time ? 1 : 0; }
 TEST_F(BlueprintTest, DefaultMakesSixNamespacesAtBirthAndTwoLater) {
   const Blueprint blueprint = Make({});
   const Plan& plan = blueprint.plan();
-  EXPECT_EQ(plan.clone_flags, kernel::kCloneNewNs | kernel::kCloneNewPid | kernel::kCloneNewNet |
-                                  kernel::kCloneNewIpc | kernel::kCloneNewUts |
-                                  kernel::kCloneNewUser | (kernel::kCloneNewTime ^ UnsharedTime()));
+  EXPECT_EQ(plan.clone_flags & ~kernel::kCloneEmptyMntns,
+            kernel::kCloneNewNs | kernel::kCloneNewPid | kernel::kCloneNewNet |
+                kernel::kCloneNewIpc | kernel::kCloneNewUts | kernel::kCloneNewUser |
+                (kernel::kCloneNewTime ^ UnsharedTime()));
+  EXPECT_EQ((plan.clone_flags & kernel::kCloneEmptyMntns) != 0, ThisMachine().empty_mounts);
   EXPECT_EQ(plan.maps_by, MapsBy::kCloner);
   ASSERT_GT(plan.worker.count, 0U);
   const Op& first = plan.ops(plan.worker)[0];
