@@ -135,9 +135,7 @@ constexpr AdviceRow kAdvice[] = {
      "new one: unmask /proc outside (in Docker, --security-opt systempaths=unconfined; in "
      "Kubernetes, procMount: Unmasked), or keep the pid namespace (--no-pid)"},
     {Step::kJoinNamespace, EPERM,
-     "entering namespaces takes privilege over them, which root has, and otherwise the user who "
-     "made "
-     "them"},
+     "entering namespaces takes privilege over them: root has it, and the user who made them"},
     {Step::kBindPath, EINVAL, "it was unmounted or replaced while brood looked"},
     {Step::kBindPath, ENOENT, "it was removed after brood had checked it"},
     {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},

@@ -22,8 +22,7 @@ namespace brood {
 class ListeningSocket {
  public:
   // kAlreadyExists when a daemon answers there. A socket that nobody listens on, or somebody dead,
-  // is replaced. Mode
-  // 0600, or 0660 for `group`; kNotFound for an unknown group.
+  // is replaced. Mode 0600, or 0660 for `group`; kNotFound for an unknown group.
   static absl::StatusOr<ListeningSocket> Bind(const std::string& path,
                                               const std::optional<std::string>& group);
   ListeningSocket(ListeningSocket&& other) noexcept = default;
