@@ -199,6 +199,11 @@ absl::Status BlueprintMaker::AddPrivileges() {
     if (!range_ || spec_.uid != 0 || spec_.gid != 0) {
       AddIds(kWorker, spec_.uid, spec_.gid, keep != 0);
     }
+    // Until its exec it has the launcher's memory. Whoever is in the pid namespace that it joined,
+    // and has the same ids, could trace it as soon as it has no more capabilities than they.
+    if (spec_.ns(NamespaceKind::kPid).mode == NamespaceMode::kJoin && !zygote_user_) {
+      builder_.Add(kWorker, OpCode::kUndumpable, Step::kCapabilities, {"tracing"});
+    }
     builder_.Add(kWorker, OpCode::kCapabilities, Step::kCapabilities, {}, keep);
   } else if (keep != 0) {
     return Error(absl::StatusCode::kPermissionDenied,

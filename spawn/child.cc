@@ -235,6 +235,8 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return DropBounding(number, op.number[1]);
     case OpCode::kSetIds:
       return SetIds(op);
+    case OpCode::kUndumpable:
+      return sys::Prctl(PR_SET_DUMPABLE, 0);
     case OpCode::kCapabilities:
       return KeepCapabilities(number);
     case OpCode::kParentDeath:

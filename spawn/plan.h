@@ -50,6 +50,7 @@ enum class OpCode : std::uint16_t {
   kBounding,        // drop all up to number[1] but number[0] from the bounding set
   kSetIds,          // uid number[0], gid number[1]; index bit 0: clear groups, bit 1: keep caps,
                     // bit 2: groups may stay where setgroups(2) is denied
+  kUndumpable,      // nobody may trace it, nor look at its memory, before its exec
   kCapabilities,    // keep number[0], ambient too
   kParentDeath,     // die with the launcher
   kNoNewPrivs,

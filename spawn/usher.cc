@@ -1,6 +1,5 @@
 #include "spawn/usher.h"
 
-#include <linux/prctl.h>
 #include <linux/sched.h>
 
 namespace brood {
@@ -9,10 +8,6 @@ namespace {
 void UsherMain(void* argument) {
   auto& request = *static_cast<UsherRequest*>(argument);
   BirthRequest& birth = request.birth;
-  // Until its exec the worker has a copy of the launcher's memory, and may have the ids of those
-  // whom it joins: they must not trace it. Who only shares their pid namespace is safe from them,
-  // and has its maps written by way of /proc, which would be root's then.
-  if (request.joins[0].flag == kernel::kCloneNewUser) sys::Prctl(PR_SET_DUMPABLE, 0);
   for (std::uint16_t i = 0; i < kUsherJoins && request.joins[i].fd >= 0; ++i) {
     const auto& join = request.joins[i];
     const sys::Result joined = Injected(*birth.context.plan, Step::kJoinNamespace, i)
@@ -35,8 +30,8 @@ sys::Result BirthByUsher(UsherRequest& request, char* stack) {
   constexpr int kEchild = 10;
   request.result = -kEchild;  // unless it gets to say otherwise
   kernel::CloneArgs args;
-  // Its descriptors are the launcher's, so that the pidfd comes there; its memory is not, which it
-  // makes undumpable.
+  // Its descriptors are the launcher's, so that the pidfd comes there; its memory is not, which the
+  // worker makes undumpable.
   args.flags = CLONE_FILES | kernel::kCloneVfork | kernel::kCloneClearSighand;
   args.stack = reinterpret_cast<std::uint64_t>(stack);
   args.stack_size = kWorkerStackBytes;

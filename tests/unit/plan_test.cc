@@ -305,6 +305,25 @@ TEST_F(BlueprintTest, FilterIsLastOfTheDefaultsOperationsAndAbsentWhenOff) {
               Not(::testing::Contains(Step::kSeccomp)));
 }
 
+TEST_F(BlueprintTest, WhoJoinsAPidNamespaceCannotBeTracedOnceItHasNoCapabilities) {
+  Spec spec;
+  spec.ns(NamespaceKind::kUser).mode = NamespaceMode::kHost;
+  spec.ns(NamespaceKind::kPid) = {NamespaceMode::kJoin, "/proc/self/ns/pid"};
+  if (!ThisMachine().id_ranges) GTEST_SKIP() << "needs root";
+  for (const PlanKind kind : {PlanKind::kCold, PlanKind::kTemplate}) {
+    const auto blueprint = Blueprint::Make(spec, kind);
+    ASSERT_TRUE(blueprint.ok()) << blueprint.status();
+    const Plan& plan = blueprint->plan();
+    const Op* const ops = plan.ops(plan.worker);
+    const Op* const end = ops + plan.worker.count;
+    const auto at = [&](OpCode code) {
+      return std::find_if(ops, end, [&](const Op& op) { return op.code == code; });
+    };
+    EXPECT_NE(at(OpCode::kUndumpable), end);
+    EXPECT_LT(at(OpCode::kUndumpable), at(OpCode::kCapabilities));
+  }
+}
+
 TEST_F(BlueprintTest, CallOfAForkedFunctionMapsItsIdsFirstAndFiltersLast) {
   Spec spec;
   spec.uid = 7;
