@@ -38,8 +38,8 @@ Timers::Id Timers::Add(std::chrono::nanoseconds after, std::function<void()> tas
   return id;
 }
 
-// Most tasks are cancelled long before they are due: a timer that stands earlier than need be is left
-// so, and wakes for nothing once, instead of being set twice for each of them.
+// Most tasks are cancelled long before they are due: a timer that stands earlier than need be is
+// left so, and wakes for nothing once, instead of being set twice for each of them.
 void Timers::Arm() {
   if (due_.empty()) return;
   constexpr std::int64_t kSecond = 1'000'000'000;
