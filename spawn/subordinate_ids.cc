@@ -18,6 +18,7 @@
 
 #include "spawn/id_ranges.h"
 #include "spawn/status.h"
+#include "spawn/text_file.h"
 #include "spawn/unique_fd.h"
 
 namespace brood {
@@ -26,11 +27,6 @@ namespace {
 constexpr std::string_view kNoRange =
     "{} has no range of {} ids for {} (usermod --add-subuids 100000-165535 --add-subgids "
     "100000-165535 {})";
-
-std::string ReadText(const char* path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::optional<std::uint64_t> Number(std::string_view text) {
   std::uint64_t value = 0;
@@ -86,7 +82,7 @@ SubordinateIds Look() {
   const gid_t gid = getegid();
   ids.user = std::to_string(uid);
   std::optional<std::uint64_t> primary_group;
-  EachLine(ReadText("/etc/passwd"), [&](const std::vector<std::string_view>& fields) {
+  EachLine(TextOf("/etc/passwd"), [&](const std::vector<std::string_view>& fields) {
     if (fields.size() < 4 || Number(fields[2]) != uid) return false;
     ids.user = fields[0];
     primary_group = Number(fields[3]);
@@ -106,7 +102,7 @@ SubordinateIds Look() {
     return ids;
   }
   for (const char* file : {"/etc/subuid", "/etc/subgid"}) {
-    const std::optional<std::uint32_t> first = FindSubordinateRange(ReadText(file), ids.user, uid);
+    const std::optional<std::uint32_t> first = FindSubordinateRange(TextOf(file), ids.user, uid);
     if (!first) {
       ids.why_not = fmt::format(fmt::runtime(kNoRange), file, kIdsPerRange, ids.user, ids.user);
       return ids;
@@ -195,7 +191,7 @@ absl::Status MapSubordinateIds(pid_t pid) {
   const SubordinateIds& ids = OurSubordinateIds();
   BROOD_RETURN_IF_ERROR(Run(ids.newgidmap, pid, SubordinateMap(ids.first_gid, getegid())));
   BROOD_RETURN_IF_ERROR(Run(ids.newuidmap, pid, SubordinateMap(ids.first_uid, geteuid())));
-  if (!ReadText(fmt::format("/proc/{}/uid_map", pid).c_str()).empty()) return absl::OkStatus();
+  if (!TextOf(fmt::format("/proc/{}/uid_map", pid).c_str()).empty()) return absl::OkStatus();
   return Error(absl::StatusCode::kPermissionDenied,
                "mapping ids into a user namespace: {} did not say why it wrote no map",
                ids.newuidmap);

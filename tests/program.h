@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "spawn/text_file.h"
 #include "spawn/unique_fd.h"
 #include "tests/slowness.h"
 
@@ -39,10 +40,7 @@ inline std::string ReadAll(int fd) {
   return text;
 }
 
-inline std::string ReadText(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+inline std::string ReadText(const std::filesystem::path& path) { return TextOf(path); }
 
 // A brood program on its way. What it writes is kept in memory files, which nothing can block.
 class Brood {

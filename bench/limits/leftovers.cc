@@ -23,6 +23,7 @@
 #include "spawn/cgroup_host.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
+#include "spawn/text_file.h"
 
 namespace brood::limits {
 namespace {
@@ -33,8 +34,7 @@ constexpr const char* kNotes = "/run/brood";
 // When a process started, in clock ticks: with its pid, a name that is not used again. Empty for
 // one that is gone or only waits to be reaped.
 std::string StartTime(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::string text = TextOf("/proc/" + pid + "/stat");
   const std::size_t name_end = text.rfind(')');
   if (name_end == std::string::npos) return {};
   std::istringstream words(text.substr(name_end + 1));

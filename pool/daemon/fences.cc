@@ -16,16 +16,12 @@
 #include <sstream>
 
 #include "spawn/spec.h"
+#include "spawn/text_file.h"
 
 namespace brood {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // "mnt:[4026531841]" -> 4026531841; 0 when it cannot be read.
 std::uint64_t NamespaceInode(std::int32_t pid, NamespaceKind kind) {
@@ -75,7 +71,7 @@ std::map<std::int32_t, std::vector<std::int32_t>> Children() {
     std::int32_t pid = 0;
     const std::string_view name(entry->d_name);
     if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
-    const std::string stat = ReadAll(fmt::format("/proc/{}/stat", pid));
+    const std::string stat = TextOf(fmt::format("/proc/{}/stat", pid));
     // The name in parentheses may hold anything, parentheses too.
     const std::size_t end = stat.rfind(')');
     if (end == std::string::npos) continue;
@@ -177,7 +173,7 @@ std::string NamespacePath(std::int32_t pid, NamespaceKind kind) {
 }
 
 Json FencesOf(std::int32_t pid) {
-  std::istringstream status(ReadAll(fmt::format("/proc/{}/status", pid)));
+  std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
   std::string line;
   Json json = {{"pid", pid}};
   std::string name;
@@ -204,7 +200,7 @@ Json FencesOf(std::int32_t pid) {
   json["uid"] = uid;
   if (const auto inside = IdInside(pid, uid)) json["inside_uid"] = *inside;
   json["command"] = CommandLine(pid, name);
-  const std::string cgroup = ReadAll(fmt::format("/proc/{}/cgroup", pid));
+  const std::string cgroup = TextOf(fmt::format("/proc/{}/cgroup", pid));
   if (const std::size_t v2 = cgroup.rfind("0::"); v2 != std::string::npos) {
     json["cgroup"] = cgroup.substr(v2 + 3, cgroup.find('\n', v2) - v2 - 3);
   }

@@ -20,6 +20,7 @@
 
 #include "spawn/cgroup_host.h"
 #include "spawn/kernel.h"
+#include "spawn/text_file.h"
 
 namespace brood {
 namespace {
@@ -29,11 +30,6 @@ constexpr std::uint64_t kReservedPids = 300;
 // MAX_PID_NS_LEVEL, kernel/pid_namespace.c; user namespaces allow one more (level > 32).
 constexpr std::uint64_t kPidDepth = 32;
 constexpr std::uint64_t kUserDepth = 33;
-
-std::string Text(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 // The first number in a file; none for "max", and where there is no file.
 std::optional<std::uint64_t> Number(const std::string& path) {
@@ -109,7 +105,7 @@ bool InPidNamespace(const std::string& proc) {
 // Numbers that are taken or not given out again, in this process's pid namespace: from 6.14 on each
 // has a maximum of its own. They are given out upwards, and after the last one from kReservedPids.
 std::uint64_t PidNumbers(const std::string& proc) {
-  std::istringstream words(Text(proc + "/loadavg"));
+  std::istringstream words(TextOf(proc + "/loadavg"));
   std::string word;
   std::uint64_t last = 0;  // the fifth, in this pid namespace
   for (int i = 0; i < 4; ++i) words >> word;
@@ -125,7 +121,7 @@ std::uint64_t PidNumbers(const std::string& proc) {
 
 // Root of the machine is never counted against it, nor who may raise it (kernel/fork.c).
 bool ExemptFromNproc(const std::string& proc) {
-  if (getuid() == 0 && Text(proc + "/self/uid_map").find("4294967295") != std::string::npos) {
+  if (getuid() == 0 && TextOf(proc + "/self/uid_map").find("4294967295") != std::string::npos) {
     return true;
   }
   std::ifstream status(proc + "/self/status");
@@ -133,7 +129,7 @@ bool ExemptFromNproc(const std::string& proc) {
     std::uint64_t mask = 0;
     if (word != "CapEff:" || !(status >> std::hex >> mask)) continue;
     // Capabilities of a user namespace do not count: capable() asks the machine's own.
-    const bool initial = Text(proc + "/self/uid_map").find("4294967295") != std::string::npos;
+    const bool initial = TextOf(proc + "/self/uid_map").find("4294967295") != std::string::npos;
     return initial && (mask & (1ULL << 21 | 1ULL << 24)) != 0;  // SYS_ADMIN, SYS_RESOURCE
   }
   return false;
@@ -387,7 +383,7 @@ void AddRlimit(const LimitQuestion& question, int resource, const char* name, co
 
 void AddMappings(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   LimitReading reading = Sysctl(question, "vm.max_map_count", "memory mappings of a process");
-  const std::string maps = Text(question.proc + "/self/maps");
+  const std::string maps = TextOf(question.proc + "/self/maps");
   reading.used = static_cast<std::uint64_t>(std::count(maps.begin(), maps.end(), '\n'));
   limits.push_back(std::move(reading));
 }
@@ -532,7 +528,7 @@ int Likelihood(const LimitReading& limit) {
 
 // From "0.1 0.2 0.3 RUNNING/ALL LAST".
 std::optional<std::uint64_t> MachineThreads(const std::string& proc) {
-  const std::string text = Text(proc + "/loadavg");
+  const std::string text = TextOf(proc + "/loadavg");
   const std::size_t slash = text.find('/');
   if (slash == std::string::npos) return std::nullopt;
   std::uint64_t number = 0;
@@ -547,8 +543,8 @@ std::uint64_t MeminfoBytes(std::string_view key) {
 }
 
 std::vector<LimitReading> PidsLimits(const std::string& proc) {
-  const std::string own = Text(proc + "/self/cgroup");
-  const CgroupMounts mounts = ParseCgroupMounts(Text(proc + "/self/mountinfo"), own);
+  const std::string own = TextOf(proc + "/self/cgroup");
+  const CgroupMounts mounts = ParseCgroupMounts(TextOf(proc + "/self/mountinfo"), own);
   std::vector<LimitReading> limits;
   std::istringstream lines(own);
   for (std::string line; std::getline(lines, line);) {

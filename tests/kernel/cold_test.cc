@@ -49,6 +49,7 @@
 #include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
+#include "spawn/text_file.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/slowness.h"
@@ -84,10 +85,7 @@ Command Words(std::vector<std::string> argv) {
 
 Command Shell(std::string_view script) { return Words({"/bin/sh", "-c", std::string(script)}); }
 
-std::string ReadText(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+std::string ReadText(const fs::path& path) { return TextOf(path); }
 
 std::vector<std::string> Lines(const std::string& text) {
   std::vector<std::string> lines;

@@ -17,16 +17,14 @@
 
 #include "spawn/cgroup_host.h"
 #include "spawn/status.h"
+#include "spawn/text_file.h"
 
 namespace brood {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string ReadText(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+std::string ReadText(const std::string& path) { return TextOf(path); }
 
 void AddDescriptors(std::vector<std::string>& lines) {
   DIR* directory = opendir("/proc/self/fd");
