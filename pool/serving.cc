@@ -52,8 +52,11 @@ Token Reactor::TokenOf(Source source, std::uint32_t w) const {
 // A zygote's workers have /dev/null already; anything else is sent to them.
 absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& not_now) {
   if (command.stdio.mode == StdioMode::kNull) return absl::OkStatus();
-  BROOD_ASSIGN_OR_RETURN(PreparedStdio stdio,
-                         PrepareStdio(command.stdio, launcher_fds_.null.get()));
+  BROOD_ASSIGN_OR_RETURN(
+      PreparedStdio stdio,
+      PrepareStdio(
+          command.stdio, launcher_fds_.null.get(), HostIdsOf(BlueprintOf(worker), worker.id_first),
+          BlueprintOf(worker).spec().ns(NamespaceKind::kUser).mode == NamespaceMode::kHost));
   BROOD_ASSIGN_OR_RETURN(const bool sent,
                          keepers_[worker.keeper]->zygote->SendFds(worker.slot, stdio.fds));
   if (!sent) {
@@ -61,6 +64,7 @@ absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& no
     return absl::OkStatus();
   }
   worker.outputs = std::move(stdio.outputs);
+  worker.terminals = std::move(stdio.terminals);
   worker.captures.fill(Capture(command.stdio.capture_bytes));
   return absl::OkStatus();
 }

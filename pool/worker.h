@@ -54,6 +54,7 @@ struct Worker {
   UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;
   std::array<UniqueFd, 2> outputs;
+  LentTerminals terminals;
   std::array<Capture, 2> captures;
   std::int64_t ordered_ns = 0;  // when a zygote was asked for it
   std::int64_t launching_since_ns = 0;

@@ -36,16 +36,19 @@ constexpr StepFacts kSteps[] = {
     {Step::kBindPath, "bind_path", "copying a mount"},
     {Step::kTreeAttributes, "tree_attributes", "restricting a mount tree"},
     {Step::kMountProc, "mount_proc", "mounting /proc"},
+    {Step::kMountSys, "mount_sys", "mounting /sys"},
+    {Step::kMountCgroup, "mount_cgroup", "mounting /sys/fs/cgroup"},
     {Step::kMountTmpfs, "mount_tmpfs", "mounting a tmpfs"},
     {Step::kMountDevpts, "mount_devpts", "mounting devpts"},
     {Step::kMountOverlay, "mount_overlay", "mounting the overlay"},
     {Step::kMaskPath, "mask_path", "hiding a sensitive path"},
+    {Step::kGo, "go", "going to a directory"},
     {Step::kMakeDirectory, "make_directory", "making a directory"},
+    {Step::kMakeFile, "make_file", "making a file"},
     {Step::kMakeDevice, "make_device", "making a device node"},
     {Step::kMakeSymlink, "make_symlink", "making a symbolic link"},
     {Step::kRemount, "remount", "changing the flags of a mount"},
     {Step::kEnterRoot, "enter_root", "entering the new root"},
-    {Step::kLeaveOldRoot, "leave_old_root", "detaching the old root"},
     {Step::kHostname, "hostname", "setting the hostname"},
     {Step::kLoopback, "loopback", "bringing up the loopback interface"},
     {Step::kNewSession, "new_session", "starting a session"},
@@ -141,6 +144,12 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},
     {Step::kAttachTree, ENOTDIR,
      "a directory can be mounted on a directory only, a file on a file"},
+    {Step::kAttachTree, ELOOP,
+     "a link has come where a directory was when brood looked: somebody changes the root "
+     "meanwhile"},
+    {Step::kMountTmpfs, ELOOP,
+     "a link has come where a directory was when brood looked: somebody changes the root "
+     "meanwhile"},
     {Step::kAttachTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kCopyTree, ENOSPC,
      "the mount count is used up, or that of mount namespaces, as which each copy counts: sysctl "
@@ -164,6 +173,8 @@ constexpr AdviceRow kAdvice[] = {
      "the port is taken: the worker needs a network namespace of its own"},
     {Step::kEndpoint, EADDRNOTAVAIL, "its network namespace has no loopback interface that is up"},
     {Step::kWorkingDirectory, ENOENT, "the directory does not exist inside the root"},
+    {Step::kWorkingDirectory, ELOOP,
+     "too many symbolic links, or a link of /proc, which could lead out of the isolate"},
     {Step::kWorkingDirectory, EACCES, "the worker's user may not enter it"},
     {Step::kExec, ENOENT,
      "no such file inside the root; for a script look at its #! line, for a dynamic program at its "
@@ -173,7 +184,10 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kExec, ENOEXEC, "it is neither a program for this machine nor a script with a #! line"},
     {Step::kExec, E2BIG, "arguments and environment are too long for the kernel"},
     {Step::kExec, ENOMEM, "no memory to load it: is the memory limit too small?"},
-    {Step::kExec, ELOOP, "too many symbolic links, or interpreters of interpreters"},
+    {Step::kExec, ELOOP,
+     "too many symbolic links, interpreters of interpreters, or a link of /proc, which could lead "
+     "out "
+     "of the isolate"},
     {Step::kExec, ETXTBSY, "somebody has it open for writing"},
 };
 

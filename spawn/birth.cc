@@ -68,7 +68,7 @@ sys::Result MapIds(const BirthRequest& request, sys::Result pid) {
 }
 
 // A filesystem that cannot be idmapped is used as it is: its owners then show as nobody. That is
-// noted, not hidden (Mailbox::idmap_error).
+// noted, not hidden (Mailbox::idmap_error). The kernel maps all mounts of a tree or none.
 void IdmapTrees(const BirthRequest& request, sys::Result pid) {
   const Plan& plan = *request.context.plan;
   const int userns = OpenOf(request.proc_fd, pid, "ns/user", O_RDONLY);
@@ -79,13 +79,19 @@ void IdmapTrees(const BirthRequest& request, sys::Result pid) {
   kernel::MountAttr attributes;
   attributes.attr_set = kernel::kMountAttrIdmap;
   attributes.userns_fd = static_cast<std::uint64_t>(userns);
-  for (std::uint32_t i = 0; i < plan.tree_count; ++i) {
-    if ((plan.idmap_trees >> i & 1) == 0) continue;
-    const sys::Result result =
-        Injected(plan, Step::kIdmapTree, static_cast<std::uint16_t>(i))
-            ? -plan.fail_error
-            : sys::MountSetattr(request.context.trees[i], "", kernel::kAtEmptyPath, attributes);
-    if (result < 0) request.context.box->idmap_error = static_cast<std::int32_t>(-result);
+  const auto map = [&](std::uint16_t tree, unsigned recursive) {
+    return Injected(plan, Step::kIdmapTree, tree)
+               ? -plan.fail_error
+               : sys::MountSetattr(request.context.trees[tree], "",
+                                   kernel::kAtEmptyPath | recursive, attributes);
+  };
+  const Op* ops = plan.ops(plan.idmaps);
+  for (std::uint32_t i = 0; i < plan.idmaps.count; ++i) {
+    const sys::Result result = map(ops[i].index, kernel::kAtRecursive);
+    if (result >= 0) continue;
+    request.context.box->idmap_error = static_cast<std::int32_t>(-result);
+    // One that is mounted below it may be what refuses.
+    (void)map(ops[i].index, 0);
   }
   sys::Close(userns);
 }
@@ -113,10 +119,14 @@ sys::Result BirthWorker(BirthRequest& request) {
   args.child_tid = reinterpret_cast<std::uint64_t>(&box.alive);
   args.pidfd = reinterpret_cast<std::uint64_t>(request.pidfd);
   args.stack = reinterpret_cast<std::uint64_t>(request.stack);
-  // The context lies at the top of the stack, 64-byte aligned; the stack proper ends below it.
-  args.stack_size = (kWorkerStackBytes - sizeof(ChildContext)) & ~std::size_t{63};
+  // The context and its trees lie at the top of the stack, 64-byte aligned; the stack proper ends
+  // below them.
+  const std::size_t tree_bytes = plan.tree_count * sizeof(int);
+  args.stack_size = (kWorkerStackBytes - sizeof(ChildContext) - tree_bytes) & ~std::size_t{63};
   auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
   *context = request.context;
+  context->trees = reinterpret_cast<int*>(context + 1);
+  for (std::uint32_t i = 0; i < plan.tree_count; ++i) context->trees[i] = request.context.trees[i];
 
   int leaf = -1;
   if (request.nest_fd >= 0 && box.leaf[0] != '\0') {
@@ -158,7 +168,7 @@ sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapp
     sys::FutexWake(&box.state, 1);
     return mapped;
   }
-  if (plan.idmap_trees != 0) IdmapTrees(request, pid);
+  if (plan.idmaps.count != 0) IdmapTrees(request, pid);
   StoreState(box, WorkerState::kMapped);
   sys::FutexWake(&box.state, 1);
   return pid;

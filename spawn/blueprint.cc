@@ -1,5 +1,6 @@
 #include "spawn/blueprint.h"
 
+#include <fcntl.h>
 #include <linux/capability.h>
 
 #include <cerrno>
@@ -66,20 +67,29 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
 }
 
 // The process has its root, ids, limits and joined namespaces; its clone makes its own of the rest,
-// with the capabilities of a user namespace in which only its own ids are mapped.
+// with the capabilities of a user namespace in which only its own ids are mapped. What the spec
+// binds below one of those is copied from the process, before it is covered.
 absl::Status BlueprintMaker::AddForked() {
   range_ = false;
   MapOwnIds();
   AddEarly();
-  if (spec_.root.mode == RootMode::kHostReadOnly) AddRun(PlanBuilder::kWorker);
+  BROOD_RETURN_IF_ERROR(OpenRoot());
+  BROOD_RETURN_IF_ERROR(AddPlaces());
+  for (Place& place : places_) {
+    if (place.own && place.what == Place::What::kTree) place.tree = AddHostTree(place.at, true);
+  }
+  AddNewMounts();
   AddPrivateMounts();
   return AddPrivileges();
 }
 
 absl::StatusOr<Blueprint> BlueprintMaker::Finish(const FaultInjection& fault) {
-  if (builder_.size(PlanBuilder::kWorker) > kMaxOps || tree_count_ > kMaxTrees) {
-    return Error(kInvalid, "too many mounts for one worker ({} operations, {} trees)",
-                 builder_.size(PlanBuilder::kWorker), tree_count_);
+  if (builder_.size(PlanBuilder::kWorker) > kMaxOps ||
+      builder_.size(PlanBuilder::kTmpl) > kMaxOps || tree_count_ > kMaxTrees) {
+    return Error(kInvalid,
+                 "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
+                 "(--rootfs)",
+                 tree_count_, kMaxTrees);
   }
   SetHeader(fault);
   out_.spec_ = spec_;
@@ -122,7 +132,7 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   header_.share_memory =
       !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !out_.by_usher_ ? 1 : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
-  header_.close_fds = kind_ == PlanKind::kCold ? 1 : 0;
+  header_.zygote_capabilities = ZygoteCapabilities();
   header_.fail_step = fault.step;
   header_.fail_error = fault.error;
   header_.fail_index = static_cast<std::uint16_t>(fault.index);
@@ -132,6 +142,29 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
     header_.fail_error = EOPNOTSUPP;
     header_.fail_index = 0xffff;
   }
+}
+
+// A zygote that is root on the host clones into namespaces, maps ids, and goes to and fro between
+// its two mount namespaces. Its workers set themselves up with what they have from it, unless they
+// get all in a user namespace of their own.
+std::uint64_t BlueprintMaker::ZygoteCapabilities() const {
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  if (kind_ != PlanKind::kTemplate || (!machine_.mount_admin && !zygote_user_)) return kAll;
+  std::uint64_t keep = kept_capabilities_;
+  const auto add = [&](int capability) { keep |= 1ULL << capability; };
+  // CAP_SYS_PTRACE: to open a worker's user namespace, whose memory is undumpable, for idmapped
+  // mounts.
+  for (const int needed :
+       {CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_SETUID, CAP_SETGID, CAP_SETFCAP}) {
+    add(needed);
+  }
+  if (!new_user_) {
+    for (const int needed : {CAP_DAC_OVERRIDE, CAP_NET_ADMIN, CAP_SETPCAP, CAP_SYS_RESOURCE,
+                             CAP_SYS_NICE, CAP_SYS_TIME}) {
+      add(needed);
+    }
+  }
+  return zygote_user_ ? keep : keep & machine_.capabilities;
 }
 
 absl::StatusOr<Blueprint> Blueprint::Make(const Spec& spec, PlanKind kind,
@@ -144,14 +177,16 @@ absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
   if (!ThisMachine().mount_admin) return trees;
   for (std::size_t i = 0; i < tree_sources_.size(); ++i) {
     const TreeSource& source = tree_sources_[i];
-    constexpr unsigned kFlags =
-        kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | kernel::kAtEmptyPath;
-    sys::Result copied =
-        sys::OpenTree(source.fd.get(), "", kFlags | (source.recursive ? kernel::kAtRecursive : 0));
+    if (source.path.empty()) continue;
+    const auto copy = [&](bool recursive) {
+      return sys::OpenTree(AT_FDCWD, source.path.c_str(),
+                           kernel::kOpenTreeClone | kernel::kOpenTreeCloexec |
+                               (recursive ? kernel::kAtRecursive : 0));
+    };
+    sys::Result copied = copy(source.recursive);
     // Where the submounts are locked (a container's user namespace) only all can be copied.
-    if (copied == -EINVAL && !source.recursive) {
-      copied = sys::OpenTree(source.fd.get(), "", kFlags | kernel::kAtRecursive);
-    }
+    if (copied == -EINVAL && !source.recursive) copied = copy(true);
+    if (copied < 0 && source.optional) continue;
     if (copied < 0) {
       return ErrnoError(static_cast<int>(-copied), "copying the mounts of {}", source.path);
     }
@@ -162,6 +197,7 @@ absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
     attributes.propagation = kernel::kMsPrivate;
     const sys::Result result =
         sys::MountSetattr(tree.get(), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
+    if (result < 0 && source.optional) continue;
     if (result < 0) {
       return ErrnoError(static_cast<int>(-result), "restricting the mounts of {}", source.path);
     }

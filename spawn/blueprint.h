@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "spawn/outcome.h"
 #include "spawn/plan.h"
 #include "spawn/spec.h"
 #include "spawn/unique_fd.h"
@@ -45,8 +46,9 @@ class Blueprint {
   // The plan as bytes, to be copied anywhere.
   std::span<const char> block() const { return block_; }
 
-  // Detached copies of the directories the plan attaches, by tree number; -1 where the child makes
-  // the tree itself. Each set serves one cold child or one zygote: attaching uses it up.
+  // Detached copies of the directories the plan attaches, as they are now, by tree number; -1 where
+  // the child makes the tree itself. Each set serves one cold child or one zygote: attaching uses
+  // it up.
   absl::StatusOr<std::vector<UniqueFd>> OpenTrees() const;
 
   // Descriptors of joined namespaces, by Op::index of kSetns. Borrowed.
@@ -57,6 +59,8 @@ class Blueprint {
     int fd;
   };
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
+  // What the spec wants and this root or machine cannot give.
+  const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
   // An usher has to be in them, not the launcher (spawn/usher.h).
   bool by_usher() const { return by_usher_; }
 
@@ -69,12 +73,13 @@ class Blueprint {
  private:
   friend class BlueprintMaker;
 
-  // A directory to be copied into each child's tree.
+  // A directory or file to be copied into each child's tree. Named, not held open: a descriptor
+  // would keep its mount from being taken away on the host as long as the blueprint lives.
   struct TreeSource {
-    UniqueFd fd;  // O_PATH; -1 for a tree that an operation makes
-    std::string path;
+    std::string path;              // empty for a tree that an operation makes
     std::uint64_t attributes = 0;  // MOUNT_ATTR_*
     bool recursive = true;
+    bool optional = false;  // no tree where it is gone
   };
 
   Spec spec_;
@@ -83,6 +88,7 @@ class Blueprint {
   std::vector<TreeSource> tree_sources_;
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
+  std::vector<Fallback> fallbacks_;
   bool by_usher_ = false;
 };
 

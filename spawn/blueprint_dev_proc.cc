@@ -21,47 +21,50 @@ struct DeviceNode {
 constexpr DeviceNode kDeviceNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"full", 1, 7},
                                        {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
-// Below /dev: see AddHiddenProc.
+// Below /dev, and brood's own: an empty directory (see AddHiddenProc), and what is put elsewhere.
 constexpr std::string_view kHidden = "/brood";
 
-// What Docker and podman hide or protect below /proc.
+// What Docker and podman hide or protect below /proc and /sys.
 constexpr std::string_view kMaskedFiles[] = {
-    "/proc/kcore",       "/proc/keys",          "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/latency_stats", "/proc/interrupts"};
+    "/proc/kcore",       "/proc/keys",        "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/latency_stats",
+    "/proc/interrupts",  "/proc/slabinfo",    "/proc/vmallocinfo"};
 constexpr std::string_view kMaskedDirectories[] = {"/proc/acpi", "/proc/asound", "/proc/scsi"};
 constexpr std::string_view kProtected[] = {"/proc/sys", "/proc/sysrq-trigger", "/proc/bus",
                                            "/proc/fs", "/proc/irq"};
+// Of the machine, and for root alone: hidden where the worker has the host's ids.
+constexpr std::string_view kMaskedOfSys[] = {"/sys/firmware", "/sys/devices/virtual/powercap"};
 
 }  // namespace
 
-// The host's device nodes, for a child that may make none.
+// The host's device nodes, for a child that may make none: brought by the launcher to one that has
+// nothing of the host's before it, else copied by path.
 void BlueprintMaker::AddDeviceTrees() {
   for (const DeviceNode& node : kDeviceNodes) {
-    device_trees_.push_back(AddHostTree(fmt::format("/dev/{}", node.name), false));
+    const std::string path = fmt::format("/dev/{}", node.name);
+    device_trees_.push_back(
+        BornEmpty() ? AddTreeSource(path, kernel::kMountAttrNosuid | kernel::kMountAttrNoexec,
+                                    /*idmap=*/false, /*recursive=*/false)
+                    : AddHostTree(path, false));
   }
 }
 
-absl::Status BlueprintMaker::OpenDeviceTrees() {
-  for (const DeviceNode& node : kDeviceNodes) {
-    BROOD_ASSIGN_OR_RETURN(const int tree, OpenHostTree(fmt::format("/dev/{}", node.name)));
-    device_trees_.push_back(tree);
-  }
-  return absl::OkStatus();
-}
-
-// A minimal /dev on a tmpfs at `at`.
+// A minimal /dev on a tmpfs at `at`, read-only once all is made that will be needed there.
 void BlueprintMaker::AddDev(List list, const std::string& at) {
   AddTmpfs(list, at, "size=64k,mode=0755", kernel::kMsNosuid | kernel::kMsNoexec);
   for (std::size_t i = 0; i < std::size(kDeviceNodes); ++i) {
     const DeviceNode& node = kDeviceNodes[i];
     const std::string path = fmt::format("{}/{}", at, node.name);
     if (device_trees_.empty()) {
+      In(list, path);
       builder_.Add(list, OpCode::kMakeNode, Step::kMakeDevice, {path}, S_IFCHR | 0666,
                    makedev(node.major, node.minor));
     } else {
       AddFile(list, path);
-      AddAttach(list, static_cast<std::size_t>(device_trees_[i]), path);
     }
+  }
+  for (std::size_t i = 0; i < device_trees_.size(); ++i) {
+    AddAttach(list, device_trees_[i], fmt::format("{}/{}", at, kDeviceNodes[i].name));
   }
   const std::array<std::array<std::string_view, 2>, 5> links{{{"fd", "/proc/self/fd"},
                                                               {"stdin", "/proc/self/fd/0"},
@@ -69,57 +72,53 @@ void BlueprintMaker::AddDev(List list, const std::string& at) {
                                                               {"stderr", "/proc/self/fd/2"},
                                                               {"ptmx", "pts/ptmx"}}};
   for (const auto& [name, target] : links) {
-    builder_.Add(list, OpCode::kMakeSymlink, Step::kMakeSymlink,
-                 {fmt::format("{}/{}", at, name), target});
+    const std::string path = fmt::format("{}/{}", at, name);
+    In(list, path);
+    builder_.Add(list, OpCode::kMakeSymlink, Step::kMakeSymlink, {path, target});
   }
-  AddDirectory(list, at + "/pts", 0755);
-  AddDirectory(list, at + "/shm", 01777);
   AddDirectory(list, at + "/mqueue", 0755);  // empty; also what masked directories show
-  if (spec_.nesting) AddDirectory(list, at + std::string(kHidden), 0755);
-}
-
-void BlueprintMaker::ProtectDev(List list, std::string_view at) {
+  const std::string hidden = at + std::string(kHidden);
+  if (spec_.nesting || !hosts_text_.empty()) AddDirectory(list, hidden, 0755);
+  if (!hosts_text_.empty()) {
+    AddDirectory(list, hidden + "/etc", 0755);
+    AddFile(list, hidden + "/etc/hosts", hosts_text_);
+  }
+  const Place& dev = *FindPlace(Place::What::kDev);
+  for (const Place& place : places_) {
+    if (!place.make || HolderOf(place) != &dev) continue;
+    MakeTarget(list, at, at + place.at.substr(dev.at.size()), place.directory);
+  }
   builder_.Add(list, OpCode::kRemount, Step::kRemount, {at},
                kernel::kMsRdonly | kernel::kMsNosuid | kernel::kMsNoexec);
+  here_[list].clear();
 }
 
-// The sockets of the host's services live in /run, and a read-only mount does not keep anyone
-// from connecting.
-void BlueprintMaker::AddRun(List list) { AddTmpfs(list, "/run", "size=1m,mode=0755"); }
+// The directory below the worker's /dev that holds its /etc/hosts.
+std::string BlueprintMaker::HostsSource() const {
+  return fmt::format("{}{}/etc", FindPlace(Place::What::kDev)->at, kHidden);
+}
+
+// Made while an old one with nothing hidden can be seen.
+void BlueprintMaker::AddNewMounts() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  const auto add = [&](const Place& place) {
+    const std::size_t tree = tree_count_++;
+    builder_.Add(kWorker, OpCode::kNewMount, place.step, {place.type, place.copy}, place.flags, 0,
+                 static_cast<std::uint16_t>(tree));
+    return tree;
+  };
+  for (Place& place : places_) {
+    if (place.what == Place::What::kNew) place.tree = add(place);
+  }
+  const Place* const proc = FindPlace(Place::What::kNew, "proc");
+  if (spec_.nesting && proc != nullptr) hidden_proc_ = add(*proc);
+}
 
 // What no two workers may share.
 void BlueprintMaker::AddPrivateMounts() {
-  constexpr List kWorker = PlanBuilder::kWorker;
-  if (proc_tree_ < 0) {
-    builder_.Add(kWorker, OpCode::kMount, Step::kMountProc, {"proc", "/proc"},
-                 kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
-  }
+  MountPlaces(PlanBuilder::kWorker, /*own=*/true);
+  if (hidden_proc_ != kNoTree) AddHiddenProc();
   AddMasks();
-  if (spec_.nesting && proc_tree_ < 0) AddHiddenProc();
-  // gid 5 is tty on Debian and its descendants; it must be mapped to be named.
-  builder_.Add(kWorker, OpCode::kMount, Step::kMountDevpts,
-               {"devpts", "/dev/pts",
-                range_ || !new_user_ ? "newinstance,ptmxmode=0666,mode=0620,gid=5"
-                                     : "newinstance,ptmxmode=0666,mode=0620"},
-               kernel::kMsNosuid | kernel::kMsNoexec);
-  const std::string sticky = fmt::format("size={},mode=1777", spec_.tmp_bytes);
-  AddTmpfs(kWorker, "/dev/shm", sticky, kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
-  const bool own_tmp = std::any_of(spec_.tmpfs.begin(), spec_.tmpfs.end(),
-                                   [](const Tmpfs& tmpfs) { return tmpfs.target == "/tmp"; }) ||
-                       std::any_of(spec_.binds.begin(), spec_.binds.end(),
-                                   [](const Bind& bind) { return bind.target == "/tmp"; });
-  if (!own_tmp) AddTmpfs(kWorker, "/tmp", sticky);
-  for (const Tmpfs& tmpfs : spec_.tmpfs) {
-    if (OnOurMounts(tmpfs.target) && tmpfs.target != "/tmp") {
-      MakeTargetOnOurMounts(kWorker, tmpfs.target, true);
-    }
-    AddTmpfs(kWorker, tmpfs.target, fmt::format("size={},mode={:04o}", tmpfs.bytes, tmpfs.mode));
-  }
-  for (const auto& bind : binds_) {
-    if (!UnderPrivateTmpfs(bind.target)) continue;
-    if (bind.target != "/tmp") MakeTargetOnOurMounts(kWorker, bind.target, bind.directory);
-    AddAttach(kWorker, bind.tree, bind.target);
-  }
 }
 
 // A user namespace may mount a /proc only while its mount namespace has one that nothing lies over
@@ -129,10 +128,10 @@ void BlueprintMaker::AddPrivateMounts() {
 void BlueprintMaker::AddHiddenProc() {
   constexpr List kWorker = PlanBuilder::kWorker;
   constexpr std::uint64_t kFlags = kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec;
-  const std::string place = fmt::format("/dev{}", kHidden);
+  const std::string place = FindPlace(Place::What::kDev)->at + std::string(kHidden);
   AddTmpfs(kWorker, place, "size=4k,mode=0755", kFlags);
   AddDirectory(kWorker, place + "/proc", 0555);
-  builder_.Add(kWorker, OpCode::kMount, Step::kMountProc, {"proc", place + "/proc"}, kFlags);
+  AddAttach(kWorker, hidden_proc_, place + "/proc");
   AddTmpfs(kWorker, place, "size=4k,mode=0555", kFlags | kernel::kMsRdonly);
 }
 
@@ -140,24 +139,40 @@ void BlueprintMaker::AddHiddenProc() {
 // cover; every mount saved is saved for each worker. With the host's ids everything is covered, and
 // what is the caller's where the worker has its one id.
 void BlueprintMaker::AddMasks() {
+  constexpr List kWorker = PlanBuilder::kWorker;
   const auto needs_cover = [&](std::string_view path, mode_t others) {
     struct stat status = {};
     if (stat(std::string(path).c_str(), &status) != 0) return false;
     return !new_user_ || (status.st_mode & others) != 0 ||
            (!range_ && status.st_uid == machine_.uid);
   };
+  const auto add = [&](OpCode code, const std::string& path, bool directory) {
+    In(kWorker, path);
+    builder_.Add(kWorker, code, Step::kMaskPath, {path}, directory ? 1 : 0);
+  };
+  const auto find = [&](std::string_view type) {
+    const Place* const made = FindPlace(Place::What::kNew, type);
+    return made != nullptr ? made : FindPlace(Place::What::kTree, type);
+  };
+  const std::string proc = find("proc")->at;
+  const auto in_proc = [&](std::string_view path) {
+    return proc + std::string(path.substr(std::string_view("/proc").size()));
+  };
   for (const std::string_view path : kMaskedFiles) {
-    if (!needs_cover(path, S_IROTH | S_IWOTH)) continue;
-    builder_.Add(PlanBuilder::kWorker, OpCode::kMask, Step::kMaskPath, {path});
+    if (needs_cover(path, S_IROTH | S_IWOTH)) add(OpCode::kMask, in_proc(path), false);
   }
   for (const std::string_view path : kMaskedDirectories) {
-    if (!needs_cover(path, S_IXOTH)) continue;
-    builder_.Add(PlanBuilder::kWorker, OpCode::kMask, Step::kMaskPath, {path}, 1);
+    if (needs_cover(path, S_IXOTH)) add(OpCode::kMask, in_proc(path), true);
   }
   for (const std::string_view path : kProtected) {
     // /proc/sys has entries that belong to the worker's own namespaces.
     if (path != "/proc/sys" && !needs_cover(path, S_IWOTH)) continue;
-    builder_.Add(PlanBuilder::kWorker, OpCode::kWriteProtect, Step::kMaskPath, {path});
+    add(OpCode::kWriteProtect, in_proc(path), false);
+  }
+  const Place* const sys = find("sysfs");
+  if (sys == nullptr || new_user_) return;
+  for (const std::string_view path : kMaskedOfSys) {
+    add(OpCode::kMask, sys->at + std::string(path.substr(std::string_view("/sys").size())), true);
   }
 }
 

@@ -2,13 +2,17 @@
 //
 //   blueprint.cc           the order of the whole, the plan's header
 //   blueprint_process.cc   the worker itself: namespaces, session, ids, capabilities, seccomp
-//   blueprint_sources.cc   what its root is made of: directories opened and checked
+//   blueprint_sources.cc   what comes from the host: the root, binds, device nodes
+//   blueprint_places.cc    what is mounted below the root: where, and in which order
 //   blueprint_mounts.cc    how the root is put together, by child or zygote
-//   blueprint_dev_proc.cc  the file systems that brood makes: /dev, /proc, /run and tmpfs
+//   blueprint_dev_proc.cc  the file systems that brood makes: /dev, /proc, /sys, tmpfs, and
+//   /etc/hosts
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +23,8 @@
 #include "spawn/kernel.h"
 #include "spawn/machine.h"
 #include "spawn/plan_builder.h"
+#include "spawn/root_view.h"
+#include "spawn/unique_fd.h"
 
 namespace brood {
 
@@ -34,14 +40,36 @@ class BlueprintMaker {
  private:
   using List = PlanBuilder::List;
 
-  struct Part {
-    std::size_t tree;
-    std::string target;
-  };
-  struct BindPlace {
-    std::uint16_t tree;
-    std::string target;
-    bool directory;
+  static constexpr std::size_t kNoTree = static_cast<std::size_t>(-1);
+
+  // Something to be mounted below the root.
+  struct Place {
+    enum class What : std::uint8_t {
+      kTree,  // a tree that is copied from the host
+      kNew,   // a tree that the worker makes: /proc, /sys, cgroup2
+      kTmpfs,
+      kDev,
+      kDevpts,
+      kHosts,       // the file /etc/hosts
+      kHostsBelow,  // the same where /etc has no such file: a read-only overlay of /etc
+    };
+    What what = What::kTree;
+    std::string asked;  // the path as the spec has it
+    std::string doing;  // for errors: "bind /srv on", "mount a tmpfs on"; empty: brood's own idea
+    std::string at;     // resolved: absolute, without links
+    std::size_t tree = kNoTree;
+    std::string type;     // kNew
+    std::string copy;     // kNew: what to copy where the kernel refuses a new one
+    std::string options;  // kTmpfs
+    std::uint64_t flags = 0;
+    Step step = Step::kAttachTree;  // kNew
+    UniqueFd source;  // kTree: what will be seen there, where that decides other places
+    bool directory = true;
+    bool own = false;   // each worker's own, so no template can have it
+    bool make = false;  // on a mount that brood makes, and has to be made there
+    bool if_reachable = false;
+
+    bool given() const { return !doing.empty(); }
   };
 
   bool InUserNamespace(List list) const {
@@ -52,6 +80,7 @@ class BlueprintMaker {
   absl::StatusOr<Blueprint> Finish(const FaultInjection& fault);
   absl::Status AddForked();
   void SetHeader(const FaultInjection& fault);
+  std::uint64_t ZygoteCapabilities() const;
 
   // blueprint_process.cc
   absl::Status CheckIds() const;
@@ -67,41 +96,57 @@ class BlueprintMaker {
   absl::Status AddSeccomp();
 
   // blueprint_sources.cc
-  absl::Status OpenRootSource();
-  absl::Status OpenBindSources();
-  void AddTreeSource(UniqueFd fd, std::string path, std::uint64_t attributes, bool idmap,
-                     bool recursive);
-  bool UnderPrivateTmpfs(std::string_view target) const;
-  bool OnOurMounts(std::string_view target) const;
-  absl::Status CheckTarget(const std::string& target, bool directory, std::string_view what);
+  absl::Status OpenRoot();
+  void AddRootSource();
+  absl::StatusOr<std::size_t> AddBindSource(const Bind& bind, Place& place);
+  std::size_t AddTreeSource(std::string path, std::uint64_t attributes, bool idmap, bool recursive,
+                            bool optional = false);
   void AddTreesByPath();
-  int AddHostTree(const std::string& path, bool recursive);
-  absl::StatusOr<int> OpenHostTree(const std::string& path);
+  std::size_t AddHostTree(const std::string& path, bool recursive);
+
+  // blueprint_places.cc
+  absl::Status AddPlaces();
+  absl::Status AddGiven();
+  void AddOwn();
+  void AddHostMounts();
+  void AddMountsBelowRoot();
+  Place& AddPlace(Place::What what, std::string asked);
+  absl::Status ResolvePlaces();
+  absl::StatusOr<bool> ResolvePlace(Place& place);
+  absl::Status DropCovered();
+  absl::Status CheckGiven(const Place& place) const;
+  absl::Status AddHosts();
+  void AddResolvConf();
+  std::string HostsText() const;
+  const Place* FindPlace(Place::What what, std::string_view type = {}) const;
+  const Place* HolderOf(const Place& place) const;
 
   // blueprint_mounts.cc
   absl::Status AddMounts();
   bool CannotLeave() const;
   bool BornEmpty() const;
-  absl::Status AddMountsToNothing();
+  void AddMountsToNothing();
+  void AddTemplate();
+  void AddColdRoot();
   void AddWorkerRoot();
-  void AddDevAndBinds(List list);
-  void MakeTargetOnOurMounts(List list, const std::string& target, bool directory);
   void AddOverlay(const std::string& staging);
-  void AddOverlayParts();
   void AddHome();
-  void AddAttach(List list, std::size_t tree, std::string_view target);
+  void MountPlaces(List list, bool own);
+  void MountPlace(List list, const Place& place);
+  void MakeTarget(List list, const std::string& holder, const std::string& target, bool directory);
+  void AddAttach(List list, std::size_t tree, std::string_view target, bool if_reachable = false);
   void AddEnterRoot(List list, std::string_view path);
   void AddTmpfs(List list, std::string_view target, std::string_view options,
                 std::uint64_t flags = kernel::kMsNosuid | kernel::kMsNodev);
+  void In(List list, std::string_view path);
   void AddDirectory(List list, std::string_view path, std::uint64_t mode);
-  void AddFile(List list, std::string_view path);
+  void AddFile(List list, std::string_view path, std::string_view text = {});
 
   // blueprint_dev_proc.cc
   void AddDeviceTrees();
-  absl::Status OpenDeviceTrees();
   void AddDev(List list, const std::string& at);
-  void ProtectDev(List list, std::string_view at);
-  void AddRun(List list);
+  std::string HostsSource() const;
+  void AddNewMounts();
   void AddPrivateMounts();
   void AddMasks();
   void AddHiddenProc();
@@ -119,17 +164,18 @@ class BlueprintMaker {
   Plan header_;
   std::vector<sock_filter> filter_;
   std::string staging_;
-  int root_fd_ = -1;
+  std::optional<RootView> view_;
+  std::string hosts_text_;  // of the worker's /etc/hosts; empty: it has the root's
   int join_user_index_ = -1;
   std::uint64_t kept_capabilities_ = 0;
   bool own_time_offsets_ = false;  // the worker writes them, not the zygote
   std::size_t tree_count_ = 0;
-  std::vector<BindPlace> binds_;
-  std::vector<Part> parts_;        // of an overlay template
-  std::vector<Part> host_mounts_;  // below the host's root
-  std::vector<int> device_trees_;
-  int proc_tree_ = -1;
-  bool old_root_stays_ = false;
+  std::vector<Place> places_;                              // in the order in which they are mounted
+  std::array<std::string, PlanBuilder::kListCount> here_;  // where kGo has gone to, if it is known
+  std::vector<std::size_t> device_trees_;
+  std::size_t hosts_tree_ = kNoTree;
+  std::size_t hidden_proc_ = kNoTree;
+  std::size_t dev_part_ = kNoTree;  // of an overlay template: its /dev
 };
 
 }  // namespace brood

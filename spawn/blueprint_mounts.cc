@@ -22,43 +22,42 @@ absl::StatusOr<std::string> StagingDirectory() {
                "the new root to");
 }
 
+// Where a template keeps tree `tree` until it is copied for a worker.
+std::string PartPlace(std::size_t tree) { return fmt::format("/{}", tree); }
+
 }  // namespace
 
+// In every plan the trees come first, while the host's paths lead to them, and new mounts, which
+// the kernel grants a user namespace only where it sees an old one with nothing hidden ("too
+// revealing"); then the root is entered, and the old one is out of reach or gone; only then is any
+// path below the root followed.
 absl::Status BlueprintMaker::AddMounts() {
-  BROOD_RETURN_IF_ERROR(OpenRootSource());
+  BROOD_RETURN_IF_ERROR(OpenRoot());
   BROOD_ASSIGN_OR_RETURN(staging_, StagingDirectory());
-  BROOD_RETURN_IF_ERROR(OpenBindSources());
-  const bool shared = shared_ == PlanBuilder::kTmpl;
+  AddRootSource();
+  BROOD_RETURN_IF_ERROR(AddPlaces());
 
-  if (BornEmpty()) return AddMountsToNothing();
-  builder_.Add(shared_, OpCode::kMakePrivate, Step::kPrivatePropagation);
-  AddTreesByPath();
-  if (spec_.root.mode == RootMode::kOverlay) {
-    if (shared) {
-      old_root_stays_ = CannotLeave();
-      AddOverlayParts();
-      AddOverlay(std::string(kHomeStaging));
-      for (const Part& part : parts_) AddAttach(PlanBuilder::kWorker, part.tree, part.target);
-    } else {
-      AddOverlay(staging_);
-      AddDevAndBinds(PlanBuilder::kWorker);
-    }
+  constexpr List kWorker = PlanBuilder::kWorker;
+  if (BornEmpty()) {
+    AddMountsToNothing();
   } else {
-    AddAttach(shared_, 0, staging_);
-    AddEnterRoot(shared_, staging_);
-    for (const Part& mount : host_mounts_) AddAttach(shared_, mount.tree, mount.target);
-    AddDevAndBinds(shared_);
-    if (shared) {
-      builder_.Add(PlanBuilder::kTmpl, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
-      builder_.Add(PlanBuilder::kCopies, OpCode::kBindPath, Step::kCopyTree, {"/"}, 1, 0, 0);
+    builder_.Add(shared_, OpCode::kMakePrivate, Step::kPrivatePropagation);
+    AddTreesByPath();
+    const bool may_make_nodes =
+        machine_.id_ranges && machine_.initial_user && !InUserNamespace(shared_);
+    if (!may_make_nodes) AddDeviceTrees();
+    if (shared_ == PlanBuilder::kTmpl) {
+      AddTemplate();
+      AddHome();
+      AddNewMounts();
       AddWorkerRoot();
+    } else {
+      AddNewMounts();
+      AddColdRoot();
+      MountPlaces(kWorker, /*own=*/false);
     }
   }
-  if (shared) AddHome();
   AddPrivateMounts();
-  if (!old_root_stays_) {
-    builder_.Add(PlanBuilder::kWorker, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
-  }
   return absl::OkStatus();
 }
 
@@ -77,59 +76,83 @@ bool BlueprintMaker::BornEmpty() const {
          spec_.is_new(NamespaceKind::kPid) && !own_time_offsets_;
 }
 
-// The root goes over a /proc of the host's with nothing hidden, without which the kernel lets no
-// user namespace mount its own ("too revealing").
-absl::Status BlueprintMaker::AddMountsToNothing() {
+// The root goes over a /proc and a /sys of the host's with nothing hidden.
+void BlueprintMaker::AddMountsToNothing() {
   constexpr List kWorker = PlanBuilder::kWorker;
   header_.clone_flags |= kernel::kCloneEmptyMntns;
-  old_root_stays_ = true;
-  BROOD_RETURN_IF_ERROR(OpenDeviceTrees());
-  BROOD_ASSIGN_OR_RETURN(const int proc, OpenHostTree("/proc"));
-  AddAttach(kWorker, static_cast<std::size_t>(proc), "/");
+  AddDeviceTrees();
+  const auto bring = [&](const char* path) {
+    AddAttach(
+        kWorker,
+        AddTreeSource(path,
+                      kernel::kMountAttrNosuid | kernel::kMountAttrNodev | kernel::kMountAttrNoexec,
+                      /*idmap=*/false, /*recursive=*/false),
+        "/");
+  };
+  bring("/proc");
+  if (FindPlace(Place::What::kNew, "sysfs") != nullptr) bring("/sys");
+  AddNewMounts();
+  AddColdRoot();
+  MountPlaces(kWorker, /*own=*/false);
+}
+
+// The root of a worker that does everything itself.
+void BlueprintMaker::AddColdRoot() {
+  constexpr List kWorker = PlanBuilder::kWorker;
+  const bool over_nothing = BornEmpty();
   if (spec_.root.mode == RootMode::kOverlay) {
-    AddOverlay("/..");
-  } else {
+    AddOverlay(over_nothing ? "/.." : staging_);
+  } else if (over_nothing) {
     builder_.Add(kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
-    for (const Part& mount : host_mounts_) AddAttach(kWorker, mount.tree, mount.target);
+  } else {
+    AddAttach(kWorker, 0, staging_);
+    AddEnterRoot(kWorker, staging_);
   }
-  AddDevAndBinds(kWorker);
-  AddPrivateMounts();
-  return absl::OkStatus();
+}
+
+// The zygote's other mount namespace: a directory of parts, each copied for every worker. Part 0 is
+// the root with all that workers can share mounted below it; what lies on a mount of the worker's
+// own is a part by itself. An overlay is a worker's own, and all that lies on it.
+void BlueprintMaker::AddTemplate() {
+  constexpr List kTmpl = PlanBuilder::kTmpl;
+  AddTmpfs(kTmpl, staging_, "size=1m,mode=0755");
+  AddEnterRoot(kTmpl, staging_);
+  const auto part = [&](std::size_t tree, bool directory) {
+    const std::string place = PartPlace(tree);
+    if (directory) {
+      AddDirectory(kTmpl, place, 0755);
+    } else {
+      AddFile(kTmpl, place);
+    }
+    builder_.Add(PlanBuilder::kCopies, OpCode::kBindPath, Step::kCopyTree, {place}, 1, 0,
+                 static_cast<std::uint16_t>(tree));
+    return place;
+  };
+  AddAttach(kTmpl, 0, part(0, true));
+  for (const Place& place : places_) {
+    if (place.own && place.what == Place::What::kTree) {
+      AddAttach(kTmpl, place.tree, part(place.tree, place.directory), place.if_reachable);
+    }
+    if (place.own && place.what == Place::What::kDev) {
+      dev_part_ = tree_count_++;
+      AddDev(kTmpl, part(dev_part_, true));
+    }
+  }
+  builder_.Add(kTmpl, OpCode::kRootAt, Step::kEnterRoot, {PartPlace(0)});
+  MountPlaces(kTmpl, /*own=*/false);
 }
 
 // A template's worker enters its copy of the finished tree. Below it stays the zygote's home: an
-// empty directory, and a /proc. For a worker that might get there the home is taken away.
+// empty directory, a /proc and a /sys. For a worker that might get there the home is taken away.
 void BlueprintMaker::AddWorkerRoot() {
-  if (CannotLeave()) {
-    builder_.Add(PlanBuilder::kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
-    old_root_stays_ = true;
-    return;
-  }
-  AddAttach(PlanBuilder::kWorker, 0, kHomeStaging);
-  AddEnterRoot(PlanBuilder::kWorker, kHomeStaging);
-}
-
-void BlueprintMaker::AddDevAndBinds(List list) {
-  AddDev(list, "/dev");
-  if (spec_.root.mode == RootMode::kHostReadOnly) AddRun(list);
-  for (const auto& bind : binds_) {
-    if (UnderPrivateTmpfs(bind.target)) continue;  // after that tmpfs: AddPrivateMounts
-    if (OnOurMounts(bind.target)) MakeTargetOnOurMounts(list, bind.target, bind.directory);
-    AddAttach(list, bind.tree, bind.target);
-  }
-  if (proc_tree_ >= 0) AddAttach(list, static_cast<std::size_t>(proc_tree_), "/proc");
-  ProtectDev(list, "/dev");
-}
-
-void BlueprintMaker::MakeTargetOnOurMounts(List list, const std::string& target, bool directory) {
-  for (std::size_t slash = target.find('/', 1); slash != std::string::npos;
-       slash = target.find('/', slash + 1)) {
-    AddDirectory(list, target.substr(0, slash), 0755);
-  }
-  if (directory) {
-    AddDirectory(list, target, 0755);
+  constexpr List kWorker = PlanBuilder::kWorker;
+  if (spec_.root.mode == RootMode::kOverlay) {
+    AddOverlay(std::string(kHomeStaging));
+  } else if (CannotLeave()) {
+    builder_.Add(kWorker, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
   } else {
-    AddFile(list, target);
+    AddAttach(kWorker, 0, kHomeStaging);
+    AddEnterRoot(kWorker, kHomeStaging);
   }
 }
 
@@ -147,87 +170,150 @@ void BlueprintMaker::AddOverlay(const std::string& staging) {
                 fmt::format("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work{1}", staging,
                             new_user_ ? ",userxattr" : "")},
                kernel::kMsNosuid | kernel::kMsNodev);
-  if (old_root_stays_) {
+  here_[kWorker].clear();
+  const bool stays = BornEmpty() || (shared_ == PlanBuilder::kTmpl && CannotLeave());
+  if (stays) {
     builder_.Add(kWorker, OpCode::kEnterMount, Step::kEnterRoot, {staging + "/root"});
   } else {
     AddEnterRoot(kWorker, staging + "/root");
   }
 }
 
-// An overlay is each worker's own, so the template keeps what lies on it as separate parts:
-// directories /0, /1, ... of its tree, copied one by one.
-void BlueprintMaker::AddOverlayParts() {
-  constexpr List kTmpl = PlanBuilder::kTmpl;
-  AddTmpfs(kTmpl, staging_, "size=1m,mode=0755");
-  const auto part = [&](std::size_t tree, const std::string& target, bool directory) {
-    std::string place = fmt::format("{}/{}", staging_, tree);
-    if (directory) {
-      AddDirectory(kTmpl, place, 0755);
-    } else {
-      AddFile(kTmpl, place);
-    }
-    if (!target.empty()) parts_.push_back({tree, target});
-    builder_.Add(PlanBuilder::kCopies, OpCode::kBindPath, Step::kCopyTree,
-                 {fmt::format("/{}", tree)}, 1, 0, static_cast<std::uint16_t>(tree));
-    return place;
-  };
-  AddAttach(kTmpl, 0, part(0, "", true));
-  const std::size_t dev = tree_count_++;
-  const std::string dev_place = part(dev, "/dev", true);
-  AddDev(kTmpl, dev_place);
-  ProtectDev(kTmpl, dev_place);
-  for (const auto& bind : binds_) {
-    AddAttach(kTmpl, bind.tree, part(bind.tree, bind.target, bind.directory));
-  }
-  if (proc_tree_ >= 0) {
-    const auto tree = static_cast<std::size_t>(proc_tree_);
-    AddAttach(kTmpl, tree, part(tree, "/proc", true));
-  }
-  AddEnterRoot(kTmpl, staging_);
-  builder_.Add(kTmpl, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
-}
-
-// The zygote's home: a place to attach a worker's tree to, and a /proc with nothing hidden,
-// without which the kernel lets no user namespace mount its own ("too revealing").
+// The zygote's home: a place to attach a worker's tree to, a /proc and a /sys with nothing hidden.
 void BlueprintMaker::AddHome() {
   constexpr List kHome = PlanBuilder::kHome;
   builder_.Add(kHome, OpCode::kMakePrivate, Step::kPrivatePropagation);
+  const auto bring = [&](const std::string& path) {
+    const std::size_t tree = tree_count_++;
+    builder_.Add(kHome, OpCode::kBindPath, Step::kBindPath, {path}, zygote_user_ ? 1 : 0, 0,
+                 static_cast<std::uint16_t>(tree));
+    return tree;
+  };
+  const bool sys = FindPlace(Place::What::kNew, "sysfs") != nullptr;
+  const std::size_t sys_tree = sys ? bring("/sys") : kNoTree;
+  // A new one is for the owner of the pid namespace to mount, and the zygote is in the host's.
+  const std::size_t proc_tree = zygote_user_ ? bring("/proc") : kNoTree;
   AddTmpfs(kHome, staging_, "size=16k,mode=0755");
   AddDirectory(kHome, staging_ + "/proc", 0555);
   AddDirectory(kHome, staging_ + std::string(kHomeStaging), 0755);
-  if (zygote_user_) {
-    // A new one is for the owner of the pid namespace to mount, and the zygote is in the host's.
-    const auto tree = static_cast<std::uint16_t>(tree_count_++);
-    builder_.Add(kHome, OpCode::kBindPath, Step::kBindPath, {"/proc"}, 1, 0, tree);
-    AddAttach(kHome, tree, staging_ + "/proc");
+  if (sys) AddDirectory(kHome, staging_ + "/sys", 0555);
+  if (proc_tree != kNoTree) {
+    AddAttach(kHome, proc_tree, staging_ + "/proc");
   } else {
     builder_.Add(kHome, OpCode::kMount, Step::kMountProc, {"proc", staging_ + "/proc"},
                  kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
   }
+  if (sys) AddAttach(kHome, sys_tree, staging_ + "/sys");
   AddEnterRoot(kHome, staging_);
-  builder_.Add(kHome, OpCode::kLeaveOldRoot, Step::kLeaveOldRoot);
 }
 
-void BlueprintMaker::AddAttach(List list, std::size_t tree, std::string_view target) {
-  builder_.Add(list, OpCode::kAttach, Step::kAttachTree, {target}, 0, 0,
+// Those that workers may share, or each worker's own.
+void BlueprintMaker::MountPlaces(List list, bool own) {
+  for (const Place& place : places_) {
+    if (place.own == own) MountPlace(list, place);
+  }
+}
+
+void BlueprintMaker::MountPlace(List list, const Place& place) {
+  const Place* const holder = HolderOf(place);
+  // A mount of ours that is read-only by now had it made when it was made itself.
+  if (place.make && (holder == nullptr || holder->what != Place::What::kDev)) {
+    if (place.what == Place::What::kHosts) {
+      // Where owners could not be mapped, /etc is nobody's, and the worker may make nothing there.
+      In(list, place.at);
+      builder_.Add(list, OpCode::kMakeFile, Step::kMakeFile, {place.at}, 1);
+    } else {
+      MakeTarget(list, holder == nullptr ? "/" : holder->at, place.at, place.directory);
+    }
+  }
+  switch (place.what) {
+    case Place::What::kTree:
+    case Place::What::kNew:
+      AddAttach(list, place.tree, place.at, place.if_reachable);
+      break;
+    case Place::What::kTmpfs:
+      AddTmpfs(list, place.at, place.options, place.flags);
+      break;
+    case Place::What::kDev:
+      if (dev_part_ != kNoTree) {
+        AddAttach(list, dev_part_, place.at);
+      } else {
+        AddDev(list, place.at);
+      }
+      break;
+    case Place::What::kDevpts:
+      // gid 5 is tty on Debian and its descendants; it must be mapped to be named.
+      builder_.Add(list, OpCode::kMount, Step::kMountDevpts,
+                   {"devpts", place.at,
+                    range_ || !new_user_ ? "newinstance,ptmxmode=0666,mode=0620,gid=5"
+                                         : "newinstance,ptmxmode=0666,mode=0620"},
+                   kernel::kMsNosuid | kernel::kMsNoexec);
+      here_[list].clear();
+      break;
+    case Place::What::kHosts:
+      builder_.Add(list, OpCode::kBindPath, Step::kBindPath, {HostsSource() + "/hosts"}, 0, 0,
+                   static_cast<std::uint16_t>(hosts_tree_));
+      AddAttach(list, hosts_tree_, place.at, /*if_reachable=*/true);
+      break;
+    case Place::What::kHostsBelow:
+      builder_.Add(list, OpCode::kMount, Step::kMountOverlay,
+                   {"overlay", place.at, fmt::format("lowerdir={}:.", HostsSource())},
+                   kernel::kMsRdonly | kernel::kMsNosuid | kernel::kMsNodev);
+      here_[list].clear();
+      break;
+  }
+}
+
+// Makes the directories from the mount `holder` down to `target`, and that.
+void BlueprintMaker::MakeTarget(List list, const std::string& holder, const std::string& target,
+                                bool directory) {
+  const std::size_t first = holder == "/" ? 1 : holder.size() + 1;
+  for (std::size_t slash = target.find('/', first); slash != std::string::npos;
+       slash = target.find('/', slash + 1)) {
+    AddDirectory(list, target.substr(0, slash), 0755);
+  }
+  if (directory) {
+    AddDirectory(list, target, 0755);
+  } else {
+    AddFile(list, target);
+  }
+}
+
+void BlueprintMaker::AddAttach(List list, std::size_t tree, std::string_view target,
+                               bool if_reachable) {
+  builder_.Add(list, OpCode::kAttach, Step::kAttachTree, {target}, if_reachable ? 1 : 0, 0,
                static_cast<std::uint16_t>(tree));
+  here_[list].clear();
 }
 
 void BlueprintMaker::AddEnterRoot(List list, std::string_view path) {
   builder_.Add(list, OpCode::kEnterRoot, Step::kEnterRoot, {path});
+  here_[list].clear();
 }
 
 void BlueprintMaker::AddTmpfs(List list, std::string_view target, std::string_view options,
                               std::uint64_t flags) {
   builder_.Add(list, OpCode::kMount, Step::kMountTmpfs, {"tmpfs", target, options}, flags);
+  here_[list].clear();
+}
+
+// Goes to the directory that `path` is in, unless the child is there already.
+void BlueprintMaker::In(List list, std::string_view path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string_view directory = slash == 0 ? "/" : path.substr(0, slash);
+  if (here_[list] == directory) return;
+  builder_.Add(list, OpCode::kGo, Step::kGo, {directory});
+  here_[list] = directory;
 }
 
 void BlueprintMaker::AddDirectory(List list, std::string_view path, std::uint64_t mode) {
+  In(list, path);
   builder_.Add(list, OpCode::kMakeDirectory, Step::kMakeDirectory, {path}, mode);
 }
 
-void BlueprintMaker::AddFile(List list, std::string_view path) {
-  builder_.Add(list, OpCode::kMakeNode, Step::kMakeDevice, {path}, S_IFREG | 0644);
+void BlueprintMaker::AddFile(List list, std::string_view path, std::string_view text) {
+  In(list, path);
+  builder_.Add(list, OpCode::kMakeFile, Step::kMakeFile, {path, text});
 }
 
 }  // namespace brood

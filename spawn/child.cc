@@ -18,7 +18,6 @@ namespace {
 constexpr int kEperm = 1;
 constexpr int kEnoent = 2;
 constexpr int kEacces = 13;
-constexpr int kEexist = 17;
 constexpr int kEnotdir = 20;
 constexpr int kEproto = 71;
 constexpr int kEcanceled = 125;
@@ -32,66 +31,12 @@ std::size_t Length(const char* text) {
   return length;
 }
 
-// A path that may be missing on this kernel is not an error when it only had to be hidden.
-sys::Result Absent(sys::Result result) {
-  return result == -kEnoent || result == -kEnotdir ? 0 : result;
-}
-
 sys::Result WriteFile(const char* path, const char* text) {
   const sys::Result fd = sys::OpenAt(kCwd, path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return fd;
   const sys::Result written = sys::Write(static_cast<int>(fd), text, Length(text));
   sys::Close(static_cast<int>(fd));
   return written < 0 ? written : 0;
-}
-
-sys::Result Attach(int tree, const char* target) {
-  const sys::Result moved = sys::MoveMount(tree, "", kCwd, target, kernel::kMoveMountFromEmptyPath);
-  sys::Close(tree);
-  return moved;
-}
-
-// Binds of what /dev holds anyway; a tmpfs for each would be a superblock for each worker.
-sys::Result Mask(const char* path, bool directory) {
-  const char* blank = directory ? "/dev/mqueue" : "/dev/null";
-  return Absent(sys::Mount(blank, path, nullptr, kernel::kMsBind, nullptr));
-}
-
-sys::Result WriteProtect(const char* path) {
-  const sys::Result bound =
-      sys::Mount(path, path, nullptr, kernel::kMsBind | kernel::kMsRec, nullptr);
-  if (bound < 0) return Absent(bound);
-  return sys::Mount(nullptr, path, nullptr,
-                    kernel::kMsBind | kernel::kMsRemount | kernel::kMsRdonly | kernel::kMsNosuid |
-                        kernel::kMsNodev | kernel::kMsNoexec,
-                    nullptr);
-}
-
-// The old root comes to lie over the new one (pivot_root(2), "pivot_root(".", ".")"). It stays
-// until kLeaveOldRoot because a user namespace may mount a new /proc only while it can see one
-// with nothing hidden. Paths resolved from here on start below it, so they cannot leave.
-sys::Result EnterRoot(const char* path) {
-  const sys::Result moved = sys::Chdir(path);
-  if (moved < 0) return moved;
-  return sys::PivotRoot(".", ".");
-}
-
-// The cheap way in, for workers: pivot_root visits every thread of the machine, and detaching the
-// old root waits for an RCU grace period. The new root is mounted over the old one instead, which a
-// process without CAP_SYS_CHROOT can never get below (BlueprintMaker::AddWorkerRoot).
-sys::Result EnterTree(int tree) {
-  const sys::Result moved = sys::Fchdir(tree);
-  if (moved < 0) return moved;
-  const sys::Result attached = Attach(tree, "/");
-  return attached < 0 ? attached : sys::Chroot(".");
-}
-
-// The same for a mount that is attached already, below the old root: it is moved on top of all
-// else.
-// "/.." is the topmost mount over the root, while "/" is the bottom.
-sys::Result EnterMount(const char* path) {
-  const sys::Result moved = sys::MoveMount(kCwd, path, kCwd, "/", /*flags*/ 0);
-  return moved < 0 ? moved : sys::Chroot("/..");
 }
 
 sys::Result Loopback() {
@@ -161,7 +106,6 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
   const Plan& plan = *context.plan;
   const char* first = plan.text(op.text[0]);
   const char* second = plan.text(op.text[1]);
-  const char* third = plan.text(op.text[2]);
   const std::uint64_t number = op.number[0];
   switch (op.code) {
     case OpCode::kSetns:
@@ -176,52 +120,6 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       const sys::Result entered = EnterTime();
       if (entered >= 0) context.clock_shift_ns = static_cast<std::int64_t>(number);
       return entered;
-    }
-    case OpCode::kMakePrivate:
-      return sys::Mount(nullptr, "/", nullptr, kernel::kMsRec | kernel::kMsPrivate, nullptr);
-    case OpCode::kBindPath: {
-      const unsigned recursive = number != 0 ? kernel::kAtRecursive : 0;
-      const sys::Result tree =
-          sys::OpenTree(kCwd, first, kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | recursive);
-      if (tree >= 0) context.trees[op.index] = static_cast<int>(tree);
-      return tree;
-    }
-    case OpCode::kTreeAttributes: {
-      kernel::MountAttr attributes;
-      attributes.attr_set = number;
-      const unsigned recursive = op.number[1] != 0 ? kernel::kAtRecursive : 0;
-      return sys::MountSetattr(context.trees[op.index], "", kernel::kAtEmptyPath | recursive,
-                               attributes);
-    }
-    case OpCode::kAttach:
-      return Attach(context.trees[op.index], first);
-    case OpCode::kMount:
-      return sys::Mount(first, second, first, number, third);
-    case OpCode::kMask:
-      return Mask(first, number != 0);
-    case OpCode::kWriteProtect:
-      return WriteProtect(first);
-    case OpCode::kRemount:
-      return sys::Mount(nullptr, first, nullptr, kernel::kMsBind | kernel::kMsRemount | number,
-                        nullptr);
-    case OpCode::kMakeDirectory: {
-      const sys::Result made = sys::MkdirAt(kCwd, first, static_cast<unsigned>(number));
-      return made == -kEexist ? 0 : made;
-    }
-    case OpCode::kMakeNode:
-      return sys::MknodAt(kCwd, first, static_cast<unsigned>(number),
-                          static_cast<unsigned>(op.number[1]));
-    case OpCode::kMakeSymlink:
-      return sys::SymlinkAt(second, kCwd, first);
-    case OpCode::kEnterRoot:
-      return EnterRoot(first);
-    case OpCode::kEnterTree:
-      return EnterTree(context.trees[op.index]);
-    case OpCode::kEnterMount:
-      return EnterMount(first);
-    case OpCode::kLeaveOldRoot: {
-      const sys::Result detached = sys::Umount2(".", kernel::kMntDetach);
-      return detached < 0 ? detached : sys::Chdir("/");
     }
     case OpCode::kHostname:
       return sys::Sethostname(first, number);
@@ -247,8 +145,9 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return sys::Prlimit(op.index, op.number);
     case OpCode::kSeccomp:
       return InstallSeccomp(plan);
+    default:
+      return RunMountOp(op, context);
   }
-  return -kEproto;
 }
 
 void Notify(const ChildContext& context) {
@@ -416,6 +315,37 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   return answer;
 }
 
+// Through no link of /proc: those of /proc/self/fd and /proc/self/exe lead where no path does.
+open_how WithoutMagicLinks(std::uint64_t flags) {
+  open_how how = {};
+  how.flags = flags | O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_MAGICLINKS;
+  return how;
+}
+
+sys::Result EnterDirectory(const char* path) {
+  const sys::Result fd = sys::OpenAt2(kCwd, path, WithoutMagicLinks(O_DIRECTORY));
+  if (fd < 0) return fd;
+  const sys::Result entered = sys::Fchdir(static_cast<int>(fd));
+  sys::Close(static_cast<int>(fd));
+  return entered;
+}
+
+// Until the exec /proc/self/exe is the launcher's program, or the zygote. Executed by path and not
+// by descriptor, since a script's interpreter has to open it by that path again.
+sys::Result RefuseMagicLinks(const LaunchRecord& launch) {
+  const auto* const* candidates = reinterpret_cast<const char* const*>(launch.candidates);
+  constexpr int kEloop = 40;
+  for (; *candidates != nullptr; ++candidates) {
+    const sys::Result fd = sys::OpenAt2(kCwd, *candidates, WithoutMagicLinks(0));
+    if (fd >= 0) sys::Close(static_cast<int>(fd));
+    if (fd == -kEloop) return fd;
+  }
+  return 0;
+}
+
+// One order of steps for every path. Nothing but 0, 1 and 2 is open when a path of the command's is
+// followed, for through /proc/self/fd it would lead wherever a descriptor does.
 [[noreturn]] void Launch(ChildContext& context) {
   const Plan& plan = *context.plan;
   Mailbox& box = *context.box;
@@ -436,17 +366,17 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
     step(Step::kEndpoint, [&] { return OpenEndpoint(launch); });
   }
   step(Step::kStdio, [&] { return PlaceStdio(launch); });
-  if (plan.close_fds != 0) {
-    step(Step::kCloseFds, [&] { return sys::CloseRange(3, ~0U, 0); });
-  }
+  context.notify_fd = -1;
+  step(Step::kCloseFds, [&] { return sys::CloseRange(3, ~0U, 0); });
   step(Step::kWorkingDirectory,
-       [&] { return sys::Chdir(reinterpret_cast<const char*>(launch.cwd)); });
+       [&] { return EnterDirectory(reinterpret_cast<const char*>(launch.cwd)); });
   sys::Umask(022);
   for (int signal = 1; signal <= 64; ++signal) {
     if ((context.ignored_signals >> (signal - 1) & 1) != 0) sys::ResetSignal(signal);
   }
   sys::SetSignalMask(0);
   box.exec_ns = Now(context);
+  step(Step::kExec, [&] { return RefuseMagicLinks(launch); });
   if (plan.late_seccomp != 0) {
     step(Step::kSeccomp, [&] { return InstallSeccomp(plan); });
   }
@@ -505,7 +435,7 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
       failure = {ops[i].step, index, static_cast<std::int32_t>(-result)};
       return false;
     }
-    if (timed && i < kMaxOps) {
+    if (timed && i < kMaxTimedOps) {
       box->op_us[i] = static_cast<std::uint32_t>((Now(context) - box->born_ns) / 1000);
       box->op_count = i + 1;
     }

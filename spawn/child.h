@@ -17,12 +17,13 @@ namespace brood {
 
 inline constexpr int kMaxLanes = 16;
 
-// What the operations of a plan act on. Copied to the top of the worker's stack.
+// What the operations of a plan act on. Copied to the top of the worker's stack, with its trees.
 struct ChildContext {
   const Plan* plan = nullptr;
   Mailbox* box = nullptr;
   int fds[kMaxPlanFds] = {};  // Op::index of kSetns
-  int trees[kMaxTrees] = {};  // detached mount trees, -1 where none
+  int* trees = nullptr;       // Plan::tree_count detached mount trees, -1 where none
+  int root_fd = -1;           // of the root that has been entered; -1: the host's still
   int launcher_pidfd = -1;    // to notice a launcher that died before PR_SET_PDEATHSIG
   int notify_fd = -1;         // eventfd told when the worker parks or fails; -1: nobody waits
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
@@ -40,6 +41,10 @@ inline std::int64_t Now(const ChildContext& context) {
 // if the plan asks for it.
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
             Mailbox* box, Failure& failure);
+
+// The operations that mount, and make what is mounted (spawn/child_mounts.cc). 0 or more, or
+// -errno; -EPROTO for another operation.
+sys::Result RunMountOp(const Op& op, ChildContext& context);
 
 // Keeps the capabilities of the mask `keep` and no others, and takes them along through exec, also
 // without being root. 0 or -errno.

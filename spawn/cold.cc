@@ -21,7 +21,6 @@
 #include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
-#include "spawn/stdio.h"
 #include "spawn/subordinate_ids.h"
 #include "spawn/usher.h"
 
@@ -139,6 +138,20 @@ void SetIdMap(const Blueprint& blueprint, std::uint32_t id_first, Mailbox& box) 
   box.id_count = 1;
 }
 
+std::optional<HostIds> HostIdsOf(const Blueprint& blueprint, std::uint32_t id_first) {
+  const Spec& spec = blueprint.spec();
+  if (!ThisMachine().id_ranges) return std::nullopt;
+  switch (spec.ns(NamespaceKind::kUser).mode) {
+    case NamespaceMode::kNew:
+      return HostIds{id_first + spec.uid, id_first + spec.gid};
+    case NamespaceMode::kHost:
+      return HostIds{spec.uid, spec.gid};
+    case NamespaceMode::kJoin:
+      break;
+  }
+  return std::nullopt;
+}
+
 ColdWorker::ColdWorker(ColdWorker&& other) noexcept { *this = std::move(other); }
 
 ColdWorker& ColdWorker::operator=(ColdWorker&& other) noexcept {
@@ -149,6 +162,7 @@ ColdWorker& ColdWorker::operator=(ColdWorker&& other) noexcept {
   box_ = std::exchange(other.box_, nullptr);
   pidfd_ = std::move(other.pidfd_);
   outputs_ = std::move(other.outputs_);
+  terminals_ = std::move(other.terminals_);
   return *this;
 }
 
@@ -196,16 +210,20 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   }
   std::memcpy(box.leaf, place.leaf.c_str(), place.leaf.size() + 1);
 
-  BROOD_ASSIGN_OR_RETURN(PreparedStdio stdio, PrepareStdio(command.stdio, launcher.null.get()));
+  BROOD_ASSIGN_OR_RETURN(
+      PreparedStdio stdio,
+      PrepareStdio(command.stdio, launcher.null.get(), HostIdsOf(blueprint, place.id_first),
+                   blueprint.spec().ns(NamespaceKind::kUser).mode == NamespaceMode::kHost));
   std::copy(stdio.fds.begin(), stdio.fds.end(), box.launch.fds);
   worker.outputs_ = std::move(stdio.outputs);
+  worker.terminals_ = std::move(stdio.terminals);
 
   BirthRequest request;
   request.context.plan = &blueprint.plan();
   request.context.box = &box;
-  for (std::size_t i = 0; i < kMaxTrees; ++i) {
-    request.context.trees[i] = i < trees.size() ? trees[i].get() : -1;
-  }
+  std::vector<int> tree_fds;
+  for (const UniqueFd& tree : trees) tree_fds.push_back(tree.get());
+  request.context.trees = tree_fds.data();
   for (std::size_t i = 0; i < blueprint.namespace_fds().size() && i < kMaxPlanFds; ++i) {
     request.context.fds[i] = blueprint.namespace_fds()[i].get();
   }

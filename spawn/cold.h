@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "spawn/mailbox.h"
 #include "spawn/outcome.h"
 #include "spawn/spec.h"
+#include "spawn/stdio.h"
 #include "spawn/unique_fd.h"
 
 namespace brood {
@@ -35,6 +37,10 @@ struct LauncherFds {
 
   static absl::StatusOr<LauncherFds> Open();
 };
+
+// Whom a worker's ids belong to on the host. Absent where the launcher can give no file to them, or
+// where they are those of a user namespace that is joined.
+std::optional<HostIds> HostIdsOf(const Blueprint& blueprint, std::uint32_t id_first);
 
 // Fills in the ids a worker of the blueprint is mapped to, where its plan leaves them to the
 // mailbox.
@@ -61,6 +67,8 @@ class ColdWorker {
   const Mailbox& mailbox() const { return *box_; }
   // The launcher's ends of captured stdout and stderr (kCapture), else -1.
   std::array<UniqueFd, 2>& outputs() { return outputs_; }
+  // Lent to the worker until it has ended.
+  LentTerminals& terminals() { return terminals_; }
   // To be called after Reap: nothing is left to kill.
   void Reaped() { pidfd_.reset(); }
   // The pidfd of one that has ended, and the duty to reap it.
@@ -75,6 +83,7 @@ class ColdWorker {
   Mailbox* box_ = nullptr;
   UniqueFd pidfd_;
   std::array<UniqueFd, 2> outputs_;
+  LentTerminals terminals_;
 };
 
 // Runs `command` to its end and tells how it went; blocks. Captured output is read as it comes, and

@@ -28,16 +28,19 @@ enum class Step : std::uint16_t {
   kBindPath,            // open_tree of a path in the child's own tree
   kTreeAttributes,      // mount_setattr of read-only, nosuid, nodev
   kMountProc,
+  kMountSys,
+  kMountCgroup,
   kMountTmpfs,
   kMountDevpts,
   kMountOverlay,
   kMaskPath,  // hiding or write-protecting something below /proc
+  kGo,        // to a directory below the root
   kMakeDirectory,
+  kMakeFile,
   kMakeDevice,
   kMakeSymlink,
   kRemount,
-  kEnterRoot,     // chdir into the new root, pivot_root
-  kLeaveOldRoot,  // detaching the old root
+  kEnterRoot,  // the new root is entered, and the old one detached
   kHostname,
   kLoopback,    // bringing lo up
   kNewSession,  // setsid

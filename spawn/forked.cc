@@ -17,29 +17,6 @@ namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
-bool Below(std::string_view path, std::string_view directory) {
-  return path == directory ||
-         (path.starts_with(directory) && path.substr(directory.size()).starts_with('/'));
-}
-
-absl::Status CheckBinds(const Spec& spec) {
-  std::vector<std::string_view> own = {"/dev/shm", "/dev/pts", "/proc"};
-  for (const Tmpfs& each : spec.tmpfs) own.push_back(each.target);
-  if (spec.root.mode == RootMode::kHostReadOnly) own.push_back("/run");
-  own.push_back("/tmp");
-  for (const Bind& bind : spec.binds) {
-    for (const std::string_view directory : own) {
-      // A bind on /tmp itself stands for the tmpfs that would be there.
-      if (!Below(bind.target, directory) || bind.target == "/tmp") continue;
-      return Error(kInvalid,
-                   "the calls of a forked function have a {} of their own each, which would hide "
-                   "the bind on {}",
-                   directory, bind.target);
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec) {
@@ -55,7 +32,6 @@ absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec) {
                  "a forked function's root must be read-only, since its calls have it in common: "
                  "they write to /tmp or a tmpfs");
   }
-  BROOD_RETURN_IF_ERROR(CheckBinds(spec));
   ForkedSpecs out{spec, spec};
   out.process.nesting = true;
   // What a filter of the user's own lets through is for the calls to be held to; it may well not

@@ -20,8 +20,7 @@ struct ForkedSpecs {
 };
 
 // kInvalidArgument for a spec whose calls could not be kept apart: without new user, pid, mount and
-// ipc namespaces, with a root that its calls could write to (overlay, rw), or with binds on what
-// each call has of its own.
+// ipc namespaces, or with a root that its calls could write to (overlay, rw).
 absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec);
 
 // libbrood_ready.so in sealed memory.

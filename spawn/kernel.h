@@ -80,6 +80,13 @@ inline constexpr unsigned kOpenTreeCloexec = 02000000;
 inline constexpr unsigned kAtRecursive = 0x8000;
 inline constexpr unsigned kAtEmptyPath = 0x1000;
 inline constexpr unsigned kMoveMountFromEmptyPath = 0x4;  // MOVE_MOUNT_F_EMPTY_PATH, 5.2
+inline constexpr unsigned kMoveMountToEmptyPath = 0x40;   // MOVE_MOUNT_T_EMPTY_PATH, 5.2
+
+// fsopen(2), fsconfig(2), fsmount(2), 5.2.
+inline constexpr unsigned kFsopenCloexec = 1;
+inline constexpr unsigned kFsconfigSetString = 1;
+inline constexpr unsigned kFsconfigCreate = 6;
+inline constexpr unsigned kFsmountCloexec = 1;
 
 // mount(2), umount2(2).
 inline constexpr unsigned long kMsRdonly = 1;

@@ -44,6 +44,7 @@ Machine Probe() {
   const std::uint64_t effective = EffectiveCapabilities();
   const auto has = [&](int capability) { return (effective >> capability & 1) != 0; };
   Machine machine;
+  machine.capabilities = effective;
   machine.uid = geteuid();
   machine.gid = getegid();
   machine.exec_enters_time = KernelIsAtLeast(6, 2) && !Without(Way::kExecTime);

@@ -19,7 +19,8 @@ struct Machine {
   // A mount namespace can be born with nothing in it (CLONE_EMPTY_MNTNS, Linux 7.1), and not as a
   // copy of all mounts. Only looked for with mount_admin.
   bool empty_mounts = false;
-  std::uint32_t uid = 0;  // effective
+  std::uint64_t capabilities = 0;  // effective, as a mask
+  std::uint32_t uid = 0;           // effective
   std::uint32_t gid = 0;
 };
 

@@ -56,7 +56,7 @@ struct Mailbox {
   std::uint32_t uid_base = 0;  // what they are outside
   std::uint32_t gid_base = 0;
   std::uint32_t id_count = 0;
-  std::uint32_t reserved = 0;
+  std::int32_t sys_error = 0;  // errno of a /sys of its own that was refused; 0: had (worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 
@@ -69,8 +69,8 @@ struct Mailbox {
   std::int64_t exec_ns = 0;      // about to exec
   std::int32_t idmap_error = 0;  // errno of an idmapped mount the filesystem refused; 0: had
   std::uint32_t op_count = 0;
-  std::uint32_t op_us[kMaxOps] = {};  // after each operation, since `born_ns`
-  std::int64_t born_ns = 0;           // first thing the worker did
+  std::uint32_t op_us[kMaxTimedOps] = {};  // after each operation, since `born_ns`
+  std::int64_t born_ns = 0;                // first thing the worker did
 };
 static_assert(std::is_trivially_copyable_v<Mailbox> && std::is_standard_layout_v<Mailbox>);
 static_assert(std::has_unique_object_representations_v<Mailbox>);  // no padding, as in a plan

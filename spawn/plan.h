@@ -9,6 +9,8 @@
 //              and `home` once, in the tiny one it then lives in; before each clone it runs
 //              `copies`, which copy that tree; the worker runs `worker`
 //
+// In both, whoever maps a worker's ids runs `idmaps` then.
+//
 // Freestanding: the child includes this header.
 #pragma once
 
@@ -22,6 +24,11 @@
 namespace brood {
 
 // What one operation does. `text` are offsets of strings, `number` plain arguments.
+//
+// A place is a path that is resolved once, with openat2, below the root that has been entered, and
+// through no link; before a root has been entered it is the host's. What makes or hides a file
+// works on the last name of its path in the directory that kGo has gone to: its path is there to be
+// told.
 enum class OpCode : std::uint16_t {
   kSetns,        // setns(fds[index], number[0])
   kUnshare,      // unshare(number[0])
@@ -29,33 +36,40 @@ enum class OpCode : std::uint16_t {
   kWriteFile,    // write text[1] into text[0]
   kEnterTime,    // enter the unshared time namespace, whose CLOCK_MONOTONIC is number[0] ns ahead
   kMakePrivate,  // no mount event leaves or enters
-  kBindPath,     // trees[index] = copy of text[0]; number[0] = 1: with submounts
+  kBindPath,     // trees[index] = copy of the place text[0]; number[0] = 1: with submounts
+  kNewMount,  // trees[index] = new mount of type text[0], MOUNT_ATTR_* number[0]; where the kernel
+              // refuses one, a copy of text[1], if there is one, and the mailbox is told
   kTreeAttributes,  // set number[0] on trees[index]; number[1] = 1: with submounts
-  kAttach,          // mount trees[index] on text[0]
-  kMount,           // mount(text[0] type, text[1] target, text[2] options, number[0] flags)
-  kMask,            // hide text[0], if it is there; number[0] = 1: a directory
-  kWriteProtect,    // make text[0] read-only, if it is there
-  kRemount,         // mount flags of text[0] become number[0]
-  kMakeDirectory,   // text[0], mode number[0]; one that exists is fine
-  kMakeNode,        // text[0], mode number[0], device number[1]
-  kMakeSymlink,     // text[0] pointing to text[1]
-  kEnterRoot,       // make the mount at text[0] the root; the old one lies over it
-  kEnterTree,       // make trees[index] the root; the old one lies below it, out of reach
-  kEnterMount,      // make the mount at text[0] the root; the old one lies below it
-  kLeaveOldRoot,    // take away the old root that kEnterRoot left
-  kHostname,        // text[0], number[0] bytes
-  kLoopback,        // bring lo up
-  kNewSession,      // leave the launcher's session and terminal
-  kNewKeyring,      // leave the launcher's session keyring
-  kBounding,        // drop all up to number[1] but number[0] from the bounding set
-  kSetIds,          // uid number[0], gid number[1]; index bit 0: clear groups, bit 1: keep caps,
-                    // bit 2: groups may stay where setgroups(2) is denied
-  kUndumpable,      // nobody may trace it, nor look at its memory, before its exec
-  kCapabilities,    // keep number[0], ambient too
-  kParentDeath,     // die with the launcher
+  kAttach,   // mount trees[index] on the place text[0]; number[0] = 1: unless it cannot be reached
+  kMount,    // mount(text[0] type, place text[1], text[2] options, number[0] flags); leaves the
+             // working directory below the new mount
+  kRemount,  // mount flags of the place text[0] become number[0]
+  kGo,       // the place text[0] becomes the working directory
+  kMask,     // hide text[0], if it is there; number[0] = 1: a directory
+  kWriteProtect,   // make text[0] read-only, if it is there
+  kMakeDirectory,  // text[0], mode number[0]; one that exists is fine
+  kMakeFile,       // text[0], with text[1] in it; one that exists is fine when there is no text;
+                   // number[0] = 1: unless the worker may not make it
+  kMakeNode,       // text[0], mode number[0], device number[1]
+  kMakeSymlink,    // text[0] pointing to text[1]
+  kEnterRoot,      // make the mount at the place text[0] the root, and detach the old one
+  kEnterTree,      // make trees[index] the root; the old one lies below it, out of reach
+  kEnterMount,     // make the mount at text[0] the root; the old one lies below it
+  kRootAt,         // places are below the place text[0] from here on
+  kHostname,       // text[0], number[0] bytes
+  kLoopback,       // bring lo up
+  kNewSession,     // leave the launcher's session and terminal
+  kNewKeyring,     // leave the launcher's session keyring
+  kBounding,       // drop all up to number[1] but number[0] from the bounding set
+  kSetIds,         // uid number[0], gid number[1]; index bit 0: clear groups, bit 1: keep caps,
+                   // bit 2: groups may stay where setgroups(2) is denied
+  kUndumpable,     // nobody may trace it, nor look at its memory, before its exec
+  kCapabilities,   // keep number[0], ambient too
+  kParentDeath,    // die with the launcher
   kNoNewPrivs,
   kRlimit,   // resource `index`: soft number[0], hard number[1]
   kSeccomp,  // install the plan's filter
+  kIdmap,    // trees[index] shows its owners as the worker's ids; for whoever maps them
 };
 
 struct Op {
@@ -80,10 +94,13 @@ struct OpList {
   std::uint32_t count = 0;
 };
 
-// Most detached mount trees, and most descriptors, that a plan may name.
-inline constexpr std::size_t kMaxTrees = 64;
+// Most detached mount trees (their numbers lie on the worker's stack), descriptors, and operations
+// that a plan may have.
+inline constexpr std::size_t kMaxTrees = 1024;
 inline constexpr std::size_t kMaxPlanFds = 16;
-inline constexpr std::size_t kMaxOps = 160;
+inline constexpr std::size_t kMaxOps = 4096;
+// Operations of a worker whose times are noted.
+inline constexpr std::size_t kMaxTimedOps = 160;
 
 struct Plan {
   std::uint32_t bytes = 0;  // of the whole block
@@ -91,6 +108,7 @@ struct Plan {
   OpList tmpl;
   OpList home;
   OpList copies;
+  OpList idmaps;
   OpList worker;
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
@@ -104,12 +122,13 @@ struct Plan {
   MapsBy maps_by = MapsBy::kNobody;
   std::uint8_t deny_setgroups = 0;  // an unprivileged launcher must, before gid_map
   std::uint8_t record_ops = 0;      // note the time after every operation
-  std::uint8_t close_fds = 0;       // the launcher's table is not ours: close all but 0, 1, 2
   // The zygote is born into a user and a mount namespace of its own, whose owner its launcher is:
   // it can then prepare what an ordinary user otherwise could not.
   std::uint8_t zygote_user = 0;
   std::uint8_t zygote_range = 0;  // with a range of ids, mapped by newuidmap
-  std::uint64_t idmap_trees = 0;  // bit i: trees[i] shows its owners as the worker's ids
+  std::uint8_t reserved_flag = 0;
+  // What a zygote keeps of its capabilities once its template stands; ~0: all.
+  std::uint64_t zygote_capabilities = ~std::uint64_t{0};
   // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff:
   // any), reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
   std::int32_t fail_error = 0;

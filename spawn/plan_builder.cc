@@ -43,6 +43,7 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.tmpl = places[kTmpl];
   plan.home = places[kHome];
   plan.copies = places[kCopies];
+  plan.idmaps = places[kIdmaps];
   plan.worker = places[kWorker];
   plan.seccomp_offset = static_cast<std::uint32_t>(filter_offset);
   plan.seccomp_count = static_cast<std::uint32_t>(filter.size());

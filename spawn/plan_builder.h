@@ -20,7 +20,7 @@ struct OpTexts {
 
 class PlanBuilder {
  public:
-  enum List : std::size_t { kTmpl, kHome, kCopies, kWorker, kListCount };
+  enum List : std::size_t { kTmpl, kHome, kCopies, kIdmaps, kWorker, kListCount };
 
   // Appends an operation to `list`.
   void Add(List list, OpCode code, Step step, const OpTexts& texts = {}, std::uint64_t number = 0,

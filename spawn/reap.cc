@@ -139,6 +139,12 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   if (outcome.spawn_path == SpawnPath::kParked && box.parked_ns != 0) {
     outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
   }
+  outcome.fallbacks.insert(outcome.fallbacks.end(), blueprint.fallbacks().begin(),
+                           blueprint.fallbacks().end());
+  if (box.sys_error != 0) {
+    outcome.fallbacks.push_back(
+        {"a /sys that shows its own network devices", "the launcher's /sys", box.sys_error});
+  }
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files that show nobody as their owner", box.idmap_error});

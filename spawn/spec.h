@@ -173,6 +173,8 @@ struct Stdio {
   std::uint16_t rows = 0;                  // kTerminal: its size; 0: left to whoever has the master
   std::uint16_t columns = 0;
   std::uint16_t port = 0;  // kEndpoint
+  // kFds, kEndpoint: they come from somebody who is not the launcher, and may have fewer rights.
+  bool foreign = false;
 };
 
 // What runs inside: one request.

@@ -70,6 +70,9 @@ inline Result Close(int fd) { return Call(__NR_close, fd); }
 inline Result OpenAt(int directory, const char* path, int flags, unsigned mode = 0) {
   return Call(__NR_openat, directory, Arg(path), flags, mode);
 }
+inline Result OpenAt2(int directory, const char* path, const open_how& how) {
+  return Call(__NR_openat2, directory, Arg(path), Arg(&how), sizeof(how));
+}
 inline Result Dup3(int from, int to, int flags) { return Call(__NR_dup3, from, to, flags); }
 inline Result Fcntl(int fd, int command, long argument = 0) {
   return Call(__NR_fcntl, fd, command, argument);
@@ -111,6 +114,16 @@ inline Result OpenTree(int directory, const char* path, unsigned flags) {
 inline Result MoveMount(int from, const char* from_path, int to, const char* to_path,
                         unsigned flags) {
   return Call(__NR_move_mount, from, Arg(from_path), to, Arg(to_path), flags);
+}
+inline Result Fsopen(const char* type, unsigned flags) {
+  return Call(__NR_fsopen, Arg(type), flags);
+}
+inline Result Fsconfig(int context, unsigned command, const char* key = nullptr,
+                       const char* value = nullptr) {
+  return Call(__NR_fsconfig, context, command, Arg(key), Arg(value), 0);
+}
+inline Result Fsmount(int context, unsigned flags, std::uint64_t attributes) {
+  return Call(__NR_fsmount, context, flags, static_cast<long>(attributes));
 }
 inline Result MountSetattr(int directory, const char* path, unsigned flags,
                            const kernel::MountAttr& attributes) {

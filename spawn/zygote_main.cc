@@ -26,6 +26,7 @@ struct Zygote {
   int template_ns = -1;  // mount namespaces, -1 where the plan has none of its own
   int home_ns = -1;
   int lanes[kMaxLanes] = {};
+  int trees[kMaxTrees] = {};
   ChildContext context;
 };
 
@@ -60,6 +61,12 @@ int OpenMountNamespace() {
   sys::ExitGroup(125);
 }
 
+// What comes next begins in another root.
+void LeaveRoot(Zygote& zygote) {
+  if (zygote.context.root_fd >= 0) sys::Close(zygote.context.root_fd);
+  zygote.context.root_fd = -1;
+}
+
 void PrepareTemplate(Zygote& zygote) {
   const Plan& plan = *zygote.plan;
   Failure failure;
@@ -76,6 +83,7 @@ void PrepareTemplate(Zygote& zygote) {
   must(sys::Unshare(kernel::kCloneNewNs), Step::kUnshare);
   if (!RunOps(plan.tmpl, 0, plan.tmpl.count, zygote.context, nullptr, failure))
     Give(zygote, 0, failure);
+  LeaveRoot(zygote);
   zygote.template_ns = OpenMountNamespace();
   must(zygote.template_ns, Step::kJoinNamespace);
 
@@ -83,9 +91,21 @@ void PrepareTemplate(Zygote& zygote) {
   must(sys::Unshare(kernel::kCloneNewNs), Step::kUnshare);
   if (!RunOps(plan.home, 0, plan.home.count, zygote.context, nullptr, failure))
     Give(zygote, 1, failure);
+  LeaveRoot(zygote);
   zygote.home_ns = OpenMountNamespace();
   must(zygote.home_ns, Step::kJoinNamespace);
   sys::Close(host_ns);
+}
+
+// What is left is all that a worker which finds a way into this memory could use.
+void DropCapabilities(Zygote& zygote) {
+  const std::uint64_t keep = zygote.plan->zygote_capabilities;
+  if (keep == ~std::uint64_t{0}) return;
+  const auto low = static_cast<std::uint32_t>(keep);
+  const auto high = static_cast<std::uint32_t>(keep >> 32);
+  const kernel::CapData data[2] = {{low, low, 0}, {high, high, 0}};
+  const sys::Result set = sys::Capset(kernel::CapHeader{}, data);
+  if (set < 0) Give(zygote, 0, {Step::kCapabilities, 0xffff, static_cast<std::int32_t>(-set)});
 }
 
 // Copies the template's trees for one worker. A mount can be copied only from the namespace one
@@ -192,8 +212,12 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   context.launcher_pidfd = ZygoteFd::kLauncher;
   context.notify_fd = ZygoteFd::kNotify;
   context.lanes = zygote.lanes;
-  for (std::uint32_t i = 0; i < kMaxTrees; ++i) {
-    context.trees[i] = i < header.tree_count ? ZygoteFd::kFirstPlanFd + static_cast<int>(i) : -1;
+  context.trees = zygote.trees;
+  for (std::uint32_t i = 0; i < header.tree_count && i < kMaxTrees; ++i) {
+    // /dev/null stands in for a tree that is not there; all others are opened with O_PATH.
+    const int fd = ZygoteFd::kFirstPlanFd + static_cast<int>(i);
+    const sys::Result flags = sys::Fcntl(fd, F_GETFL);
+    context.trees[i] = flags >= 0 && (flags & O_PATH) != 0 ? fd : -1;
   }
   for (std::uint32_t i = 0; i < header.fd_count && i < kMaxPlanFds; ++i) {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);
@@ -201,6 +225,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
 
   sys::Umask(0);  // modes of what the template creates are meant as written
   PrepareTemplate(zygote);
+  DropCapabilities(zygote);
   __atomic_store_n(&zygote.region->state, static_cast<std::uint32_t>(ZygoteState::kReady),
                    __ATOMIC_RELEASE);
   sys::FutexWake(&zygote.region->state, 1);

@@ -65,6 +65,8 @@ struct ZygoteFd {  // 0, 1 and 2 are /dev/null
   static constexpr int kFirstLane = 9;
   static constexpr int kFirstPlanFd = kFirstLane + kMaxLanes;
 };
+// Most that a zygote is given.
+inline constexpr int kMaxZygoteFds = ZygoteFd::kFirstPlanFd + kMaxTrees + kMaxPlanFds;
 
 // What the launcher says to a child that waits for its id maps.
 enum class ZygoteMaps : std::uint32_t { kAwaited = 0, kWritten = 1, kRefused = 2 };

@@ -29,9 +29,10 @@ Ended EndedMessage(const Outcome& outcome) {
 }
 
 // The descriptors of a message as a command's stdio. `held` keeps them open until they are used.
-absl::StatusOr<Stdio> StdioOf(ClientIo io, std::uint16_t rows, std::uint16_t columns,
-                              const std::vector<UniqueFd>& held) {
+absl::StatusOr<Stdio> StdioOf(const Peer& peer, ClientIo io, std::uint16_t rows,
+                              std::uint16_t columns, const std::vector<UniqueFd>& held) {
   Stdio stdio;
+  stdio.foreign = peer.uid() != geteuid();
   const std::size_t needed = io == ClientIo::kFds ? 3 : io == ClientIo::kTerminal ? 1 : 0;
   if (io > ClientIo::kNone || held.size() != needed) {
     return Error(kInvalid, "{} descriptors came where {} are needed", held.size(), needed);
@@ -242,7 +243,8 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   command.env = std::move(submit.env);
   command.cwd = std::move(submit.cwd);
   command.timeout = Duration(submit.timeout_ns);
-  BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(submit.io, submit.rows, submit.columns, *held));
+  BROOD_ASSIGN_OR_RETURN(command.stdio,
+                         StdioOf(*peer, submit.io, submit.rows, submit.columns, *held));
   if (submit.limits.any()) {
     request.spec = *tmpl->second;
     request.spec->limits.Override(submit.limits);
@@ -414,7 +416,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   command.argv = std::move(exec.argv);
   command.env = std::move(exec.env);
   command.cwd = std::move(exec.cwd);
-  BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(exec.io, exec.rows, exec.columns, *held));
+  BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(*peer, exec.io, exec.rows, exec.columns, *held));
   const Held cost = {held->size() + kNamespaceCount, BytesOf(command.argv, command.env)};
   const auto namespaces = std::make_shared<std::vector<UniqueFd>>();
   Spec& spec = request.spec.emplace(*isolate->spec);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -94,6 +95,8 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
     UniqueFd& ours = i == 0 ? worker->in : i == 1 ? worker->out : worker->err;
     ours.reset(ends[i == 0 ? 1 : 0]);
     worker->theirs[i].reset(ends[i == 0 ? 0 : 1]);
+    // So that the function can open /dev/stdin, whoever it is (spawn/stdio.cc).
+    (void)fchmod(ends[0], 0666);
     // Of our end alone: the flag belongs to the open file, and a pipe's ends are two.
     if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) {
       return ErrnoError(errno, "preparing a pipe to function {}", function.name);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 
 #include "spawn/child.h"
 #include "spawn/ready/ready.h"
@@ -55,6 +56,12 @@ void Reopen(std::uint64_t call, const ReopenedFiles::File& file) {
 void BecomeCall(const Plan& plan, const Order& order, const ReopenedFiles& files) {
   ChildContext context;
   context.plan = &plan;
+  // The same directory may have another mount over it then.
+  char cwd[PATH_MAX];
+  const sys::Result length = sys::Call(__NR_getcwd, sys::Arg(cwd), sizeof(cwd));
+  context.root_fd = static_cast<int>(sys::OpenAt(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  int trees[kMaxTrees];
+  context.trees = trees;
   Failure failure;
   const auto run = [&](std::uint32_t first, std::uint32_t end) {
     if (!RunOps(plan.worker, first, end, context, nullptr, failure)) Fail(order.call, failure);
@@ -63,6 +70,9 @@ void BecomeCall(const Plan& plan, const Order& order, const ReopenedFiles& files
   const std::uint32_t count = plan.worker.count;
   const bool filter = count > 0 && plan.ops(plan.worker)[count - 1].code == OpCode::kSeccomp;
   run(0, filter ? count - 1 : count);
+  sys::Close(context.root_fd);
+  const sys::Result back = length < 0 ? length : sys::Chdir(cwd);
+  if (back < 0) Fail(order.call, {Step::kWorkingDirectory, 0, static_cast<std::int32_t>(-back)});
   for (std::size_t i = 0; i < files.count; ++i) Reopen(order.call, files.files[i]);
   for (int i = 0; i < 3; ++i) {
     const sys::Result placed = sys::Dup3(order.stdio[i], i, 0);
