@@ -1,7 +1,9 @@
 // The brood program: parses, and hands over to one command.
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "pool/cli/commands.h"
+#include "pool/cli/read_only_program.h"
 #include "spawn/status.h"
 #include "spawn/without.h"
 
@@ -101,8 +104,21 @@ std::vector<const CommandEntry*> ToAdd(std::string_view word) {
   return all;
 }
 
+// The commands that may have workers with the host's ids: by their own words, or by those of a
+// file.
+bool MayKeepTheHostsIds(int argc, char** argv) {
+  if (argc < 2) return false;
+  if (std::string_view(argv[1]) == "serve") return true;
+  return std::any_of(argv + 2, argv + argc, [](const char* word) {
+    return std::string_view(word).starts_with("--no-user");
+  });
+}
+
 int Main(int argc, char** argv) {
   OpenClosedStdio();
+  if (MayKeepTheHostsIds(argc, argv)) RunFromReadOnlyMount(argv);
+  // By descriptor, an exec takes that for the name of the process (before Linux 6.14).
+  prctl(PR_SET_NAME, "brood");
   // Ignored, the kernel would reap our children itself and forget how they ended.
   (void)std::signal(SIGCHLD, SIG_DFL);
   // Never taken apart: the process ends first.
