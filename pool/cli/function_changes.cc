@@ -12,22 +12,22 @@ const ServeFunction* FindFunction(const ServeConfig& config, const std::string& 
   return nullptr;
 }
 
-// The words of the template that a function shares with others; null: it has its own.
-const std::vector<std::string>* SharedWords(const ServeConfig& config,
-                                            const ServeFunction& function) {
+// The template that a function shares with others; null: it has its own.
+const ServeTemplate* SharedTemplate(const ServeConfig& config, const ServeFunction& function) {
   if (function.own_template) return nullptr;
   for (const ServeTemplate& each : config.templates) {
-    if (each.options.name == function.options.template_name) return &each.words;
+    if (each.options.name == function.options.template_name) return &each;
   }
   return nullptr;
 }
 
 bool Same(const ServeConfig& now, const ServeFunction& a, const ServeConfig& next,
           const ServeFunction& b) {
-  if (a.words != b.words) return false;
-  const auto* const before = SharedWords(now, a);
-  const auto* const after = SharedWords(next, b);
-  return (before == nullptr) == (after == nullptr) && (before == nullptr || *before == *after);
+  if (a.words != b.words || a.sources != b.sources) return false;
+  const ServeTemplate* const before = SharedTemplate(now, a);
+  const ServeTemplate* const after = SharedTemplate(next, b);
+  if (before == nullptr || after == nullptr) return before == after;
+  return before->words == after->words && before->sources == after->sources;
 }
 
 }  // namespace

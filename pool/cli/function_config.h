@@ -15,8 +15,10 @@
 namespace brood {
 
 struct ServeFunction {
-  // All it was made of: two functions with the same name and words are the same.
+  // All it was made of, and what the paths of its own template led to (SourceState): two functions
+  // with the same name and the same of both are the same.
   std::vector<std::string> words;
+  std::string sources;
   FunctionOptions options;
   std::optional<TemplateOptions> own_template;  // none: it uses one of the configuration's
 };

@@ -42,6 +42,7 @@
 #include "spawn/cgroup.h"
 #include "spawn/cgroup_controllers.h"
 #include "spawn/cgroup_host.h"
+#include "spawn/source_state.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -154,8 +155,12 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     host.options.parked = words.pool;
     config.templates.push_back(std::move(host));
   }
+  for (ServeTemplate& each : config.templates) each.sources = SourceState(each.options.spec);
   for (ServeFunction& each : config.functions) {
-    if (each.own_template) continue;
+    if (each.own_template) {
+      each.sources = SourceState(each.own_template->spec);
+      continue;
+    }
     const std::string& wanted = each.options.template_name;
     const auto tmpl = std::find_if(config.templates.begin(), config.templates.end(),
                                    [&](const auto& one) { return one.options.name == wanted; });
@@ -358,7 +363,7 @@ class Daemon {
     });
   }
 
-  // Templates and functions whose words have changed are replaced, and those that are gone taken
+  // Templates and functions whose words, or what these lead to, have changed are replaced, and those that are gone taken
   // away. A file that cannot be understood changes nothing, nor does a function whose fences cannot
   // be made; a template that cannot be made ends the change there.
   absl::Status Reload() {
@@ -439,7 +444,7 @@ class Daemon {
     std::vector<ServeTemplate>& current = config_.templates;
     for (const ServeTemplate& each : next) {
       const auto old = FindTemplate(current, each.options.name);
-      if (old != current.end() && old->words == each.words) continue;
+      if (old != current.end() && old->words == each.words && old->sources == each.sources) continue;
       BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
       if (old != current.end()) {
         *old = each;

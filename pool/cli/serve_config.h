@@ -16,8 +16,10 @@
 namespace brood {
 
 struct ServeTemplate {
-  // As typed: two templates with the same words are the same.
+  // As typed, and what the paths among them led to (SourceState): two templates with the same of
+  // both are the same.
   std::vector<std::string> words;
+  std::string sources;
   TemplateOptions options;
 };
 
