@@ -210,8 +210,11 @@ void BlueprintMaker::AddHome() {
 // Those that workers may share, or each worker's own.
 void BlueprintMaker::MountPlaces(List list, bool own) {
   for (const Place& place : places_) {
-    if (place.own == own) MountPlace(list, place);
+    if (place.own == own && place.what != Place::What::kHosts) MountPlace(list, place);
   }
+  // A file below which nothing lies, and which comes out of /dev, wherever the root has that.
+  const Place* const hosts = FindPlace(Place::What::kHosts);
+  if (hosts != nullptr && hosts->own == own) MountPlace(list, *hosts);
 }
 
 void BlueprintMaker::MountPlace(List list, const Place& place) {

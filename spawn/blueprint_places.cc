@@ -341,8 +341,9 @@ absl::Status BlueprintMaker::AddHosts() {
       found->path = found->path.substr(0, found->path.rfind('/'));
       place.directory = true;
     }
-    if (spec_.root.mode == RootMode::kReadWrite || (!place.make && given(found->path)) ||
-        found->path == "/") {
+    const bool dev_comes_later = Depth(FindPlace(Place::What::kDev)->at) > Depth(found->path);
+    if (spec_.root.mode == RootMode::kReadWrite || found->path == "/" ||
+        (!place.make && (given(found->path) || dev_comes_later))) {
       out_.fallbacks_.push_back({"an /etc/hosts that names localhost and itself",
                                  "none, since the root has no such file: make an empty one", 0});
       hosts_text_.clear();

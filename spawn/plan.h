@@ -48,8 +48,7 @@ enum class OpCode : std::uint16_t {
   kMask,     // hide text[0], if it is there; number[0] = 1: a directory
   kWriteProtect,   // make text[0] read-only, if it is there
   kMakeDirectory,  // text[0], mode number[0]; one that exists is fine
-  kMakeFile,       // text[0], with text[1] in it; one that exists is fine when there is no text;
-                   // number[0] = 1: unless the worker may not make it
+  kMakeFile,       // text[0], with text[1] or as it is; number[0] = 1: where the worker may make it
   kMakeNode,       // text[0], mode number[0], device number[1]
   kMakeSymlink,    // text[0] pointing to text[1]
   kEnterRoot,      // make the mount at the place text[0] the root, and detach the old one

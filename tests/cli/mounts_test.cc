@@ -60,7 +60,7 @@ class MountsTest : public OutsideTest {
 TEST_F(MountsTest, BindsAreSeenWhateverTheirOrder) {
   const std::string a = (base_ / "a").string() + ":/mnt";
   const std::string b = (base_ / "b").string() + ":/mnt/sub";
-  const Words script = {"--", "/bin/cat", "/mnt/file", "/mnt/sub/file"};
+  const Words script = Inside("cat /mnt/file /mnt/sub/file");
   for (const Words& binds : {Words{"-v", a, "-v", b}, Words{"-v", b, "-v", a}}) {
     const Result result = Run(Rooted(binds) + script);
     EXPECT_EQ(result.out, "of a\nof b\n") << result.err;
@@ -77,7 +77,7 @@ TEST_F(MountsTest, NoBindIsEverCoveredSilently) {
     SCOPED_TRACE(place);
     for (const Words& root : {Words{"--rootfs", root_.string()}, Words{}}) {
       const Words words =
-          root + Words{"-v", a + ":" + place, "--", "/bin/cat", std::string(place) + "/file"};
+          root + Words{"-v", a + ":" + place} + Inside(fmt::format("cat {}/file", place));
       const Result cold = Run(Words{"run"} + words);
       EXPECT_EQ(cold.out, "of a\n") << cold.err;
       const Result parked = Run(Words{"burst", "-n", "1"} + words);
@@ -106,7 +106,7 @@ TEST_F(MountsTest, RunIsATmpfsOfItsOwn) {
     EXPECT_EQ(result.out, "x\n") << result.err;
   }
   EXPECT_FALSE(fs::exists(root_ / "run/x"));
-  const Result parked = Run({"burst", "-n", "2", "--", "/bin/sh", "-c", "touch /run/x"});
+  const Result parked = Run(Words{"burst", "-n", "2"} + Inside("touch /run/x"));
   EXPECT_EQ(parked.status, 0) << parked.err;
 }
 
@@ -142,7 +142,7 @@ TEST_F(MountsTest, FiveHundredMountsAreNotTooMany) {
   };
   const std::string last = (host_ / "below/499/file").string();
   EXPECT_EQ(OnAHostWith(host, {"run", "--", "/bin/cat", last}).out, "the last\n");
-  OnAHostWith(host, {"burst", "-n", "2", "--", "/bin/cat", last});
+  OnAHostWith(host, Words{"burst", "-n", "2"} + Inside("cat " + last));
 }
 
 TEST_F(MountsTest, AMountPointWithASpaceHasItsContents) {

@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 #include "spawn/kernel.h"
@@ -83,12 +84,12 @@ TEST_F(DescriptorsTest, NoWordOfACommandLeadsThroughADescriptor) {
     SCOPED_TRACE(kind);
     for (const std::string& way : ways) {
       SCOPED_TRACE(way);
-      for (const std::string& up : {std::string(), std::string("/..")}) {
-        Submit there = SubmitOf({"/bin/sh", "-c", "pwd; ls ../../.."});
-        there.cwd = way + up;
-        const Ended ended = run(kind, there);
-        // A directory of the worker's own /proc is no way out.
-        if (ended.exit_status != 125 && way != "/proc/self/ns") ADD_FAILURE() << ended.message;
+      Submit there = SubmitOf({"/bin/sh", "-c", "pwd; ls ../../.."});
+      there.cwd = way;
+      const Ended ended = run(kind, there);
+      // A directory of the worker's own /proc is no way out.
+      if (way != "/proc/self/ns") {
+        EXPECT_EQ(ended.exit_status, 125) << ended.message;
       }
       const Ended program = run(kind, SubmitOf({way + "/../bin/sh", "-c", "echo ran"}));
       EXPECT_THAT(program.exit_status, AnyOf(126, 127)) << program.message;
@@ -174,7 +175,9 @@ TEST_F(DescriptorsTest, NothingButFilesAndStreamsBecomesStdio) {
         if (status == 97) continue;  // this kernel has no such thing
         EXPECT_EQ(status, 125) << brood.err();
         EXPECT_THAT(brood.err(), HasSubstr("outside its isolate"));
-        if (place == 0) EXPECT_EQ(brood.out(), "");
+        if (place == 0) {
+          EXPECT_EQ(brood.out(), "");
+        }
       }
     }
   }
@@ -272,13 +275,16 @@ TEST_F(DescriptorsTest, TheLaunchersProgramIsNotToBeRunByALinkNorWritten) {
   std::ofstream(root_ / "bin/script") << "#!/proc/self/exe version\n";
   chmod((root_ / "bin/script").c_str(), 0755);
   Brood script({"run", "--no-user", "--rootfs", root_.string(), "--", "/bin/script"});
-  EXPECT_NE(script.Wait(), 0);
+  EXPECT_LT(script.Wait(), 128) << "what it is by then runs inside";
 
   Brood running({"run", "--no-user", "--", "/bin/sh", "-c", "echo runs; sleep 600"});
   running.AwaitOutput("runs");
-  const std::string program = fmt::format("/proc/{}/exe", running.pid());
-  EXPECT_LT(open(program.c_str(), O_WRONLY | O_CLOEXEC), 0);
-  EXPECT_EQ(errno, EROFS) << "not for as long as it runs alone (ETXTBSY)";
+  // While it runs nobody may write to it (ETXTBSY); afterwards its mount is what keeps it.
+  struct statvfs program = {};
+  EXPECT_EQ(statvfs(fmt::format("/proc/{}/exe", running.pid()).c_str(), &program), 0);
+  EXPECT_NE(program.f_flag & ST_RDONLY, 0U);
+  running.Kill(SIGTERM);
+  EXPECT_GE(running.Wait(), 128);
 }
 
 }  // namespace

@@ -89,9 +89,15 @@ class OutsideTest : public LeavesNothing {
     return {status, brood.out(), brood.err()};
   }
 
+  // A script for `brood burst`, which runs it outside first: there it does nothing.
+  static Words Inside(const std::string& script) {
+    return {"--", "/bin/sh", "-c",
+            "read name < /proc/sys/kernel/hostname; [ $name != brood ] || { " + script + "; }"};
+  }
+
   static constexpr const char* kBusybox = "/usr/bin/busybox";
   const std::filesystem::path base_ =
-      std::filesystem::path(::testing::TempDir()) / fmt::format("brood_outside_{}", getpid());
+      std::filesystem::path("/var/tmp") / fmt::format("brood_outside_{}", getpid());
   const std::filesystem::path outside_ = base_ / "outside";
   const std::filesystem::path root_ = base_ / "root";
   // From anywhere in a root to the host's root, were there a way up.
