@@ -55,6 +55,11 @@ absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec) {
                  "a forked function's root must be read-only, since its calls have it in common: "
                  "they write to /tmp or a tmpfs");
   }
+  if (spec.init) {
+    return Error(kInvalid,
+                 "a forked function's calls are clones of it, which no init can start: "
+                 "leave init out");
+  }
   BROOD_RETURN_IF_ERROR(CheckBinds(spec));
   ForkedSpecs out{spec, spec};
   out.process.nesting = true;
