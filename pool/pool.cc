@@ -269,8 +269,8 @@ absl::Status Pool::Submit(Request request, Callback callback, std::uint64_t* id)
   return front_->Submit(std::move(request), std::move(callback), id);
 }
 
-absl::Status Pool::Signal(std::uint64_t id, int signal) {
-  return front_->AskStatus([=](Reactor& reactor) { return reactor.Signal(id, signal); });
+absl::Status Pool::Signal(std::uint64_t id, const SignalOrder& order) {
+  return front_->AskStatus([=](Reactor& reactor) { return reactor.Signal(id, order); });
 }
 
 absl::Status Pool::Kill(std::uint64_t id) {

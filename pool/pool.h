@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "spawn/blueprint.h"
 #include "spawn/outcome.h"
+#include "spawn/signals.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -117,9 +118,9 @@ class Pool {
   // Submit, and wait for the outcome.
   absl::StatusOr<Outcome> Run(Request request);
 
-  // Sends a signal to the worker of a request. kNotFound when it has none, or none any more.
-  // An init of a pid namespace sees only those it has handlers for, SIGKILL and SIGSTOP aside.
-  absl::Status Signal(std::uint64_t id, int signal);
+  // Sends a signal to the worker of a request, which does to it what it does to any process
+  // (spawn/signals.h). kNotFound when it has none, or none any more.
+  absl::Status Signal(std::uint64_t id, const SignalOrder& order);
   // Ends a request: kills all in its worker's cgroup (End::kKilled), or, when it still waits,
   // answers it with kCancelled. kNotFound when it has been answered.
   absl::Status Kill(std::uint64_t id);

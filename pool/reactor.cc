@@ -415,12 +415,16 @@ std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Reactor::Shelves() c
   return shelves;
 }
 
-absl::Status Reactor::Signal(std::uint64_t id, int signal) {
-  for (const Worker& worker : workers_) {
+absl::Status Reactor::Signal(std::uint64_t id, const SignalOrder& order) {
+  for (Worker& worker : workers_) {
     if (worker.phase != WorkerPhase::kRunning || worker.exit || worker.request->id != id) continue;
-    const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
-    if (syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0) return absl::OkStatus();
-    return ErrnoError(errno, "sending signal {} to the worker", signal);
+    const Recipient to = {worker.cold ? worker.cold->pidfd() : worker.pidfd.get(),
+                          worker.cold ? worker.cold->mailbox().pid : BoxOf(worker).pid,
+                          BlueprintOf(worker).spec().is_new(NamespaceKind::kPid),
+                          !HasExeced(worker)};
+    BROOD_ASSIGN_OR_RETURN(const bool ends, Deliver(to, order));
+    if (ends) worker.facts.ended_by = order.number;
+    return absl::OkStatus();
   }
   return Error(absl::StatusCode::kNotFound, "the request has no running worker");
 }

@@ -50,7 +50,7 @@ class Reactor {
   // Of a leaf of the nest; nothing and false where there is no nest.
   LeafUsage UsageOf(const std::string& leaf) const;
   bool LeafFrozen(const std::string& leaf) const;
-  absl::Status Signal(std::uint64_t id, int signal);
+  absl::Status Signal(std::uint64_t id, const SignalOrder& order);
   absl::Status Kill(std::uint64_t id);
   bool RunsCommand(std::uint64_t id);
   absl::Status PutTemplate(TemplateOptions options);

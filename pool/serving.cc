@@ -12,6 +12,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "pool/reactor.h"
+#include "spawn/process_tree.h"
 #include "spawn/status.h"
 #include "spawn/stdio.h"
 
@@ -282,6 +283,12 @@ void Reactor::KillWorker(Worker& worker) {
   worker.leaf_spoilt = true;
   if (resources_.nest && !worker.leaf.empty() && resources_.nest->KillLeaf(worker.leaf).ok())
     return;
+  if (!BlueprintOf(worker).spec().is_new(NamespaceKind::kPid)) {
+    const int pid = worker.cold ? worker.cold->mailbox().pid : BoxOf(worker).pid;
+    if (pid > 0) KillTree(pid);
+    worker.facts.by_tree = true;
+    return;
+  }
   const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
   if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
 }
@@ -361,7 +368,7 @@ void Reactor::Finish(std::uint32_t w) {
   // Killed while parked, it never saw the request: somebody else may have it.
   const bool unseen = worker.path == SpawnPath::kParked && box.launched_ns == 0 &&
                       !FailureOf(box, worker.facts).failed() && !worker.facts.timed_out &&
-                      !worker.facts.killed;
+                      !worker.facts.killed && worker.facts.ended_by == 0;
   if (unseen && ++request->attempts < kMaxAttempts) {
     ++totals_.lost_workers;
     FreeWorker(w);

@@ -65,6 +65,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kStdio, "stdio", "placing stdin, stdout and stderr"},
     {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
     {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},
+    {Step::kInit, "init", "starting an init for the command"},
     {Step::kReopen, "reopen", "opening anew a file that the function had open"},
     {Step::kExec, "exec", "executing"},
 };

@@ -51,7 +51,8 @@ class Blueprint {
   // it up.
   absl::StatusOr<std::vector<UniqueFd>> OpenTrees() const;
 
-  // Descriptors of joined namespaces, by Op::index of kSetns. Borrowed.
+  // Descriptors of joined namespaces, by Op::index of kSetns, and of an init's executable
+  // (Plan::init_fd). Borrowed.
   const std::vector<UniqueFd>& namespace_fds() const { return namespace_fds_; }
   // Namespaces that whoever clones a cold child has to be in meanwhile, in this order. Borrowed.
   struct LauncherJoin {

@@ -94,6 +94,7 @@ class BlueprintMaker {
   void AddBounding();
   absl::Status AddPrivileges();
   absl::Status AddSeccomp();
+  absl::Status AddInit();
 
   // blueprint_sources.cc
   absl::Status OpenRoot();

@@ -1,9 +1,14 @@
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <csignal>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,11 +16,22 @@
 #include "spawn/blueprint_maker.h"
 #include "spawn/capabilities.h"
 #include "spawn/id_ranges.h"
+#include "spawn/sealed_memory.h"
 #include "spawn/seccomp.h"
+#include "spawn/seccomp_eval.h"
 #include "spawn/status.h"
+
+extern "C" const char brood_init_image[];
+extern "C" const char brood_init_image_end[];
 
 namespace brood {
 namespace {
+
+#if defined(__x86_64__)
+constexpr std::uint32_t kNativeArchitecture = AUDIT_ARCH_X86_64;
+#elif defined(__aarch64__)
+constexpr std::uint32_t kNativeArchitecture = AUDIT_ARCH_AARCH64;
+#endif
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
@@ -214,10 +230,46 @@ absl::Status BlueprintMaker::AddPrivileges() {
   return AddSeccomp();
 }
 
+// The filter holds for the init, too: a command with its ids may trace it.
+absl::Status BlueprintMaker::AddInit() {
+  struct NeededCall {
+    std::string_view name;
+    int number;
+    std::uint64_t first_argument = 0;
+  };
+  constexpr NeededCall kNeeded[] = {
+      {"clone", SYS_clone, kernel::kCloneVm | kernel::kCloneVfork | SIGCHLD},
+      {"prctl", SYS_prctl, PR_SET_DUMPABLE},
+      {"setsid", SYS_setsid},
+      {"execveat", SYS_execveat},
+      {"wait4", SYS_wait4},
+      {"rt_sigtimedwait", SYS_rt_sigtimedwait},
+      {"kill", SYS_kill},
+      {"exit_group", SYS_exit_group}};
+  for (const NeededCall& call : kNeeded) {
+    seccomp_data data = {};
+    data.nr = call.number;
+    data.arch = kNativeArchitecture;
+    data.args[0] = call.first_argument;
+    if (filter_.empty() || EvaluateSeccomp(filter_, data) == SECCOMP_RET_ALLOW) continue;
+    return Error(kInvalid,
+                 "the seccomp profile {} refuses {}, which an init needs: allow it there, or leave "
+                 "the init out",
+                 spec_.seccomp.file, call.name);
+  }
+  const std::span<const char> program(brood_init_image, brood_init_image_end);
+  BROOD_ASSIGN_OR_RETURN(UniqueFd image, SealedMemory("brood-init", program, true));
+  header_.init = 1;
+  header_.init_fd = static_cast<std::uint8_t>(out_.namespace_fds_.size());
+  out_.namespace_fds_.push_back(std::move(image));
+  return absl::OkStatus();
+}
+
 absl::Status BlueprintMaker::AddSeccomp() {
   BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
                          CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
   filter_ = std::move(program.instructions);
+  if (spec_.init) BROOD_RETURN_IF_ERROR(AddInit());
   if (filter_.empty()) return absl::OkStatus();
   // There is no exec to put it off to for a clone that goes on as it is.
   const bool late = !program.allows_launch && kind_ != PlanKind::kForked;

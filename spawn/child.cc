@@ -1,6 +1,7 @@
 #include "spawn/child.h"
 
 #include <asm/ioctls.h>
+#include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/if.h>
 #include <linux/keyctl.h>
@@ -21,6 +22,8 @@ constexpr int kEacces = 13;
 constexpr int kEnotdir = 20;
 constexpr int kEproto = 71;
 constexpr int kEcanceled = 125;
+
+constexpr std::uint64_t kSigchld = 17;
 
 constexpr unsigned kFdCwd = static_cast<unsigned>(AT_FDCWD);
 constexpr int kCwd = static_cast<int>(kFdCwd);
@@ -384,6 +387,53 @@ sys::Result RefuseMagicLinks(const LaunchRecord& launch) {
   sys::ExitGroup(125);
 }
 
+// The first process of the command's own session, below an init (Spec::init).
+void CommandMain(void* argument) {
+  ChildContext& context = *static_cast<ChildContext*>(argument);
+  // A terminal's keys are for the command, not for the init above it.
+  if (const sys::Result session = sys::Setsid(); session < 0) {
+    Fail(context, Step::kInit, 0, session);
+  }
+  Launch(context);
+}
+
+// Has the command born and becomes the init that waits for it. The command execs first, while this
+// process stands still (CLONE_VFORK): so a command that cannot be executed is told as without an
+// init.
+[[noreturn]] void LaunchUnderInit(ChildContext& context) {
+  const Plan& plan = *context.plan;
+  const auto must = [&](sys::Result result) {
+    if (Injected(plan, Step::kInit, 0)) result = -plan.fail_error;
+    if (result < 0) Fail(context, Step::kInit, 0, result);
+    return result;
+  };
+  // The command runs while this process has still all that its launcher has open: nobody with its
+  // ids may look at it (/proc/1/fd) until its exec.
+  must(sys::Prctl(PR_SET_DUMPABLE, 0));
+  // What comes before the init is there waits for it.
+  sys::SetSignalMask(~std::uint64_t{0});
+  for (int signal = 1; signal <= 64; ++signal) {
+    if ((context.ignored_signals >> (signal - 1) & 1) != 0) sys::ResetSignal(signal);
+  }
+  alignas(16) char stack[6144];
+  const sys::Result command = must(sys::Clone(kernel::kCloneVm | kernel::kCloneVfork | kSigchld,
+                                              stack + sizeof(stack), CommandMain, &context));
+  if (LoadState(*context.box) == WorkerState::kFailed) sys::ExitGroup(125);
+  if (plan.late_seccomp != 0) must(InstallSeccomp(plan));
+  // It has no descriptors: whoever reads the command's output shall see its end.
+  must(sys::CloseRange(0, ~0U, CLOSE_RANGE_CLOEXEC));
+  char number[24];
+  char* digit = number + sizeof(number);
+  *--digit = '\0';
+  for (sys::Result rest = command; rest > 0; rest /= 10) {
+    *--digit = static_cast<char>('0' + rest % 10);
+  }
+  const char* const argv[] = {"brood-init", digit, nullptr};
+  const char* const envp[] = {nullptr};
+  must(sys::Execveat(context.fds[plan.init_fd], "", argv, envp, AT_EMPTY_PATH));
+  sys::ExitGroup(125);
+}
+
 // The kernel's struct robust_list_head, and the one entry in the list.
 struct RobustList {
   void* first = nullptr;
@@ -469,6 +519,7 @@ void WorkerMain(void* argument) {
   Notify(context);
   if (park) AwaitChangeFrom(box, WorkerState::kParked);
   if (LoadState(box) != WorkerState::kLaunch) sys::ExitGroup(125);
+  if (plan.init != 0) LaunchUnderInit(context);
   Launch(context);
 }
 

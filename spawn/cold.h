@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -89,10 +90,11 @@ class ColdWorker {
 // Runs `command` to its end and tells how it went; blocks. Captured output is read as it comes, and
 // kept up to Stdio::capture_bytes of each stream. `nest`, when not null, has the leaf of `place`: a
 // timeout kills all that is in it, otherwise the worker alone, whose pid namespace dies with it.
-// `signal_fd`, when not -1, is a signalfd(2) whose signals go to the worker; a second SIGINT,
-// SIGTERM, SIGQUIT or SIGHUP kills it.
+// `orders`, when not -1, is a Unix socket of packets: each SignalOrder that comes over it
+// (spawn/signals.h) is carried out and answered with one byte. `on_started`, when not null, is
+// called with the worker's number once it is cloned; an error of its ends the worker.
 absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& command,
-                                const Birthplace& place, const CgroupNest* nest,
-                                int signal_fd = -1);
+                                const Birthplace& place, const CgroupNest* nest, int orders = -1,
+                                const std::function<absl::Status(int pid)>& on_started = nullptr);
 
 }  // namespace brood

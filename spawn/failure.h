@@ -57,6 +57,7 @@ enum class Step : std::uint16_t {
   kStdio,       // dup3 onto 0, 1, 2
   kCloseFds,    // close_range
   kWorkingDirectory,
+  kInit,    // starting the command under an init, and the init
   kReopen,  // a clone opening the files of a forked function anew
   kExec,
   kCount

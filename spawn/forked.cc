@@ -32,6 +32,11 @@ absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec) {
                  "a forked function's root must be read-only, since its calls have it in common: "
                  "they write to /tmp or a tmpfs");
   }
+  if (spec.init) {
+    return Error(kInvalid,
+                 "a forked function's calls are clones of it, which no init can start: "
+                 "leave init out");
+  }
   ForkedSpecs out{spec, spec};
   out.process.nesting = true;
   // What a filter of the user's own lets through is for the calls to be held to; it may well not

@@ -134,7 +134,10 @@ struct Plan {
   std::uint16_t fail_index = 0;
   Step fail_step = Step::kNone;
   std::uint8_t fail_in_template = 0;  // in the zygote's lists, else in the worker's and around it
-  std::uint8_t reserved_end[7] = {};
+  // The worker has the command born and becomes an init, whose executable is fds[init_fd].
+  std::uint8_t init = 0;
+  std::uint8_t init_fd = 0;
+  std::uint8_t reserved_end[5] = {};
 
   const Op* ops(const OpList& list) const {
     return reinterpret_cast<const Op*>(reinterpret_cast<const char*>(this) + list.offset);

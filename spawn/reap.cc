@@ -125,6 +125,19 @@ Failure FailureOf(const Mailbox& box, const WorkerFacts& facts) {
   return {Step::kBegin, 0, EBUSY};
 }
 
+namespace {
+
+std::string_view MayLiveOn(bool timed_out) {
+  return timed_out ? "the command's time was up: it was killed with all that was found of it, but "
+                     "what it had put into a session of its own may live on, since it had neither "
+                     "a pid namespace nor a cgroup of its own"
+                   : "the command was killed with all that was found of it, but what it had put "
+                     "into a session of its own may live on, since it had neither a pid namespace "
+                     "nor a cgroup of its own";
+}
+
+}  // namespace
+
 void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailbox& box,
                  const Exit& exit, const WorkerFacts& facts, Outcome& outcome) {
   outcome.host_pid = box.pid;
@@ -152,6 +165,8 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
 
   outcome.failure = FailureOf(box, facts);
   if (exit.code == CLD_KILLED || exit.code == CLD_DUMPED) outcome.signal = exit.status;
+  if (outcome.signal == SIGKILL && facts.ended_by != 0) outcome.signal = facts.ended_by;
+  if (facts.by_tree) outcome.message = MayLiveOn(facts.timed_out);
   if (facts.timed_out) {
     outcome.end = End::kTimeout;
   } else if (facts.killed) {

@@ -47,8 +47,10 @@ bool HasEnded(const UniqueFd& pidfd);
 struct WorkerFacts {
   std::int64_t requested_ns = 0;  // CLOCK_MONOTONIC, when the request came
   bool timed_out = false;
-  bool killed = false;  // by the caller
-  bool frozen = false;  // by the launcher, since it was held before exec in a frozen cgroup
+  bool killed = false;   // by the caller
+  bool by_tree = false;  // killed without anything that holds all of it together (KillTree)
+  int ended_by = 0;      // the signal for which SIGKILL was sent (spawn/signals.h); 0: none
+  bool frozen = false;   // by the launcher, since it was held before exec in a frozen cgroup
 };
 
 // Before exec a worker is looked at after so long: whoever has not come through by then may have

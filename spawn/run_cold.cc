@@ -1,6 +1,6 @@
 // One cold worker, watched from start to end with ppoll(2): the command line's `brood run`.
 #include <poll.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -12,7 +12,9 @@
 #include "spawn/capture.h"
 #include "spawn/cgroup.h"
 #include "spawn/cold.h"
+#include "spawn/process_tree.h"
 #include "spawn/reap.h"
+#include "spawn/signals.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -21,8 +23,8 @@ namespace {
 class Supervisor {
  public:
   Supervisor(ColdWorker& worker, const Command& command, const Birthplace& place,
-             const CgroupNest* nest, int signal_fd)
-      : worker_(worker), place_(place), nest_(nest), signal_fd_(signal_fd) {
+             const CgroupNest* nest, int orders, bool init)
+      : worker_(worker), place_(place), nest_(nest), orders_(orders), init_(init) {
     captures_.fill(Capture(command.stdio.capture_bytes));
     if (command.timeout) deadline_ns_ = NowNs() + command.timeout->count();
   }
@@ -34,14 +36,14 @@ class Supervisor {
       std::array<pollfd, 4> fds{{{ended ? -1 : worker_.pidfd(), POLLIN, 0},
                                  {worker_.outputs()[0].get(), POLLIN, 0},
                                  {worker_.outputs()[1].get(), POLLIN, 0},
-                                 {ended ? -1 : signal_fd_, POLLIN, 0}}};
+                                 {ended ? -1 : orders_, POLLIN, 0}}};
       const std::int64_t wake_ns = ended ? 0 : NextLook();
       const timespec wait = TimeUntil(wake_ns);
       const int ready = ppoll(fds.data(), fds.size(), wake_ns == 0 ? nullptr : &wait, nullptr);
       if (ready < 0 && errno != EINTR) return ErrnoError(errno, "watching the worker");
       if (ready == 0) OnTime();
       if (ready <= 0) continue;
-      if (fds[3].revents != 0) ForwardSignals();
+      if (fds[3].revents != 0) TakeOrder();
       for (std::size_t i = 0; i < 2; ++i) {
         if (fds[i + 1].revents != 0) ReadOutput(i);
       }
@@ -96,26 +98,32 @@ class Supervisor {
 
   void Kill() {
     if (nest_ != nullptr && !place_.leaf.empty() && nest_->KillLeaf(place_.leaf).ok()) return;
-    Signal(SIGKILL);
+    if (!init_) {
+      KillTree(worker_.mailbox().pid);
+      facts.by_tree = true;
+      return;
+    }
+    syscall(SYS_pidfd_send_signal, worker_.pidfd(), SIGKILL, nullptr, 0);
   }
 
-  void Signal(int number) { syscall(SYS_pidfd_send_signal, worker_.pidfd(), number, nullptr, 0); }
-
-  void ForwardSignals() {
-    signalfd_siginfo info{};
-    while (read(signal_fd_, &info, sizeof(info)) == sizeof(info)) {
-      const int number = static_cast<int>(info.ssi_signo);
-      const bool ends =
-          number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP;
-      // An init without a handler never sees the first one: the second means it.
-      if (ends && number == last_ending_signal_) {
-        facts.killed = true;
-        Kill();
-      } else {
-        Signal(number);
-      }
-      if (ends) last_ending_signal_ = number;
+  void TakeOrder() {
+    SignalOrder order;
+    if (recv(orders_, &order, sizeof(order), MSG_DONTWAIT) != sizeof(order)) {
+      orders_ = -1;  // nobody is there any more to give one
+      return;
     }
+    if (order.number == 0) {
+      facts.killed = true;
+      Kill();
+    } else {
+      const Mailbox& box = worker_.mailbox();
+      const Recipient to = {worker_.pidfd(), box.pid, init_, !HasLetGo(box)};
+      if (const absl::StatusOr<bool> ends = Deliver(to, order); ends.ok() && *ends) {
+        facts.ended_by = order.number;
+      }
+    }
+    const char done = 0;
+    (void)send(orders_, &done, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
   }
 
   void ReadOutput(std::size_t stream) {
@@ -136,25 +144,28 @@ class Supervisor {
   ColdWorker& worker_;
   const Birthplace& place_;
   const CgroupNest* nest_;
-  const int signal_fd_;
+  int orders_;
+  const bool init_;
   std::array<Capture, 2> captures_;
   std::int64_t deadline_ns_ = 0;
   std::int64_t begin_by_ns_ = NowNs() + kLongLaunchNs;
-  int last_ending_signal_ = 0;
 };
 
 }  // namespace
 
 absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& command,
-                                const Birthplace& place, const CgroupNest* nest, int signal_fd) {
+                                const Birthplace& place, const CgroupNest* nest, int orders,
+                                const std::function<absl::Status(int pid)>& on_started) {
   Outcome outcome;
   outcome.spawn_path = SpawnPath::kCold;
   const std::int64_t requested = NowNs();
   BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
   BROOD_ASSIGN_OR_RETURN(ColdWorker worker, ColdWorker::Start(blueprint, command, place, launcher));
-  Supervisor supervisor(worker, command, place, nest, signal_fd);
+  Supervisor supervisor(worker, command, place, nest, orders,
+                        blueprint.spec().is_new(NamespaceKind::kPid));
   supervisor.facts.requested_ns = requested;
   if (worker.started()) {
+    if (on_started) BROOD_RETURN_IF_ERROR(on_started(worker.mailbox().pid));
     BROOD_RETURN_IF_ERROR(supervisor.Watch());
   } else {
     supervisor.exit.reaped_ns = NowNs();

@@ -211,6 +211,12 @@ absl::Status Validate(const Spec& spec) {
     return Error(kInvalid, "clock offsets need a new time namespace");
   }
 
+  if (spec.init && !spec.is_new(NamespaceKind::kPid)) {
+    return Error(kInvalid,
+                 "an init is the first process of a new pid namespace: without one "
+                 "(--no-pid, --join-pid) there can be none");
+  }
+
   BROOD_RETURN_IF_ERROR(CheckText("the hostname", spec.hostname));
   if (spec.hostname.size() > 64) {
     return Error(kInvalid, "the hostname has {} bytes; the kernel takes 64", spec.hostname.size());

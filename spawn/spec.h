@@ -140,6 +140,10 @@ struct Spec {
   // for that through, it can mount a /proc in them, and as root it keeps CAP_SETFCAP, without which
   // it could not map its own id (user_namespaces(7)).
   bool nesting = false;
+  // Its first process is an init of brood's, which starts the command, passes signals on to it,
+  // reaps whatever loses its parent, and ends, and all with it, with the command's exit status:
+  // 128+n when signal n ended that. Needs a new pid namespace.
+  bool init = false;
   std::vector<Rlimit> rlimits;
   Limits limits;
   bool use_cgroup = true;  // own leaf; false leaves the worker in the launcher's cgroup

@@ -60,6 +60,10 @@ inline long Arg(const void* pointer) { return reinterpret_cast<long>(pointer); }
 // Returns the child's pid, or -errno. The only clone3 of workers and zygotes is spawn/birth.cc's.
 Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argument);
 
+// clone(2) in the same manner, whose flags a seccomp filter can see: `flags` has the exit signal,
+// too. `stack_end` is 16-byte aligned.
+Result Clone(std::uint64_t flags, char* stack_end, void (*function)(void*), void* argument);
+
 inline Result Read(int fd, void* to, std::size_t size) {
   return Call(__NR_read, fd, Arg(to), static_cast<long>(size));
 }

@@ -16,9 +16,8 @@ struct AttachOptions {
 };
 
 // Starts a command through `start`, which sends it with the descriptors it is given, and returns
-// its tag. Then forwards signals (the second SIGINT, SIGTERM, SIGQUIT or SIGHUP of a kind kills it
-// all), keeps its terminal, and returns how it ended. Without a terminal the command reads and
-// writes our own descriptors.
+// its tag. Then it is in our foreground (pool/cli/foreground.h) until it has ended, and how it did
+// is returned. Without a terminal the command reads and writes our own descriptors.
 absl::StatusOr<Ended> Attach(Client& client, const AttachOptions& options,
                              const std::function<absl::StatusOr<std::uint64_t>(
                                  ClientIo io, TerminalSize size, std::span<const int> fds)>& start);

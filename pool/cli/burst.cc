@@ -19,7 +19,7 @@ struct BurstWords {
   IsolationOptions isolation;
   std::string count = "1000";
   std::string concurrency;
-  std::string path = "parked";
+  std::string path;
   std::string parked;
   std::string zygotes;
   std::string window;
@@ -36,6 +36,33 @@ absl::StatusOr<SpawnPath> ParsePath(std::string_view word) {
   }
   return Error(absl::StatusCode::kInvalidArgument,
                "--path knows cold, zygote and parked, not \"{}\"", word);
+}
+
+// What would be without effect.
+absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  if (words.socket.empty()) {
+    if (!words.tmpl.empty()) {
+      return Error(kInvalid, "--template is one of a daemon's: it needs --socket");
+    }
+    if (!words.parked.empty() && path != SpawnPath::kParked) {
+      return Error(kInvalid, "--parked is for --path parked: nobody is parked with --path {}",
+                   SpawnPathName(path));
+    }
+    if (!words.zygotes.empty() && path == SpawnPath::kCold) {
+      return Error(kInvalid, "--zygotes does nothing with --path cold, which has none");
+    }
+    return absl::OkStatus();
+  }
+  std::string decided = words.isolation.fences().FirstGiven();
+  if (!words.path.empty()) decided = "--path";
+  if (!words.parked.empty()) decided = "--parked";
+  if (!words.zygotes.empty()) decided = "--zygotes";
+  if (!words.window.empty()) decided = "--launch-window";
+  if (decided.empty()) return absl::OkStatus();
+  return Error(kInvalid,
+               "{} is for the daemon to decide, in its template: leave it out, or --socket",
+               decided);
 }
 
 absl::StatusOr<BurstOptions> Resolve(const BurstWords& words,
@@ -56,7 +83,10 @@ absl::StatusOr<BurstOptions> Resolve(const BurstWords& words,
   BROOD_RETURN_IF_ERROR(number("--parked", words.parked, options.parked, 100'000));
   BROOD_RETURN_IF_ERROR(number("--zygotes", words.zygotes, options.zygotes, 64));
   BROOD_RETURN_IF_ERROR(number("--launch-window", words.window, options.launch_window, 100'000));
-  BROOD_ASSIGN_OR_RETURN(options.path, ParsePath(words.path));
+  if (!words.path.empty()) {
+    BROOD_ASSIGN_OR_RETURN(options.path, ParsePath(words.path));
+  }
+  BROOD_RETURN_IF_ERROR(CheckCombination(words, options.path));
   options.floor = !words.no_floor;
   options.socket = words.socket;
   options.template_name = words.tmpl;

@@ -50,6 +50,9 @@ void AddSocketOption(CLI::App& command, std::string& socket);
 absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,
                        std::FILE* stream, std::string_view what);
 
+// Complains of words that a command does not take.
+int TakesOptionsOnly(std::string_view command, const std::vector<std::string>& extra);
+
 // Prints "brood: <sentence>" to stderr and returns kBroodFailed.
 int Complain(const absl::Status& status);
 

@@ -76,7 +76,9 @@ CommandAction AddDoctorCommand(CLI::App& app) {
       "meet, and at what makes spawning dearer than it has to be. Each finding tells what, why "
       "it matters, and what changes it.\n\n"
       "Exit status: 0 all is fine; 1 brood works with less; 2 it cannot run.");
-  return [options](const std::vector<std::string>&) { return Run(*options); };
+  return [options](const std::vector<std::string>& extra) {
+    return extra.empty() ? Run(*options) : TakesOptionsOnly("doctor", extra);
+  };
 }
 
 }  // namespace brood

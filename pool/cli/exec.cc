@@ -29,6 +29,7 @@ int Run(const ExecWords& words, std::vector<std::string> command) {
   exec.argv = std::move(resolved->argv);
   exec.env = std::move(resolved->env);
   exec.cwd = std::move(resolved->cwd);
+  if (resolved->timeout) exec.timeout_ns = static_cast<std::uint64_t>(resolved->timeout->count());
   absl::StatusOr<Client> client = Client::Connect(words.socket);
   if (!client.ok()) return Complain(client.status());
   return Report(
@@ -52,6 +53,7 @@ CommandAction AddExecCommand(CLI::App& app) {
       "the\n"
       "same ids, capabilities and filter.\n\n"
       "  brood exec -it web /bin/sh\n"
+      "  brood exec --timeout 5s web -- curl localhost\n"
       "  brood exec 3f2 -- ps -ef");
   AddSocketOption(*exec, words->socket);
   exec->add_flag("-i,--interactive", words->attach.interactive,

@@ -211,6 +211,17 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   } else if (typed.mode != "parked") {
     return Error(kInvalid, "mode knows cold, parked, primed and forked, not \"{}\"", typed.mode);
   }
+  const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
+  if (options.mode == FunctionMode::kCold && given("--min")) {
+    return Error(kInvalid, "min is without effect where mode is cold, which keeps no worker");
+  }
+  if (!own && options.mode == FunctionMode::kParked && given("--min")) {
+    return Error(kInvalid,
+                 "min is without effect beside template, which keeps workers parked itself");
+  }
+  if (!own && given("--max")) {
+    return Error(kInvalid, "max is without effect beside template, whose own max-workers counts");
+  }
   const bool forked = options.mode == FunctionMode::kForked;
   if (forked && !own) {
     return Error(kInvalid, "a forked function has fences of its own: leave template out");
@@ -265,6 +276,11 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
   AddHttpOptions(app, typed);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
   http = typed.options;
+  for (const char* const name : {"--keep", "--max-calls"}) {
+    if (!http.calls.empty() || app.get_option(name)->count() == 0) continue;
+    return Error(kInvalid, "{} is without effect without calls, the file that they are kept in",
+                 name + 2);
+  }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.header_timeout, http.header_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.body_timeout, http.body_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.keep, http.keep));

@@ -117,8 +117,8 @@ CommandAction AddKillCommand(CLI::App& app) {
   return AddIsolateCommand(
       app, "kill", "Kill all of an isolate, or send it a signal",
       "brood kill [-s SIGNAL] ID...\n\nKILL (the default) ends everything in the isolate's cgroup. "
-      "Any other signal goes to its first\nprocess, which as the init of its pid namespace sees "
-      "only those it has a handler for.",
+      "Any other signal goes to its first\nprocess, and does to it what it does to any process, "
+      "though it is the init of its pid namespace.",
       [](CLI::App& command, IsolateWords& words) {
         command.add_option("-s,--signal", words.signal, "Signal (default KILL)")
             ->type_name("SIGNAL");
@@ -133,9 +133,9 @@ CommandAction AddKillCommand(CLI::App& app) {
 CommandAction AddStopCommand(CLI::App& app) {
   return AddIsolateCommand(
       app, "stop", "Ask an isolate to end, then end it",
-      "brood stop [-t DURATION] ID...\n\nSend SIGTERM; what has not ended after the time is "
-      "killed. "
-      "Returns when it has ended.",
+      "brood stop [-t DURATION] ID...\n\nSend SIGTERM, by which a command ends that does not "
+      "handle "
+      "it; what has not ended after the\ntime is killed. Returns when it has ended.",
       [](CLI::App& command, IsolateWords& words) {
         command.add_option("-t,--time", words.grace, "Time to end by itself (default 10s)")
             ->type_name("DURATION");

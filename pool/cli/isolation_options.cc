@@ -40,6 +40,7 @@ absl::StatusOr<std::chrono::nanoseconds> ParseOffset(std::string_view text) {
 }  // namespace
 
 void FenceOptions::AddTo(CLI::App& app) {
+  const std::size_t before = app.get_options().size();
   const std::string root = "Root filesystem";
   app.add_option("--rootfs", rootfs_,
                  "Directory to be the root (default: the host's own tree, read-only)")
@@ -107,6 +108,10 @@ void FenceOptions::AddTo(CLI::App& app) {
                "Let it make namespaces of its own, as sandboxes inside it want")
       ->group(fences);
 
+  app.add_flag("--init", init_,
+               "An init as its first process: reaps what loses its parent, passes signals on")
+      ->group(fences);
+
   const std::string limits = "Limits";
   limits_.AddTo(app, limits);
   app.add_option("--rlimit", rlimits_, "Resource limit, as NOFILE=1024; may be given again")
@@ -115,6 +120,15 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->expected(1)
       ->take_all();
   app.add_flag("--no-cgroup-leaf", no_cgroup_leaf_, "Give it no cgroup of its own")->group(limits);
+  options_ = app.get_options();
+  options_.erase(options_.begin(), options_.begin() + static_cast<std::ptrdiff_t>(before));
+}
+
+std::string FenceOptions::FirstGiven() const {
+  for (const CLI::Option* const option : options_) {
+    if (option->count() > 0) return option->get_name();
+  }
+  return "";
 }
 
 void ProcessOptions::AddTo(CLI::App& app) {
@@ -146,6 +160,9 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   }
   if (!overlay_size_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.overlay_bytes, ParseSize(overlay_size_));
+    if (spec.root.mode != RootMode::kOverlay) {
+      return Error(kInvalid, "--overlay-size is the room for what --root-mode overlay takes");
+    }
   }
   for (const std::string& word : binds_) {
     BROOD_ASSIGN_OR_RETURN(Bind bind, ParseBind(word));
@@ -160,6 +177,13 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     BROOD_ASSIGN_OR_RETURN(spec.tmp_bytes, ParseSize(tmp_size_));
   }
 
+  const bool own_net = !without_[static_cast<std::size_t>(NamespaceKind::kNet)] &&
+                       join_[static_cast<std::size_t>(NamespaceKind::kNet)].empty();
+  if (net_ == "none" && !own_net) {
+    return Error(
+        kInvalid,
+        "--net none is a network namespace of its own: it excludes --no-net and --join-net");
+  }
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (without_[i] && !join_[i].empty()) {
       const std::string_view name = NamespaceName(static_cast<NamespaceKind>(i));
@@ -173,8 +197,14 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
       return Error(kInvalid, "--net host and --join-net exclude each other");
     }
     spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
-  } else if (net_ != "none") {
+  } else if (!net_.empty() && net_ != "none") {
     return Error(kInvalid, "--net knows none and host, not \"{}\"", net_);
+  }
+  if (!tmp_size_.empty() && !spec.is_new(NamespaceKind::kMount)) {
+    return Error(
+        kInvalid,
+        "--tmp-size is that of a private /tmp, for which it needs a mount namespace of its "
+        "own");
   }
   if (!monotonic_offset_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.time_offsets.monotonic, ParseOffset(monotonic_offset_));
@@ -182,7 +212,14 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   if (!boottime_offset_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.time_offsets.boottime, ParseOffset(boottime_offset_));
   }
-  spec.hostname = hostname_;
+  if (hostname_) {
+    if (!spec.is_new(NamespaceKind::kUts)) {
+      return Error(kInvalid,
+                   "--hostname is that of a uts namespace of its own: it excludes --no-uts "
+                   "and --join-uts");
+    }
+    spec.hostname = *hostname_;
+  }
   if (!user_.empty()) {
     BROOD_ASSIGN_OR_RETURN(const auto ids, ParseUser(user_));
     spec.uid = ids.first;
@@ -193,6 +230,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   }
   spec.capabilities = capabilities_;
   spec.nesting = nesting_;
+  spec.init = init_;
   if (seccomp_ == "off") {
     spec.seccomp.mode = SeccompMode::kOff;
   } else if (seccomp_ != "default") {
@@ -202,6 +240,10 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   BROOD_ASSIGN_OR_RETURN(spec.limits, limits_.Resolve());
   for (const std::string& word : rlimits_) {
     BROOD_ASSIGN_OR_RETURN(const Rlimit limit, ParseRlimit(word));
+    for (const Rlimit& other : spec.rlimits) {
+      if (other.resource != limit.resource) continue;
+      return Error(kInvalid, "--rlimit sets the limit of \"{}\" twice", word);
+    }
     spec.rlimits.push_back(limit);
   }
   spec.use_cgroup = !no_cgroup_leaf_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,19 +20,23 @@ class FenceOptions {
  public:
   void AddTo(CLI::App& app);
   absl::StatusOr<Spec> Resolve() const;
+  // The first option of these that was given, as "--rootfs"; empty: none.
+  std::string FirstGiven() const;
 
  private:
+  std::vector<CLI::Option*> options_;
   std::string rootfs_;
   std::string root_mode_;
   std::string overlay_size_;
   std::vector<std::string> binds_;
   std::vector<std::string> tmpfs_;
   std::string tmp_size_;
-  std::string net_ = "none";
-  std::string hostname_ = "brood";
+  std::string net_;
+  std::optional<std::string> hostname_;
   std::string user_;
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
+  bool init_ = false;
   std::string seccomp_ = "default";
   LimitOptions limits_;
   std::vector<std::string> rlimits_;
@@ -66,6 +71,7 @@ class IsolationOptions {
     Command command;
   };
   absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& words) const;
+  const FenceOptions& fences() const { return fences_; }
 
  private:
   FenceOptions fences_;

@@ -28,6 +28,11 @@ int Complain(const absl::Status& status) {
   return kBroodFailed;
 }
 
+int TakesOptionsOnly(std::string_view command, const std::vector<std::string>& extra) {
+  return Complain(Error(absl::StatusCode::kInvalidArgument,
+                        "brood {} takes options only, not \"{}\"", command, extra.front()));
+}
+
 absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,
                        std::FILE* stream, std::string_view what) {
   // Words of the command that are not UTF-8 show as U+FFFD.

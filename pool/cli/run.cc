@@ -1,20 +1,23 @@
 // brood run: one isolated process, from nothing to its exit status.
-#include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "pool/cli/commands.h"
+#include "pool/cli/foreground.h"
 #include "pool/cli/isolation_options.h"
-#include "pool/cli/terminal.h"
 #include "pool/launcher_resources.h"
+#include "pool/start_thread.h"
 #include "spawn/cold.h"
+#include "spawn/process_tree.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 
@@ -29,69 +32,85 @@ struct RunOptions {
   std::string json_file;
 };
 
-absl::StatusOr<UniqueFd> TakeSignals(const std::vector<int>& numbers) {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int number : numbers) sigaddset(&set, number);
-  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
-  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd.valid()) return ErrnoError(errno, "taking signals");
-  return fd;
-}
-
-// The user's terminal, raw, and the thread that carries bytes between it and the command's.
-class TerminalSession {
+// The command in the foreground, watched by a thread of its own: a terminal that takes nothing must
+// not keep the command's deadline, or its end, from being seen.
+class ForegroundThread {
  public:
-  absl::Status Start(Stdio& stdio) {
-    BROOD_ASSIGN_OR_RETURN(winch_, TakeSignals({SIGWINCH}));
-    BROOD_ASSIGN_OR_RETURN(socket_, TerminalSocket::Make());
+  absl::Status Prepare(const Foreground::Options& options, Stdio& stdio) {
+    BROOD_ASSIGN_OR_RETURN(foreground_, Foreground::Begin(options));
+    stdio = foreground_->stdio();
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+      return ErrnoError(errno, "making a socket for signals");
+    }
+    orders_.reset(ends[0]);
+    executor_.reset(ends[1]);
     stop_.reset(eventfd(0, EFD_CLOEXEC));
     if (!stop_.valid()) return ErrnoError(errno, "making an eventfd");
-    const TerminalSize size = SizeOf(STDIN_FILENO);
-    BROOD_ASSIGN_OR_RETURN(raw_, RawTerminal::Enter(STDIN_FILENO));
-    stdio.mode = StdioMode::kTerminal;
-    stdio.fds[0] = socket_.workers.get();
-    stdio.rows = size.rows;
-    stdio.columns = size.columns;
-    thread_ = std::thread(
-        [this] { RelayUntil(socket_, STDIN_FILENO, STDOUT_FILENO, winch_.get(), stop_.get()); });
     return absl::OkStatus();
   }
+  // For RunCold: where the orders come, and what it calls when the command is on its way, beside
+  // which the thread is made.
+  int orders() const { return executor_.get(); }
+  absl::Status Started(int pid) {
+    pid_ = pid;
+    foreground_->Started();
+    return StartThread(thread_, [this] { Watch(); });
+  }
   // The command has ended: what it wrote last is still to be shown.
-  ~TerminalSession() {
+  ~ForegroundThread() {
     if (!thread_.joinable()) return;
-    socket_.workers.reset();
+    shutdown(executor_.get(), SHUT_RDWR);
     const std::uint64_t one = 1;
     (void)!write(stop_.get(), &one, sizeof(one));
     thread_.join();
+    foreground_->Finish();
   }
 
  private:
-  UniqueFd winch_;
+  void Watch() {
+    const ForegroundActions actions = {
+        .signal = [this](const SignalOrder& order) { Give(order); },
+        .ask_reads =
+            [this](const FileIdentity& file) { foreground_->TellReads(WaitsToRead(pid_, file)); }};
+    (void)foreground_->Watch(stop_.get(), actions);
+  }
+  // Returns once it is done, or the command has ended: nobody shall be stopped before the command.
+  void Give(const SignalOrder& order) const {
+    char done = 0;
+    if (send(orders_.get(), &order, sizeof(order), MSG_NOSIGNAL) < 0) return;
+    while (recv(orders_.get(), &done, 1, 0) < 0 && errno == EINTR) {
+    }
+  }
+
+  std::unique_ptr<Foreground> foreground_;
+  UniqueFd orders_;
+  UniqueFd executor_;
   UniqueFd stop_;
-  TerminalSocket socket_;
-  std::unique_ptr<RawTerminal> raw_;
+  int pid_ = 0;
   std::thread thread_;
 };
 
+// Kills whatever the command has left to this process, which takes over what has lost its parent.
+void KillOrphans() {
+  for (std::vector<int> children; !(children = ChildrenOf(getpid())).empty();) {
+    for (const int child : children) KillTree(child);
+    for (const int child : children) waitpid(child, nullptr, __WALL);
+  }
+}
+
 absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std::string>& words) {
   BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
-  resolved.command.stdio.mode = StdioMode::kInherit;
   BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
                          Blueprint::Make(resolved.spec, PlanKind::kCold));
   LauncherResources::Wanted wanted;
   wanted.Add(resolved.spec, 1);
   BROOD_ASSIGN_OR_RETURN(LauncherResources resources, LauncherResources::Acquire(wanted));
-  // Signals meant for the command reach us instead, because it lives in a session of its own. With
-  // a terminal of its own, the terminal tells it of a change of size.
-  std::vector<int> forwarded = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGCONT};
-  if (!options.terminal) forwarded.push_back(SIGWINCH);
-  BROOD_ASSIGN_OR_RETURN(const UniqueFd signals, TakeSignals(forwarded));
-  TerminalSession terminal;
-  if (options.terminal) BROOD_RETURN_IF_ERROR(terminal.Start(resolved.command.stdio));
-
   Birthplace place;
   const CgroupNest* nest = resources.nest ? &*resources.nest : nullptr;
+  // Neither a pid namespace nor a cgroup holds together what is to be killed then.
+  const bool loose = nest == nullptr && !resolved.spec.is_new(NamespaceKind::kPid);
+  if (loose) prctl(PR_SET_CHILD_SUBREAPER, 1);
   if (nest != nullptr) {
     place.nest_fd = nest->fd();
     BROOD_ASSIGN_OR_RETURN(place.leaf, nest->MakeLeaf("worker", resolved.spec.limits));
@@ -99,8 +118,18 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   if (absl::StatusOr<std::uint32_t> first = resources.ids.Take(); first.ok()) {
     place.id_first = *first;
   }
-  BROOD_ASSIGN_OR_RETURN(Outcome outcome,
-                         RunCold(blueprint, resolved.command, place, nest, signals.get()));
+  const auto run = [&]() -> absl::StatusOr<Outcome> {
+    ForegroundThread foreground;
+    BROOD_RETURN_IF_ERROR(
+        foreground.Prepare({.terminal = options.terminal, .input = true}, resolved.command.stdio));
+    return RunCold(blueprint, resolved.command, place, nest, foreground.orders(),
+                   [&](int pid) { return foreground.Started(pid); });
+  };
+  BROOD_ASSIGN_OR_RETURN(Outcome outcome, run());
+  if (loose && (outcome.end == End::kTimeout || outcome.end == End::kKilled)) {
+    KillOrphans();
+    outcome.message.clear();
+  }
   outcome.fallbacks.insert(outcome.fallbacks.begin(), resources.fallbacks.begin(),
                            resources.fallbacks.end());
   if (resources.nest) BROOD_RETURN_IF_ERROR(resources.nest->Remove());
@@ -110,7 +139,7 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
 int Run(const RunOptions& options, const std::vector<std::string>& words) {
   absl::StatusOr<Outcome> outcome = RunOnce(options, words);
   if (!outcome.ok()) return Complain(outcome.status());
-  if (outcome->end == End::kSetupFailed) {
+  if (!outcome->message.empty()) {
     std::fprintf(stderr, "brood: %s\n", outcome->message.c_str());
   } else if (outcome->end == End::kTimeout) {
     std::fprintf(stderr, "brood: the command's time was up; all of it was killed\n");
@@ -154,6 +183,13 @@ CommandAction AddRunCommand(CLI::App& app) {
       "own_limit,\n"
       "or above when a cgroup above or the machine had no more memory (memory.events); pids_peak,\n"
       "pids_refused (pids.events); io (io.stat); limits_met, the sentences.\n\n"
+      "Signals are the command's: Ctrl-C or SIGTERM ends one that does not handle it, and the "
+      "second\n"
+      "that asks it to end kills it. Ctrl-Z stops it, and brood with it; in the background "
+      "whoever\n"
+      "reads the terminal is stopped. With -t the command is hung up when the terminal is gone, "
+      "and\n"
+      "killed when it has not ended 5 seconds later.\n\n"
       "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
       "126 not executable; 127 not found.");
   options->isolation.AddTo(*run);

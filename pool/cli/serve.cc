@@ -54,7 +54,7 @@ struct ServeWords {
   std::string group;
   std::string http;
   std::vector<std::string> templates;
-  std::uint32_t pool = 16;
+  std::optional<std::uint32_t> pool;
   std::uint32_t max_running = 0;
   bool verbose = false;
 };
@@ -152,8 +152,19 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
   }
   if (config.templates.empty()) {
     BROOD_ASSIGN_OR_RETURN(ServeTemplate host, ParseServeTemplate("default", {}));
-    host.options.parked = words.pool;
+    if (words.pool) host.options.parked = *words.pool;
     config.templates.push_back(std::move(host));
+  } else if (words.pool) {
+    return Error(
+        absl::StatusCode::kInvalidArgument,
+        "--pool is for a daemon without templates: template {} says with `parked` how many "
+        "it keeps",
+        config.templates.front().options.name);
+  }
+  if (words.http.empty() && !config.functions.empty()) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 "{} has functions, which nobody can call without --http ADDRESS:PORT",
+                 words.config_file);
   }
   for (ServeTemplate& each : config.templates) each.sources = SourceState(each.options.spec);
   for (ServeFunction& each : config.functions) {
@@ -584,10 +595,7 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->type_name("N");
   serve->add_flag("--verbose", words->verbose, "Log every command's end");
   return [words](const std::vector<std::string>& extra) {
-    if (!extra.empty()) {
-      return Complain(Error(absl::StatusCode::kInvalidArgument,
-                            "brood serve takes options only, not \"{}\"", extra[0]));
-    }
+    if (!extra.empty()) return TakesOptionsOnly("serve", extra);
     absl::StatusOr<UniqueFd> signals = TakeSignals();
     if (!signals.ok()) return Complain(signals.status());
     const absl::Status status = Daemon(*words, *std::move(signals)).Run();

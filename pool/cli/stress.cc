@@ -231,6 +231,35 @@ int RunLimits(const Options& options) {
   return as_should_be ? 0 : 1;
 }
 
+// An option that would be without effect, and why.
+absl::Status CheckCombination(const Options& options, const CLI::App& stress) {
+  const bool storm = !options.limits.empty() && options.limits.front() == kStorm;
+  const auto refuse_any = [&](std::initializer_list<const char*> names, std::string_view why) {
+    for (const char* const name : names) {
+      if (stress.get_option(name)->count() == 0) continue;
+      return Error(absl::StatusCode::kInvalidArgument, "{} {}", name, why);
+    }
+    return absl::OkStatus();
+  };
+  if (options.list) {
+    if (!options.limits.empty()) {
+      return Error(absl::StatusCode::kInvalidArgument, "--list lists all limits: leave out {}",
+                   options.limits.front());
+    }
+    return refuse_any({"--json", "--up-to", "--budget", "--memory-reserve", "--host", "--yes",
+                       "--namespace", "--rate", "--for"},
+                      "is without effect beside --list, which only lists");
+  }
+  if (storm) {
+    return refuse_any({"--up-to", "--budget", "--memory-reserve", "--host", "--yes"},
+                      "is without effect on a storm, which has --rate and --for");
+  }
+  BROOD_RETURN_IF_ERROR(
+      refuse_any({"--namespace", "--rate", "--for"}, "is for storms: brood stress storm"));
+  if (options.host) return absl::OkStatus();
+  return refuse_any({"--yes"}, "is without effect without --host, which alone asks");
+}
+
 int Run(const Options& options) {
   if (options.list) return List();
   if (!options.limits.empty() && options.limits.front() == kStorm) {
@@ -295,7 +324,10 @@ CommandAction AddStressCommand(CLI::App& app) {
            "  brood stress storm --namespace net --rate 2000 --for 30s\n\n"
            "Exit status: 0 each limit that was hit was named, and every count is back; 1 not; 130 "
            "interrupted.");
-  return [options](const std::vector<std::string>&) { return Run(*options); };
+  return [options, stress](const std::vector<std::string>&) {
+    const absl::Status fits = CheckCombination(*options, *stress);
+    return fits.ok() ? Run(*options) : Complain(fits);
+  };
 }
 
 }  // namespace brood

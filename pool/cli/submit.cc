@@ -21,6 +21,7 @@ struct SubmitWords {
   std::string tmpl;
   std::string patience;
   LimitOptions limits;
+  bool init = false;
 };
 
 absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::string>& command) {
@@ -37,6 +38,7 @@ absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::
     submit.patience_ns = static_cast<std::uint64_t>(patience.count());
   }
   BROOD_ASSIGN_OR_RETURN(submit.limits, words.limits.Resolve());
+  submit.init = words.init ? 1 : 0;
   return submit;
 }
 
@@ -73,7 +75,9 @@ CommandAction AddSubmitCommand(CLI::App& app) {
       *submit,
       "brood submit [option...] [--] COMMAND [argument...]\n\n"
       "Run one command in a worker that the daemon keeps parked. It writes straight to this\n"
-      "terminal or pipe; signals are forwarded, a second Ctrl-C kills it.\n\n"
+      "terminal or pipe, and ends, stops and goes on by this process's signals and this terminal's "
+      "keys;\n"
+      "the second signal that asks it to end kills it.\n\n"
       "  brood submit -- id\n"
       "  brood submit -it --template web -- /bin/bash\n"
       "  brood submit -d --name job -- sh -c 'make > /tmp/log'; brood logs -f job\n\n"
@@ -91,6 +95,9 @@ CommandAction AddSubmitCommand(CLI::App& app) {
       ->add_option("--wait", words->patience,
                    "Give up when no worker is free within this time (default: wait)")
       ->type_name("DURATION");
+  submit->add_flag("--init", words->init,
+                   "An init as its first process, where the template has none (such a worker is "
+                   "made anew)");
   words->limits.AddTo(*submit, "Limits other than the template's (such a worker is made anew)");
   words->process.AddTo(*submit);
   return [words](const std::vector<std::string>& command) { return Run(*words, command); };

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -13,7 +12,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <optional>
 #include <string>
 
 #include "spawn/fd_message.h"
@@ -29,6 +27,7 @@ TerminalSize SizeOf(int fd) {
 
 struct RawTerminal::Saved {
   termios mode{};
+  termios raw{};
 };
 
 namespace {
@@ -54,19 +53,21 @@ namespace {
   _exit(0);
 }
 
-void WriteAll(int fd, const char* bytes, std::size_t count) {
+// False when nobody reads it any more.
+bool WriteAll(int fd, const char* bytes, std::size_t count) {
   while (count > 0) {
     const ssize_t written = write(fd, bytes, count);
     if (written < 0 && errno == EAGAIN) {
       pollfd waiting{fd, POLLOUT, 0};
       poll(&waiting, 1, -1);
     } else if (written < 0 && errno != EINTR) {
-      return;  // nobody reads it any more
+      return false;
     } else if (written > 0) {
       bytes += written;
       count -= static_cast<std::size_t>(written);
     }
   }
+  return true;
 }
 
 }  // namespace
@@ -91,11 +92,15 @@ absl::StatusOr<std::unique_ptr<RawTerminal>> RawTerminal::Enter(int fd) {
   out->fd_ = fd;
   out->guard_ = std::move(guard);
   out->guardian_ = guardian;
-  termios raw = out->saved_->mode;
-  cfmakeraw(&raw);
-  if (tcsetattr(fd, TCSANOW, &raw) != 0) return ErrnoError(errno, "making the terminal raw");
+  out->saved_->raw = out->saved_->mode;
+  cfmakeraw(&out->saved_->raw);
+  if (tcsetattr(fd, TCSANOW, &out->saved_->raw) != 0)
+    return ErrnoError(errno, "making the terminal raw");
   return out;
 }
+
+void RawTerminal::Suspend() { tcsetattr(fd_, TCSADRAIN, &saved_->mode); }
+void RawTerminal::Resume() { tcsetattr(fd_, TCSADRAIN, &saved_->raw); }
 
 RawTerminal::~RawTerminal() {
   if (guardian_ < 0) return;
@@ -134,7 +139,7 @@ void TerminalRelay::FromUser() {
   const ssize_t got = read(in_, buffer.data(), buffer.size());
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (got <= 0) {
-    in_ = -1;  // the user's terminal is gone
+    user_gone_ = true;
     return;
   }
   pending_.append(buffer.data(), static_cast<std::size_t>(got));
@@ -155,7 +160,7 @@ void TerminalRelay::FromCommand() {
   std::array<char, 16384> buffer;
   const ssize_t got = read(master_.get(), buffer.data(), buffer.size());
   if (got > 0) {
-    WriteAll(out_, buffer.data(), static_cast<std::size_t>(got));
+    if (!WriteAll(out_, buffer.data(), static_cast<std::size_t>(got))) user_gone_ = true;
   } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
     master_.reset();  // EIO: nobody has the other side open any more
   }
@@ -166,39 +171,6 @@ void TerminalRelay::FollowSize() {
   if (size.rows == 0 || !master_.valid()) return;
   winsize set{size.rows, size.columns, 0, 0};
   ioctl(master_.get(), TIOCSWINSZ, &set);
-}
-
-void RelayUntil(const TerminalSocket& socket, int in, int out, int winch_fd, int stop_fd) {
-  std::optional<TerminalRelay> relay;
-  for (;;) {
-    const bool open = relay && relay->open();
-    if (relay && !open) return;
-    std::array<pollfd, 5> fds{
-        {{relay ? -1 : socket.ours.get(), POLLIN, 0},
-         {open ? relay->master() : -1,
-          static_cast<short>(POLLIN | (open && relay->wants_write() ? POLLOUT : 0)), 0},
-         {open ? relay->in() : -1, POLLIN, 0},
-         {winch_fd, POLLIN, 0},
-         {stop_fd, POLLIN, 0}}};
-    if (poll(fds.data(), fds.size(), -1) < 0) continue;
-    if (fds[0].revents != 0) {
-      absl::StatusOr<UniqueFd> master = socket.TakeMaster();
-      if (!master.ok()) return;
-      relay.emplace(*std::move(master), in, out);
-    }
-    if ((fds[1].revents & POLLOUT) != 0) relay->ToCommand();
-    if ((fds[1].revents & ~POLLOUT) != 0) relay->FromCommand();
-    if (fds[2].revents != 0) relay->FromUser();
-    if (fds[3].revents != 0) {
-      signalfd_siginfo info{};
-      (void)!read(winch_fd, &info, sizeof(info));
-      if (relay) relay->FollowSize();
-    }
-    if (fds[4].revents != 0 && fds[0].revents == 0) {
-      if (relay) relay->Drain();
-      return;
-    }
-  }
 }
 
 void TerminalRelay::Drain() {

@@ -28,6 +28,9 @@ class RawTerminal {
   // kFailedPrecondition when `fd` is no terminal. Forks; the guardian has no other descriptor.
   static absl::StatusOr<std::unique_ptr<RawTerminal>> Enter(int fd);
   ~RawTerminal();
+  // Puts it back for the time in which this process is stopped, and makes it raw again.
+  void Suspend();
+  void Resume();
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
 
@@ -58,26 +61,24 @@ class TerminalRelay {
 
   int master() const { return master_.get(); }
   bool open() const { return master_.valid(); }
-  // Where to wait for input: -1 while the command's terminal does not take what was typed.
-  int in() const { return pending_.empty() ? in_ : -1; }
+  // What was typed and the command's terminal does not take: no more is to be read meanwhile.
   bool wants_write() const { return !pending_.empty(); }
 
-  void FromUser();     // `in` is readable
-  void ToCommand();    // the master takes more
-  void FromCommand();  // the master is readable or hung up; closes it at its end
-  void FollowSize();   // the user's terminal has changed its size
-  void Drain();        // what the command has written and nobody has read yet
+  void FromUser();                    // `in` is readable
+  void ToCommand();                   // the master takes more
+  void FromCommand();                 // the master is readable or hung up; closes it at its end
+  void FollowSize();                  // the user's terminal has changed its size
+  void Drain();                       // what the command has written and nobody has read yet
+  void HangUp() { master_.reset(); }  // as if the command's terminal were unplugged
+  // The user's terminal can neither be read nor written any more.
+  bool user_gone() const { return user_gone_; }
 
  private:
   UniqueFd master_;
   int in_;
   int out_;
+  bool user_gone_ = false;
   std::string pending_;
 };
-
-// Carries bytes for a command that another thread watches: takes the master from `socket`, relays
-// until the command's side is closed, or `stop_fd` is readable and nothing is left to read.
-// `winch_fd` is a signalfd of SIGWINCH.
-void RelayUntil(const TerminalSocket& socket, int in, int out, int winch_fd, int stop_fd);
 
 }  // namespace brood

@@ -9,7 +9,8 @@ namespace brood {
 
 CommandAction AddVersionCommand(CLI::App& app) {
   app.add_subcommand("version", "Print the version of brood and of the kernel");
-  return [](const std::vector<std::string>&) {
+  return [](const std::vector<std::string>& extra) {
+    if (!extra.empty()) return TakesOptionsOnly("version", extra);
     utsname system{};
     uname(&system);
     std::printf("brood %s (%s %s %s)\n", BROOD_VERSION, system.sysname, system.release,

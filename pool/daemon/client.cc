@@ -129,12 +129,16 @@ absl::StatusOr<StartedAs> Client::RunDetached(Submit submit) {
       ended.message.empty() ? "the worker ended before it ran the command" : ended.message);
 }
 
-absl::Status Client::SignalForeground(std::uint64_t tag, int signal) {
-  return connection_.Send(tag, SignalTo{{}, signal});
+absl::Status Client::SignalForeground(std::uint64_t tag, const SignalOrder& order) {
+  return connection_.Send(tag, SignalTo{{}, order});
+}
+
+absl::Status Client::AskWhetherForegroundReads(std::uint64_t tag, const FileIdentity& file) {
+  return connection_.Send(next_tag_++, AskReads{tag, file.device, file.inode});
 }
 
 absl::Status Client::Signal(const std::string& isolate, int signal) {
-  return Ask(MessageType::kSignal, EncodeBody(SignalTo{isolate, signal}), MessageType::kDone)
+  return Ask(MessageType::kSignal, EncodeBody(SignalTo{isolate, {signal}}), MessageType::kDone)
       .status();
 }
 

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "pool/daemon/connection.h"
 #include "pool/daemon/protocol.h"
+#include "spawn/process_tree.h"
 
 namespace brood {
 
@@ -48,10 +49,14 @@ class Client {
     if (const absl::Status sent = connection_.Send(tag, message, fds); !sent.ok()) return sent;
     return tag;
   }
-  // Sends a signal to what runs in the foreground under `tag`; 0 kills its whole cgroup.
-  absl::Status SignalForeground(std::uint64_t tag, int signal);
+  // Sends a signal to what runs in the foreground under `tag`.
+  absl::Status SignalForeground(std::uint64_t tag, const SignalOrder& order);
+  // Asks whether it waits to read a file; the answer is a kReads.
+  absl::Status AskWhetherForegroundReads(std::uint64_t tag, const FileIdentity& file);
   // Waits for the next answer. A kError is returned as its status.
   absl::StatusOr<Incoming> Next();
+  // Whether Next has one that has come already, of which fd() does not tell.
+  bool has_message() const { return !received_.empty(); }
   int fd() const { return connection_.fd(); }
 
   absl::Status Signal(const std::string& isolate, int signal);

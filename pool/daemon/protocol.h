@@ -25,27 +25,29 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "spawn/signals.h"
 #include "spawn/spec.h"
 
 namespace brood {
 
 inline constexpr std::uint32_t kProtocolMagic = 0x646f7262;  // "brod"
-inline constexpr std::uint16_t kProtocolVersion = 2;
+inline constexpr std::uint16_t kProtocolVersion = 3;
 inline constexpr std::uint32_t kMaxBody = 4U << 20;  // argv and env of an exec are at most 2 MiB
 inline constexpr std::uint32_t kMaxMessageFds = 3;
 
 // What a message is. Above 63: from the daemon.
 enum class MessageType : std::uint16_t {
-  kSubmit = 1,   // Submit, with descriptors as its `io` says -> kStarted (detached), kEnded
-  kExec = 2,     // ExecIn, likewise                          -> kEnded
-  kSignal = 3,   // SignalTo                                  -> kDone; nothing for one's own tag
-  kStop = 4,     // StopIsolate                               -> kDone once it has ended
-  kWait = 5,     // IsolateName                               -> kEnded once it has ended
-  kList = 6,     // ListIsolates                              -> kText: a JSON array
-  kInspect = 7,  // IsolateName                               -> kText: a JSON object
-  kLogs = 8,     // ReadLogs                                  -> kLog ..., kDone
-  kStats = 9,    // no fields                                 -> kText: a JSON object
-  kTree = 10,    // ListIsolates                              -> kText: a JSON object
+  kSubmit = 1,     // Submit, with descriptors as its `io` says -> kStarted (detached), kEnded
+  kExec = 2,       // ExecIn, likewise                          -> kEnded
+  kSignal = 3,     // SignalTo                                  -> kDone; nothing for one's own tag
+  kStop = 4,       // StopIsolate                               -> kDone once it has ended
+  kWait = 5,       // IsolateName                               -> kEnded once it has ended
+  kList = 6,       // ListIsolates                              -> kText: a JSON array
+  kInspect = 7,    // IsolateName                               -> kText: a JSON object
+  kLogs = 8,       // ReadLogs                                  -> kLog ..., kDone
+  kStats = 9,      // no fields                                 -> kText: a JSON object
+  kTree = 10,      // ListIsolates                              -> kText: a JSON object
+  kAskReads = 11,  // AskReads                                -> kReads
 
   kStarted = 64,  // Started: the worker runs
   kEnded = 65,    // Ended
@@ -53,6 +55,7 @@ enum class MessageType : std::uint16_t {
   kLog = 67,      // LogPart
   kDone = 68,     // no fields
   kError = 69,    // Refusal: the request with this tag came to nothing
+  kReads = 70,    // Reads
 };
 
 struct MessageHeader {
@@ -89,11 +92,13 @@ struct Submit {
   // Those other than the template's. They cost the parked worker: its cgroup and memory are
   // prepared for the template's.
   Limits limits;
+  std::uint8_t init = 0;  // Spec::init, beside the template's; costs the parked worker likewise
 
   template <typename F>
   static void Fields(F&& field, auto& m) {
     field(m.template_name), field(m.name), field(m.argv), field(m.env), field(m.cwd), field(m.io),
-        field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns), field(m.limits);
+        field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns), field(m.limits),
+        field(m.init);
   }
 };
 
@@ -107,22 +112,37 @@ struct ExecIn {
   ClientIo io = ClientIo::kFds;
   std::uint16_t rows = 0;
   std::uint16_t columns = 0;
+  std::uint64_t timeout_ns = 0;  // of the command; 0: none
 
   template <typename F>
   static void Fields(F&& field, auto& m) {
     field(m.isolate), field(m.argv), field(m.env), field(m.cwd), field(m.io), field(m.rows),
-        field(m.columns);
+        field(m.columns), field(m.timeout_ns);
   }
 };
 
 struct SignalTo {
   static constexpr MessageType kType = MessageType::kSignal;
-  std::string isolate;      // empty: what this connection runs in the foreground under this tag
-  std::int32_t signal = 0;  // 0: kill all in its cgroup
+  std::string isolate;  // empty: what this connection runs in the foreground under this tag
+  SignalOrder order;    // number 0: kill all in its cgroup
 
   template <typename F>
   static void Fields(F&& field, auto& m) {
-    field(m.isolate), field(m.signal);
+    field(m.isolate), field(m.order.number), field(m.order.group), field(m.order.handlers_only);
+  }
+};
+
+// Whether something of what this connection runs in the foreground under `tag` waits to read a
+// file, which the client knows: its terminal, of which it is in the background.
+struct AskReads {
+  static constexpr MessageType kType = MessageType::kAskReads;
+  std::uint64_t tag = 0;
+  std::uint64_t device = 0;  // stat(2)
+  std::uint64_t inode = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.tag), field(m.device), field(m.inode);
   }
 };
 
@@ -208,6 +228,16 @@ struct LogPart {
   template <typename F>
   static void Fields(F&& field, auto& m) {
     field(m.stream), field(m.lost), field(m.bytes);
+  }
+};
+
+struct Reads {
+  static constexpr MessageType kType = MessageType::kReads;
+  std::uint8_t waits = 0;
+
+  template <typename F>
+  static void Fields(F&& field, auto& m) {
+    field(m.waits);
   }
 };
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_join.h"
 #include "pool/daemon/fences.h"
+#include "spawn/process_tree.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -107,6 +108,8 @@ void Service::Handle(const PeerPtr& peer, Incoming message) {
         return OnExec(peer, message);
       case MessageType::kSignal:
         return OnSignal(peer, message);
+      case MessageType::kAskReads:
+        return OnAskReads(peer, message);
       case MessageType::kStop:
         return OnStop(peer, message);
       case MessageType::kWait:
@@ -245,9 +248,11 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   command.timeout = Duration(submit.timeout_ns);
   BROOD_ASSIGN_OR_RETURN(command.stdio,
                          StdioOf(*peer, submit.io, submit.rows, submit.columns, *held));
-  if (submit.limits.any()) {
+  const bool more_init = submit.init != 0 && !tmpl->second->init;
+  if (submit.limits.any() || more_init) {
     request.spec = *tmpl->second;
     request.spec->limits.Override(submit.limits);
+    request.spec->init |= more_init;
   }
 
   const Held cost = {submit.io == ClientIo::kLogs ? 5 : held->size(),
@@ -416,6 +421,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   command.argv = std::move(exec.argv);
   command.env = std::move(exec.env);
   command.cwd = std::move(exec.cwd);
+  command.timeout = Duration(exec.timeout_ns);
   BROOD_ASSIGN_OR_RETURN(command.stdio, StdioOf(*peer, exec.io, exec.rows, exec.columns, *held));
   const Held cost = {held->size() + kNamespaceCount, BytesOf(command.argv, command.env)};
   const auto namespaces = std::make_shared<std::vector<UniqueFd>>();
@@ -431,6 +437,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
     spec.namespaces[i] = {NamespaceMode::kJoin, fmt::format("/proc/self/fd/{}", fd.get())};
   }
   spec.time_offsets = {};
+  spec.init = false;
   spec.root = {};
   spec.binds.clear();
   spec.tmpfs.clear();
@@ -472,17 +479,19 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
 
 absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const SignalTo to, DecodeBody<SignalTo>(message.body));
-  if (to.signal < 0 || to.signal >= SIGRTMAX + 1) {
-    return Error(kInvalid, "there is no signal {}", to.signal);
+  const int number = to.order.number;
+  if (number < 0 || number >= SIGRTMAX + 1) {
+    return Error(kInvalid, "there is no signal {}", number);
   }
   const auto send = [&](std::uint64_t request) {
-    return to.signal == 0 ? pool_.Kill(request) : pool_.Signal(request, to.signal);
+    return number == 0 ? pool_.Kill(request) : pool_.Signal(request, to.order);
   };
   if (to.isolate.empty()) {
     const auto own = peer->foreground.find(message.header.tag);
     // It may have ended while the signal was on its way; or it waits still, with nobody there to
-    // handle what mostly means the end.
-    if (own != peer->foreground.end() && !send(own->second).ok() && to.signal != SIGCONT) {
+    // handle what asks for its end.
+    if (own != peer->foreground.end() && !send(own->second).ok() && AsksToEnd(number) &&
+        to.order.handlers_only == 0) {
       (void)pool_.Kill(own->second);
     }
     return absl::OkStatus();
@@ -494,12 +503,30 @@ absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
   return absl::OkStatus();
 }
 
+absl::Status Service::OnAskReads(const PeerPtr& peer, const Incoming& message) {
+  BROOD_ASSIGN_OR_RETURN(const AskReads ask, DecodeBody<AskReads>(message.body));
+  std::int32_t pid = 0;  // of what has not ended, so the number is its own
+  if (const auto own = peer->foreground.find(ask.tag); own != peer->foreground.end()) {
+    if (const auto exec = execs_.find(own->second); exec != execs_.end()) {
+      pid = exec->second.host_pid;
+    }
+    for (const Isolate& isolate : isolates_.all()) {
+      if (isolate.request == own->second && isolate.state == IsolateState::kRunning) {
+        pid = isolate.host_pid;
+      }
+    }
+  }
+  const bool waits = pid > 0 && WaitsToRead(pid, {ask.device, ask.inode});
+  peer->Answer(message.header.tag, Reads{static_cast<std::uint8_t>(waits)});
+  return absl::OkStatus();
+}
+
 absl::Status Service::OnStop(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const StopIsolate stop, DecodeBody<StopIsolate>(message.body));
   BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, FindRunning(stop.isolate));
   BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "stop it"));
   BROOD_RETURN_IF_ERROR(peer->BeginWait());
-  if (const absl::Status sent = pool_.Signal(isolate->request, SIGTERM); !sent.ok()) {
+  if (const absl::Status sent = pool_.Signal(isolate->request, {SIGTERM}); !sent.ok()) {
     peer->EndWait();
     return sent;
   }

@@ -73,6 +73,7 @@ class Service {
   absl::Status OnSubmit(const PeerPtr& peer, Incoming& message);
   absl::Status OnExec(const PeerPtr& peer, Incoming& message);
   absl::Status OnSignal(const PeerPtr& peer, const Incoming& message);
+  absl::Status OnAskReads(const PeerPtr& peer, const Incoming& message);
   absl::Status OnStop(const PeerPtr& peer, const Incoming& message);
   absl::Status OnWait(const PeerPtr& peer, const Incoming& message);
   absl::Status OnList(const PeerPtr& peer, const Incoming& message);

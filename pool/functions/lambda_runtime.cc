@@ -409,7 +409,7 @@ void LambdaRuntime::Fail(std::string error) {
 // be used again. The pool may not know yet that the worker runs: then again, soon.
 void LambdaRuntime::EndWorker() {
   const auto worker = worker_.lock();
-  if (ended_ || !worker || pool_.Signal(worker->request, SIGKILL).ok()) return;
+  if (ended_ || !worker || pool_.Signal(worker->request, {SIGKILL}).ok()) return;
   timers_.Add(std::chrono::milliseconds(5), [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->EndWorker();
   });

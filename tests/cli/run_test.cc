@@ -404,19 +404,13 @@ TEST_F(RunTest, SignalsReachTheCommandOfABackgroundJob) {
   EXPECT_EQ(brood.Wait(), 9) << brood.err();
 }
 
-TEST_F(RunTest, SecondInterruptKillsWhatDoesNotListen) {
-  for (const int number : {SIGINT, SIGTERM}) {
-    // An init without a handler never sees the first. dash has one for SIGINT until it execs.
-    Brood brood({"run", "--", "tail", "-n", "+1", "-f", "/etc/passwd"});
-    brood.AwaitOutput("root:");
-    int sent = 0;
-    for (; !brood.Ended(); ++sent) {
-      brood.Kill(number);  // one that is still pending swallows the next: with a pause
-      std::this_thread::sleep_for(milliseconds(50));
-    }
-    EXPECT_EQ(brood.Wait(), 137) << brood.err();
-    EXPECT_GE(sent, 2);
-  }
+TEST_F(RunTest, TimeoutKillsAllWhereNothingHoldsItTogether) {
+  // A child, one with a session of its own, and one that has lost its parent as well. The fixture
+  // looks for what is left.
+  Brood brood(Words{"run", "--no-pid", "--no-cgroup-leaf", "--timeout", "500ms"} +
+              Shell("sleep 1000 & setsid sleep 1000 & (setsid sleep 1000 &); sleep 1000"));
+  EXPECT_EQ(brood.Wait(), 124);
+  EXPECT_THAT(brood.err(), HasSubstr("all of it was killed"));
 }
 
 std::vector<pid_t> ChildrenOf(pid_t pid) {

@@ -1,97 +1,18 @@
 // What a container is: a shell on a terminal, four sleeps below it, the same processes inside and
 // outside with other numbers. Each number is checked against /proc.
 #include <fmt/format.h>
-#include <poll.h>
-#include <pty.h>
-#include <sys/ioctl.h>
-#include <termios.h>
 
 #include <map>
 #include <regex>
 
 #include "tests/daemon/daemon_fixture.h"
+#include "tests/terminal.h"
 
 namespace brood {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-// The brood program on a terminal, as somebody sits at one.
-class Terminal {
- public:
-  explicit Terminal(const Words& arguments) {
-    Words words = {BROOD_PROGRAM};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    const winsize size{40, 132, 0, 0};
-    int slave = -1;
-    int master = -1;
-    EXPECT_EQ(openpty(&master, &slave, nullptr, nullptr, &size), 0);
-    master_.reset(master);
-    slave_.reset(slave);
-    fcntl(master, F_SETFD, FD_CLOEXEC);
-    fcntl(slave, F_SETFD, FD_CLOEXEC);
-    pid_ = fork();
-    if (pid_ != 0) return;
-    setsid();
-    ioctl(slave, TIOCSCTTY, 0);
-    for (int fd = 0; fd < 3; ++fd) dup2(slave, fd);
-    for (const int number : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE, SIGCHLD}) signal(number, SIG_DFL);
-    alarm(static_cast<unsigned>(Patience(std::chrono::seconds(60)).count()));
-    execv(BROOD_PROGRAM, argv.data());
-    _exit(99);
-  }
-  ~Terminal() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      Wait();
-    }
-  }
-
-  void Type(const std::string& text) const {
-    ASSERT_EQ(write(master_.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
-  }
-  // Reads until `pattern` has come, and returns what has come since the last time.
-  std::string Await(const std::string& pattern) {
-    const std::regex expression(pattern);
-    std::string seen;
-    for (int i = 0; i < 2000 * Slowness(); ++i) {
-      pollfd waiting{master_.get(), POLLIN, 0};
-      if (poll(&waiting, 1, 10) > 0) {
-        char buffer[4096];
-        const ssize_t got = read(master_.get(), buffer, sizeof(buffer));
-        if (got > 0) seen.append(buffer, static_cast<std::size_t>(got));
-      }
-      if (std::regex_search(seen, expression)) return seen;
-    }
-    ADD_FAILURE() << "never came: " << pattern << "\nbut: " << seen;
-    return seen;
-  }
-  termios Mode() const {
-    termios mode{};
-    tcgetattr(slave_.get(), &mode);
-    return mode;
-  }
-  void Resize(std::uint16_t rows, std::uint16_t columns) const {
-    const winsize size{rows, columns, 0, 0};
-    ioctl(master_.get(), TIOCSWINSZ, &size);
-  }
-  pid_t pid() const { return pid_; }
-  int Wait() {
-    int status = -1;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-  }
-
- private:
-  UniqueFd master_;
-  UniqueFd slave_;
-  pid_t pid_ = -1;
-};
 
 bool IsRaw(const termios& mode) { return (mode.c_lflag & (ICANON | ECHO | ISIG)) == 0; }
 
@@ -131,8 +52,8 @@ class StoryTest : public DaemonTest {
 };
 
 TEST_F(StoryTest, TheSameProcessesInsideAndOutside) {
-  Terminal one(
-      With({"submit", "-it", "-e", "TERM=dumb", "--name", "one", "--", "/bin/bash", "--norc"}));
+  Terminal one(BroodWords(
+      With({"submit", "-it", "-e", "TERM=dumb", "--name", "one", "--", "/bin/bash", "--norc"})));
   one.Await("bash-[0-9.]+# ");
   one.Type("ps -eo pid,ppid,args --no-headers; echo do''ne\n");
   const std::string alone = one.Await("\ndone");
@@ -175,8 +96,8 @@ TEST_F(StoryTest, TheSameProcessesInsideAndOutside) {
   }
 
   // A second one stands beside it and sees nothing of the first.
-  Terminal two(
-      With({"submit", "-it", "-e", "TERM=dumb", "--name", "two", "--", "/bin/bash", "--norc"}));
+  Terminal two(BroodWords(
+      With({"submit", "-it", "-e", "TERM=dumb", "--name", "two", "--", "/bin/bash", "--norc"})));
   two.Await("bash-[0-9.]+# ");
   two.Type("ps -eo args --no-headers; echo do''ne\n");
   EXPECT_THAT(two.Await("\ndone"), Not(HasSubstr("sleep")));
@@ -193,7 +114,8 @@ TEST_F(StoryTest, TheSameProcessesInsideAndOutside) {
 }
 
 TEST_F(StoryTest, KeysBecomeSignalsInside) {
-  Terminal terminal(With({"submit", "-it", "-e", "TERM=dumb", "--", "/bin/bash", "--norc"}));
+  Terminal terminal(
+      BroodWords(With({"submit", "-it", "-e", "TERM=dumb", "--", "/bin/bash", "--norc"})));
   terminal.Await("bash-[0-9.]+# ");
   EXPECT_TRUE(IsRaw(terminal.Mode()));
   terminal.Type("sleep 1000\n");
@@ -215,8 +137,8 @@ TEST_F(StoryTest, KeysBecomeSignalsInside) {
 
 TEST_F(StoryTest, TerminalIsRestoredWhateverIsKilled) {
   for (const std::string who : {"client", "daemon"}) {
-    Terminal terminal(
-        With({"submit", "-it", "-e", "TERM=dumb", "--name", "k", "--", "/bin/bash", "--norc"}));
+    Terminal terminal(BroodWords(
+        With({"submit", "-it", "-e", "TERM=dumb", "--name", "k", "--", "/bin/bash", "--norc"})));
     terminal.Await("bash-[0-9.]+# ");
     ASSERT_TRUE(IsRaw(terminal.Mode()));
     kill(who == "client" ? terminal.pid() : daemon_->pid(), SIGKILL);
@@ -235,7 +157,7 @@ TEST_F(StoryTest, ExecAndRunHaveTerminals) {
   const std::string id = Detached({}, "sleep 1000");
   for (const Words& command :
        {With({"exec", "-it", id, "--", "/bin/sh"}), Words{"run", "-it", "--", "/bin/sh"}}) {
-    Terminal terminal(command);
+    Terminal terminal(BroodWords(command));
     terminal.Await("# ");
     terminal.Type("tty; stty size; ps -o tty= -p $$; echo do''ne\n");
     const std::string seen = terminal.Await("\ndone");

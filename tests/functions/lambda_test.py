@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from node import MODES, Node, function
+from node import MODES, Node, fitting, function
 
 MOST = 6 << 20
 
@@ -41,7 +41,7 @@ def raw(data):
 def runtime(name, script, **settings):
     lines = [f"[function.{name}]", 'runtime = "lambda"',
              f"command = {json.dumps(['/usr/bin/python3', '-c', CLIENT + script])}"]
-    settings = {"min": 1, **settings}
+    settings = fitting({"min": 1, **settings})
     lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"
 

@@ -19,8 +19,16 @@ MODES = ("cold", "parked", "primed")
 # Guards against hanging are as many times longer; see tests/slowness.h.
 SLOWNESS = int(os.environ.get("BROOD_TEST_SLOWNESS") or 1)
 
+def fitting(settings):
+    """Without min where it would have no effect, and be refused."""
+    mode = settings.get("mode", "parked")
+    useless = mode == "cold" or (mode == "parked" and "template" in settings)
+    return {key: value for key, value in settings.items() if not (useless and key == "min")}
+
+
 # sh, given a script on stdin's place: each function is one script.
 def function(name, script, **settings):
+    settings = fitting(settings)
     lines = [f"[function.{name}]", f"command = {json.dumps(['/bin/sh', '-c', script])}"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     return "\n".join(lines) + "\n"

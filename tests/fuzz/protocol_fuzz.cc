@@ -36,6 +36,8 @@ void DecodeAll(std::string_view body) {
   Decode<Submit>(body);
   Decode<ExecIn>(body);
   Decode<SignalTo>(body);
+  Decode<AskReads>(body);
+  Decode<Reads>(body);
   Decode<StopIsolate>(body);
   Decode<IsolateName>(body);
   Decode<ListIsolates>(body);

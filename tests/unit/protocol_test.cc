@@ -43,11 +43,19 @@ std::vector<Submit> Samples() {
 }
 template <>
 std::vector<ExecIn> Samples() {
-  return {{}, {"3f2", {"ls", "-l"}, {"PATH=/bin"}, "/", ClientIo::kNone, 65535, 1}};
+  return {{}, {"3f2", {"ls", "-l"}, {"PATH=/bin"}, "/", ClientIo::kNone, 65535, 1, 2}};
 }
 template <>
 std::vector<SignalTo> Samples() {
-  return {{}, {"web", -1}};
+  return {{}, {"web", {-1, 1, 1}}};
+}
+template <>
+std::vector<AskReads> Samples() {
+  return {{}, {1, 2, UINT64_MAX}};
+}
+template <>
+std::vector<Reads> Samples() {
+  return {{}, {1}};
 }
 template <>
 std::vector<StopIsolate> Samples() {
@@ -88,8 +96,9 @@ std::vector<Refusal> Samples() {
 
 template <typename M>
 class MessageTest : public ::testing::Test {};
-using Messages = ::testing::Types<Submit, ExecIn, SignalTo, StopIsolate, IsolateName, ListIsolates,
-                                  ReadLogs, StartedAs, Ended, Text, LogPart, Refusal>;
+using Messages =
+    ::testing::Types<AskReads, Reads, Submit, ExecIn, SignalTo, StopIsolate, IsolateName,
+                     ListIsolates, ReadLogs, StartedAs, Ended, Text, LogPart, Refusal>;
 TYPED_TEST_SUITE(MessageTest, Messages);
 
 TYPED_TEST(MessageTest, ComesBackAsItWent) {

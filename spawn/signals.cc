@@ -1,0 +1,97 @@
+#include "spawn/signals.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <sstream>
+#include <string>
+
+#include "spawn/status.h"
+#include "spawn/text_file.h"
+
+namespace brood {
+namespace {
+
+// signal(7), "Standard signals": what a process that has not asked for anything does.
+enum class DefaultAction : std::uint8_t { kEnd, kStop, kNothing };
+DefaultAction DefaultOf(int number) {
+  switch (number) {
+    case SIGCHLD:
+    case SIGCONT:
+    case SIGURG:
+    case SIGWINCH:
+      return DefaultAction::kNothing;
+    case SIGSTOP:
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU:
+      return DefaultAction::kStop;
+    default:
+      return DefaultAction::kEnd;
+  }
+}
+
+// Whether a process neither handles, nor ignores, nor blocks a signal; one that is blocked may be
+// waited for (sigwait(3), signalfd(2)). False where nobody tells: the kernel alone decides then.
+bool TakesDefault(int pid, int number) {
+  std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
+  std::uint64_t taken = 0;
+  int known = 0;
+  for (std::string word; known < 3 && status >> word;) {
+    if (word != "SigBlk:" && word != "SigIgn:" && word != "SigCgt:") continue;
+    std::uint64_t mask = 0;
+    status >> std::hex >> mask >> std::dec;
+    taken |= mask;
+    ++known;
+  }
+  return known == 3 && (taken >> (number - 1) & 1) == 0;
+}
+
+}  // namespace
+
+absl::StatusOr<bool> Deliver(const Recipient& to, const SignalOrder& order) {
+  const int number = order.number;
+  const auto send = [&](int signal) {
+    return syscall(SYS_pidfd_send_signal, to.pidfd, signal, nullptr, 0) == 0;
+  };
+  const auto failed = [&](int error) {
+    return error == ESRCH ? Error(absl::StatusCode::kNotFound, "the command has ended")
+                          : ErrnoError(error, "sending signal {} to the worker", number);
+  };
+  const DefaultAction action = DefaultOf(number);
+  const bool always_acts = number == SIGKILL || number == SIGSTOP || number == SIGCONT;
+  const bool asked =
+      !always_acts && (to.init || order.handlers_only != 0 || action == DefaultAction::kStop);
+  const bool by_default = asked && (to.starting || TakesDefault(to.pid, number));
+  if (order.handlers_only != 0 && by_default) return false;
+
+  // A session whose leader's parent is not in it is an orphaned process group (setpgid(2)), which
+  // only SIGSTOP stops.
+  const int sent = by_default && action == DefaultAction::kStop ? SIGSTOP : number;
+  // It leads that session, so its process group has its number; early in its start it does not yet,
+  // and there is nobody else to send it to.
+  const bool to_group = order.group != 0 && kill(-to.pid, sent) == 0;
+  if (!to_group && !send(sent)) return failed(errno);
+  if (!to.init || !by_default || action != DefaultAction::kEnd) return false;
+  if (!send(SIGKILL)) return failed(errno);
+  return true;
+}
+
+bool AsksToEnd(int number) {
+  return number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP;
+}
+
+bool EndRequests::MeansKill(int number, std::int64_t now_ns) {
+  constexpr std::int64_t kAtOnceNs = 100'000'000;
+  if (!AsksToEnd(number)) return false;
+  const bool again = last_ != 0 && (number != last_ || now_ns - last_ns_ > kAtOnceNs);
+  if (last_ == 0 || again) {
+    last_ = number;
+    last_ns_ = now_ns;
+  }
+  return again;
+}
+
+}  // namespace brood
