@@ -217,8 +217,9 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
       return Error(code, "cannot {} {} inside the root: {}", place.doing, place.asked, why);
     };
     if (!found.ok()) {
-      return cannot(found.status().code(),
-                    fmt::format("{}: make it first", Message(found.status())));
+      const bool missing = found.status().code() == absl::StatusCode::kNotFound;
+      return cannot(found.status().code(), fmt::format("{}{}", missing ? "make it first: " : "",
+                                                       Message(found.status())));
     }
     if (found->exists && found->directory != place.directory) {
       return cannot(kInvalid, place.directory ? "it is not a directory" : "it is a directory");

@@ -390,7 +390,6 @@ class Configuration(Node):
     def test_what_cannot_be_forked_is_said_at_the_start(self):
         for settings, problem in (
                 ({"template": "default"}, "a forked function has fences of its own"),
-                ({"tmpfs": ["/mnt"], "volume": ["/etc:/mnt/etc"]}, "would hide the bind"),
                 ({"rootfs": "/", "root-mode": "overlay"}, "root must be read-only")):
             self.assertEqual(self.reload(self.CONFIG + command("bad", ["/bin/cat"], **settings)),
                              "not reloaded")
