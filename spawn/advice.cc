@@ -167,6 +167,8 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kParentDeath, ECANCELED, "the launcher died meanwhile"},
     {Step::kRlimit, EPERM, "only root can raise a hard limit"},
     {Step::kSeccomp, EINVAL, "the kernel refused the program: it may exceed 4096 instructions"},
+    {Step::kSeccomp, 524,
+     "the memory for compiled filters is used up: sysctl -w net.core.bpf_jit_limit=N, in bytes"},
     {Step::kSeccomp, ENOMEM, "the filters of all ancestors together exceed 32768 instructions"},
     {Step::kEndpoint, EPERM,
      "its seccomp filter keeps it from that: allow socket, bind, listen, sendmsg and openat"},
@@ -226,6 +228,8 @@ std::optional<LimitedCall> CallOf(Step step) {
       return LimitedCall::kOpen;
     case Step::kNewKeyring:
       return LimitedCall::kAddKey;
+    case Step::kSeccomp:
+      return LimitedCall::kSeccomp;
     default:
       return std::nullopt;
   }

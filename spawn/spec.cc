@@ -174,7 +174,7 @@ void Limits::Override(const Limits& other) {
 }
 
 std::vector<std::string> DefaultEnvironment() {
-  return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/",
+  return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp",
           "LANG=C.UTF-8", "TERM=xterm"};
 }
 

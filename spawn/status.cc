@@ -3,13 +3,21 @@
 #include <cerrno>
 
 namespace brood {
+namespace {
+
+// Of the kernel's own, which no call should return, and seccomp(2) does (include/linux/errno.h).
+constexpr int kEnotsupp = 524;
+
+}  // namespace
 
 std::string ErrnoName(int error_number) {
+  if (error_number == kEnotsupp) return "ENOTSUPP";
   const char* name = strerrorname_np(error_number);
   return name == nullptr ? fmt::format("errno {}", error_number) : std::string(name);
 }
 
 std::string ErrnoText(int error_number) {
+  if (error_number == kEnotsupp) return "ENOTSUPP (Operation is not supported, errno 524)";
   const char* name = strerrorname_np(error_number);
   const char* meaning = strerrordesc_np(error_number);
   if (name == nullptr || meaning == nullptr) return fmt::format("errno {}", error_number);
@@ -42,6 +50,7 @@ absl::StatusCode CodeForErrno(int error_number) {
     case EDQUOT:
     case EAGAIN:
     case EUSERS:
+    case kEnotsupp:
       return absl::StatusCode::kResourceExhausted;
     case ENOSYS:
     case EOPNOTSUPP:

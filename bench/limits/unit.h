@@ -75,6 +75,8 @@ std::vector<Unit> NetworkUnits();
 const std::vector<Unit>& AllUnits();
 // nullptr when there is none of that name.
 const Unit* FindUnit(std::string_view name);
+// In the same order.
+std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix);
 
 // What the limit is on this machine, where this process stands: a sysctl, a cgroup's file or an
 // rlimit. None when it is unlimited, not there, or built in.

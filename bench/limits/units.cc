@@ -52,6 +52,14 @@ const Unit* FindUnit(std::string_view name) {
   return nullptr;
 }
 
+std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix) {
+  std::vector<std::string_view> names;
+  for (const Unit& unit : AllUnits()) {
+    if (unit.name.starts_with(prefix)) names.push_back(unit.name);
+  }
+  return names;
+}
+
 std::optional<std::uint64_t> Configured(const Unit& unit) {
   if (unit.where.starts_with("/proc/sys/")) return ReadNumber(std::string(unit.where));
   if (unit.limit.starts_with("RLIMIT_")) return Rlimit(unit.limit);

@@ -138,6 +138,10 @@ int Main(int argc, char** argv) {
     commands.emplace_back(app.get_subcommands([](CLI::App*) { return true; }).back(),
                           std::move(action));
   }
+  if (argc == 1) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  }
   // Everything behind a first "--" is the command's. Taken away before the parse, because an option
   // with an optional value would take it for one.
   std::vector<std::string> tail;

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_join.h"
 #include "bench/limits/isolates.h"
 #include "bench/limits/unit.h"
 #include "pool/cli/commands.h"
@@ -260,6 +261,23 @@ absl::Status CheckCombination(const Options& options, const CLI::App& stress) {
   return refuse_any({"--yes"}, "is without effect without --host, which alone asks");
 }
 
+// A limit may be named by as much of its name as no other begins with.
+absl::Status CompleteNames(std::vector<std::string>& names) {
+  for (std::string& name : names) {
+    if (name == kStorm || name == kIsolates || limits::FindUnit(name) != nullptr) continue;
+    std::vector<std::string_view> those = limits::UnitsThatBeginWith(name);
+    for (const std::string_view other : {std::string_view(kStorm), std::string_view(kIsolates)}) {
+      if (other.starts_with(name)) those.push_back(other);
+    }
+    if (those.size() == 1) name = std::string(those.front());
+    if (those.size() > 1) {
+      return Error(absl::StatusCode::kInvalidArgument, "{} may be {}: write more of it", name,
+                   absl::StrJoin(those, " or "));
+    }
+  }
+  return absl::OkStatus();
+}
+
 int Run(const Options& options) {
   if (options.list) return List();
   if (!options.limits.empty() && options.limits.front() == kStorm) {
@@ -319,13 +337,15 @@ CommandAction AddStressCommand(CLI::App& app) {
            "it is killed.\n\n"
            "A storm makes and lets go of one after another at a set rate, and tells how many are "
            "let go of and not yet gone.\n\n"
+           "As much of a limit's name is enough as no other begins with.\n\n"
            "  brood stress net-namespaces pids-max\n"
            "  brood stress --host --up-to 20000\n"
            "  brood stress storm --namespace net --rate 2000 --for 30s\n\n"
            "Exit status: 0 each limit that was hit was named, and every count is back; 1 not; 130 "
            "interrupted.");
   return [options, stress](const std::vector<std::string>&) {
-    const absl::Status fits = CheckCombination(*options, *stress);
+    absl::Status fits = CompleteNames(options->limits);
+    if (fits.ok()) fits = CheckCombination(*options, *stress);
     return fits.ok() ? Run(*options) : Complain(fits);
   };
 }

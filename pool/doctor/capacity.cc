@@ -22,6 +22,9 @@ namespace {
 constexpr std::uint64_t kBeside = 16;
 // A parked worker with its network namespace (measured: 150 to 260 KB), and some room.
 constexpr std::uint64_t kWorkerBytes = 320 * 1024;
+// A compiled filter of brood's own, and the errno of one for which there is no room.
+constexpr std::uint64_t kFilterBytes = 2048;
+constexpr int kEnotsupp = 524;
 // Descriptors that a launcher holds whatever it does, and while it closes many.
 constexpr std::uint64_t kLauncherFds = 300;
 
@@ -64,6 +67,10 @@ std::vector<Need> Needs(std::uint32_t workers) {
                       .raise = "ulimit -Hn, or LimitNOFILE= in the unit"},
                      kLauncherFds,
                      "parked workers cost the launcher no descriptor, running ones one each"});
+  }
+  for (LimitReading& limit : LimitsBehind({.call = LimitedCall::kSeccomp, .error = kEnotsupp})) {
+    needs.push_back({std::move(limit), workers * kFilterBytes,
+                     "each worker's filter is compiled by the kernel for it alone"});
   }
   if (ThisMachine().id_ranges) {
     needs.push_back({{.name = "ranges of host ids", .maximum = kRangeCount},

@@ -455,6 +455,18 @@ void AddFiles(const LimitQuestion& question, std::vector<LimitReading>& limits) 
   limits.push_back(std::move(reading));
 }
 
+// What the kernel says where a filter was compiled and found no room, and it may not be interpreted
+// (CONFIG_BPF_JIT_ALWAYS_ON); it does not say how much is taken. Of the machine's own network
+// namespace, so there is no file for it elsewhere.
+constexpr int kEnotsupp = 524;
+
+void AddJit(const LimitQuestion& question, std::vector<LimitReading>& limits) {
+  LimitReading reading =
+      Sysctl(question, "net.core.bpf_jit_limit", "bytes of compiled filters of the whole machine");
+  reading.refused = true;  // nothing else has this errno
+  limits.push_back(std::move(reading));
+}
+
 void Add(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   const int error = question.error;
   if (error == EMFILE && question.call == LimitedCall::kInotifyInit) {
@@ -511,6 +523,9 @@ void Add(const LimitQuestion& question, std::vector<LimitReading>& limits) {
       return;
     case LimitedCall::kRing:
       if (error == EPERM) AddRing(question, limits);
+      return;
+    case LimitedCall::kSeccomp:
+      if (error == kEnotsupp) AddJit(question, limits);
       return;
     case LimitedCall::kOpen:
     case LimitedCall::kInotifyInit:

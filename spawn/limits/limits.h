@@ -42,6 +42,7 @@ enum class LimitedCall : std::uint8_t {
   kAddKey,        // add_key, keyctl(KEYCTL_JOIN_SESSION_KEYRING)
   kRing,          // io_uring_setup, and io_uring_register with memory that is pinned
   kMap,           // mmap, brk, mlock
+  kSeccomp,       // seccomp(SECCOMP_SET_MODE_FILTER)
 };
 
 struct LimitQuestion {

@@ -126,6 +126,17 @@ INSTANTIATE_TEST_SUITE_P(Units, UnlimitedStressTest,
                            return name;
                          });
 
+TEST(StressNameTest, AsMuchIsEnoughAsNoOtherBeginsWith) {
+  Brood brood({"stress", "--json", "--budget", Seconds(20), "--up-to", "8", "user-n"});
+  EXPECT_EQ(brood.Wait(), 0) << brood.err();
+  const nlohmann::json all = Parse(brood);
+  ASSERT_TRUE(all.is_array() && all.size() == 1) << brood.out() << brood.err();
+  EXPECT_EQ(all[0]["unit"], "user-namespaces") << all;
+  Brood several({"stress", "pid"});
+  EXPECT_EQ(several.Wait(), 125);
+  EXPECT_THAT(several.err(), ::testing::HasSubstr("pid may be "));
+}
+
 // Two limits close together, whose errno is the same or not: the first to be reached is named, and
 // was predicted.
 class FirstOfTwoTest : public LeavesNothing {

@@ -58,6 +58,7 @@ TEST(AdviceTest, SaysWhatToDoWhereThereIsSomethingToDo) {
       {Step::kMountOverlay, ENODEV, "modprobe overlay"},
       {Step::kMountProc, EPERM, "unmask /proc"},
       {Step::kAttachTree, ENOSPC, "fs.mount-max"},
+      {Step::kSeccomp, 524, "net.core.bpf_jit_limit"},
       {Step::kExec, ENOENT, "#! line"},
       {Step::kExec, ENOEXEC, "neither a program for this machine"},
   };

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "spawn/kernel.h"
+#include "spawn/status.h"
 
 namespace brood {
 namespace {
@@ -160,6 +161,16 @@ TEST(LimitsTrialTest, RefusedKindIsFoundByTrying) {
   ASSERT_EQ(waitpid(pid, &status, 0), pid);
   if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no user namespace can be made here";
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(LimitsJitTest, NoRoomForACompiledFilterIsNamed) {
+  constexpr int kEnotsupp = 524;
+  const auto limits = LimitsBehind({.call = LimitedCall::kSeccomp, .error = kEnotsupp});
+  ASSERT_EQ(limits.size(), 1U);
+  EXPECT_EQ(limits[0].name, "net.core.bpf_jit_limit");
+  EXPECT_TRUE(limits[0].Full());
+  EXPECT_NE(LimitSentence(limits).find("sysctl -w net.core.bpf_jit_limit="), std::string::npos);
+  EXPECT_NE(ErrnoText(kEnotsupp).find("ENOTSUPP"), std::string::npos);
 }
 
 }  // namespace
