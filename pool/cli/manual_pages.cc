@@ -171,6 +171,30 @@ std::string ProgramPage(const ManualProgram& program) {
   }
   out += Item({kWithoutVariable}, "", "",
               fmt::format("{}, or {}. Outcomes tell of it", ways, kAllWays));
+  out += ".SH NOTES\n" +
+         Paragraphs(
+             "What is mounted below a worker's root (-v, --tmpfs) is mounted nearest to the root "
+             "first, whatever the order of the options, and covers what brood mounts there by "
+             "itself; /proc, /dev and /dev/pts stay the worker's own. A bound directory is nodev: "
+             "devices in it cannot be opened. Bind a device by its own path instead.\n"
+             "\n"
+             "With --net host a worker reaches the abstract Unix sockets of the host, which belong "
+             "to the network namespace and have no permissions.\n"
+             "\n"
+             "stdin, stdout and stderr may be files, pipes, sockets, terminals and devices, not "
+             "directories, nor anything else that leads out of the isolate. Through /dev/stdin a "
+             "worker opens them anew with its own ids: a pipe is made everybody's for that, a "
+             "terminal its own while it runs, and a regular file can be written to where its mode "
+             "lets those ids, also when it was opened for reading only. A daemon hands no file of "
+             "somebody else's to a worker that has the host's ids.\n"
+             "\n"
+             "HOME is /tmp, which can be written whatever the root. /etc/hosts names localhost and "
+             "the worker; a read-only root without such a file gets an overlay of its /etc for it, "
+             "which an empty file in the root saves.\n"
+             "\n"
+             "apt and dpkg in an overlay need --cap-add CHOWN, DAC_OVERRIDE, FOWNER, SETGID and "
+             "SETUID.",
+             nullptr);
   out += ".SH FILES\n";
   out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
   out += Item({"$XDG_RUNTIME_DIR/brood/brood.sock"}, "", "",
