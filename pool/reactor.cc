@@ -418,10 +418,9 @@ std::vector<std::pair<std::string, std::shared_ptr<Shelf>>> Reactor::Shelves() c
 absl::Status Reactor::Signal(std::uint64_t id, const SignalOrder& order) {
   for (Worker& worker : workers_) {
     if (worker.phase != WorkerPhase::kRunning || worker.exit || worker.request->id != id) continue;
-    const Recipient to = {worker.cold ? worker.cold->pidfd() : worker.pidfd.get(),
-                          worker.cold ? worker.cold->mailbox().pid : BoxOf(worker).pid,
-                          BlueprintOf(worker).spec().is_new(NamespaceKind::kPid),
-                          !HasExeced(worker)};
+    const Recipient to = RecipientOf(BlueprintOf(worker).spec(),
+                                     worker.cold ? worker.cold->pidfd() : worker.pidfd.get(),
+                                     worker.cold ? worker.cold->mailbox() : BoxOf(worker));
     BROOD_ASSIGN_OR_RETURN(const bool ends, Deliver(to, order));
     if (ends) worker.facts.ended_by = order.number;
     return absl::OkStatus();

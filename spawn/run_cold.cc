@@ -23,8 +23,8 @@ namespace {
 class Supervisor {
  public:
   Supervisor(ColdWorker& worker, const Command& command, const Birthplace& place,
-             const CgroupNest* nest, int orders, bool init)
-      : worker_(worker), place_(place), nest_(nest), orders_(orders), init_(init) {
+             const CgroupNest* nest, int orders, const Spec& spec)
+      : worker_(worker), place_(place), nest_(nest), orders_(orders), spec_(spec) {
     captures_.fill(Capture(command.stdio.capture_bytes));
     if (command.timeout) deadline_ns_ = NowNs() + command.timeout->count();
   }
@@ -98,7 +98,7 @@ class Supervisor {
 
   void Kill() {
     if (nest_ != nullptr && !place_.leaf.empty() && nest_->KillLeaf(place_.leaf).ok()) return;
-    if (!init_) {
+    if (!spec_.is_new(NamespaceKind::kPid)) {
       KillTree(worker_.mailbox().pid);
       facts.by_tree = true;
       return;
@@ -117,7 +117,7 @@ class Supervisor {
       Kill();
     } else {
       const Mailbox& box = worker_.mailbox();
-      const Recipient to = {worker_.pidfd(), box.pid, init_, !HasLetGo(box)};
+      const Recipient to = RecipientOf(spec_, worker_.pidfd(), box);
       if (const absl::StatusOr<bool> ends = Deliver(to, order); ends.ok() && *ends) {
         facts.ended_by = order.number;
       }
@@ -145,7 +145,7 @@ class Supervisor {
   const Birthplace& place_;
   const CgroupNest* nest_;
   int orders_;
-  const bool init_;
+  const Spec& spec_;
   std::array<Capture, 2> captures_;
   std::int64_t deadline_ns_ = 0;
   std::int64_t begin_by_ns_ = NowNs() + kLongLaunchNs;
@@ -161,8 +161,7 @@ absl::StatusOr<Outcome> RunCold(const Blueprint& blueprint, const Command& comma
   const std::int64_t requested = NowNs();
   BROOD_ASSIGN_OR_RETURN(const LauncherFds launcher, LauncherFds::Open());
   BROOD_ASSIGN_OR_RETURN(ColdWorker worker, ColdWorker::Start(blueprint, command, place, launcher));
-  Supervisor supervisor(worker, command, place, nest, orders,
-                        blueprint.spec().is_new(NamespaceKind::kPid));
+  Supervisor supervisor(worker, command, place, nest, orders, blueprint.spec());
   supervisor.facts.requested_ns = requested;
   if (worker.started()) {
     if (on_started) BROOD_RETURN_IF_ERROR(on_started(worker.mailbox().pid));

@@ -3,11 +3,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "spawn/process_tree.h"
 #include "spawn/status.h"
 #include "spawn/text_file.h"
 
@@ -46,10 +50,43 @@ bool TakesDefault(int pid, int number) {
     taken |= mask;
     ++known;
   }
-  return known == 3 && (taken >> (number - 1) & 1) == 0;
+  if (known < 3 || (taken >> (number - 1) & 1) != 0) return false;
+  // While it waits for signals they do not show as blocked (do_sigtimedwait in the kernel).
+  std::istringstream call(TextOf(fmt::format("/proc/{}/syscall", pid)));
+  long system_call = -1;
+  return !(call >> system_call) || system_call != SYS_rt_sigtimedwait;
+}
+
+// Returns once all of a process group that a process leads, as far as it descends from that, has
+// stopped, or does not within a time that its launcher can spare: a stop is told by a signal, and
+// whoever is in a read may still take what comes before it sees that.
+void AwaitStopped(int leader) {
+  constexpr int kPatienceMs = 100;
+  for (int waited = 0; waited < kPatienceMs; ++waited) {
+    bool all = true;
+    std::vector<int> processes = {leader};
+    for (std::size_t i = 0; i < processes.size(); ++i) {
+      const std::string stat = TextOf(fmt::format("/proc/{}/stat", processes[i]));
+      std::istringstream fields(stat.substr(std::min(stat.rfind(')'), stat.size() - 1) + 1));
+      char state = 'X';
+      int parent = 0;
+      int group = 0;
+      fields >> state >> parent >> group;
+      all = all && (group != leader || std::string_view("TtZX").find(state) != std::string::npos);
+      for (const int child : ChildrenOf(processes[i])) processes.push_back(child);
+    }
+    if (all) return;
+    usleep(1000);
+  }
 }
 
 }  // namespace
+
+Recipient RecipientOf(const Spec& spec, int pidfd, const Mailbox& box) {
+  // One that becomes an init of ours blocks all before its command is born.
+  const bool starting = spec.init ? box.exec_ns == 0 : !HasLetGo(box);
+  return {pidfd, box.pid, spec.is_new(NamespaceKind::kPid), starting};
+}
 
 absl::StatusOr<bool> Deliver(const Recipient& to, const SignalOrder& order) {
   const int number = order.number;
@@ -74,6 +111,7 @@ absl::StatusOr<bool> Deliver(const Recipient& to, const SignalOrder& order) {
   // and there is nobody else to send it to.
   const bool to_group = order.group != 0 && kill(-to.pid, sent) == 0;
   if (!to_group && !send(sent)) return failed(errno);
+  if (sent == SIGSTOP) AwaitStopped(to.pid);
   if (!to.init || !by_default || action != DefaultAction::kEnd) return false;
   if (!send(SIGKILL)) return failed(errno);
   return true;

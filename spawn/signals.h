@@ -8,6 +8,8 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
+#include "spawn/mailbox.h"
+#include "spawn/spec.h"
 
 namespace brood {
 
@@ -18,6 +20,8 @@ struct Recipient {
   bool init = false;      // of a pid namespace of its own
   bool starting = false;  // has not come to its command: what it blocks is its launcher's choice
 };
+
+Recipient RecipientOf(const Spec& spec, int pidfd, const Mailbox& box);
 
 // One signal for a command.
 struct SignalOrder {

@@ -124,7 +124,7 @@ int Foreground::NextLookMs() const {
 }
 
 absl::Status Foreground::Watch(int until, const ForegroundActions& actions) {
-  for (;;) {
+  while (watching_) {
     const bool relaying = relay_ && relay_->open();
     const bool feeding = feed_.valid() && pending_.empty() && InForeground();
     // A terminal that is gone is told whatever is waited for.
@@ -156,8 +156,9 @@ absl::Status Foreground::Watch(int until, const ForegroundActions& actions) {
       Feed();
     }
     OnTime(actions);
-    if (fds[0].revents != 0) return absl::OkStatus();
+    if (fds[0].revents != 0) break;
   }
+  return absl::OkStatus();
 }
 
 void Foreground::OnTime(const ForegroundActions& actions) {

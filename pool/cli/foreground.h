@@ -48,8 +48,9 @@ class Foreground {
   // The command has its descriptors: ours of its side are closed.
   void Started();
 
-  // Serves until `until` is readable.
+  // Serves until `until` is readable, or an action has called EndWatch.
   absl::Status Watch(int until, const ForegroundActions& actions);
+  void EndWatch() { watching_ = false; }
   void TellReads(bool reads);
   // The command has ended: shows what it has written to its terminal and nobody has read yet.
   void Finish();
@@ -76,6 +77,7 @@ class Foreground {
   UniqueFd signals_;
   UniqueFd null_;
   EndRequests requests_;
+  bool watching_ = true;
 
   TerminalSocket socket_;
   bool master_awaited_ = false;

@@ -57,12 +57,14 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->type_name("SRC:DST[:ro]")
       ->group(root)
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_option("--tmpfs", tmpfs_, "Mount an empty tmpfs (default 64M); may be given again")
       ->type_name("DST[:SIZE]")
       ->group(root)
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_option("--tmp-size", tmp_size_, "Size of the private /tmp and /dev/shm (default 64M)")
       ->type_name("SIZE")
       ->group(root);
@@ -99,7 +101,8 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->type_name("CAP")
       ->group(fences)
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_option("--seccomp", seccomp_, "System call filter: default, off, or an OCI JSON profile")
       ->type_name("default|off|FILE")
       ->group(fences);
@@ -108,8 +111,10 @@ void FenceOptions::AddTo(CLI::App& app) {
                "Let it make namespaces of its own, as sandboxes inside it want")
       ->group(fences);
 
-  app.add_flag("--init", init_,
-               "An init as its first process: reaps what loses its parent, passes signals on")
+  app.add_flag(
+         "--init", init_,
+         "An init as its first process, which --pids counts: it reaps what loses its parent and "
+         "passes signals on")
       ->group(fences);
 
   const std::string limits = "Limits";
@@ -118,7 +123,8 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->type_name("NAME=SOFT[:HARD]")
       ->group(limits)
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_flag("--no-cgroup-leaf", no_cgroup_leaf_, "Give it no cgroup of its own")->group(limits);
   options_ = app.get_options();
   options_.erase(options_.begin(), options_.begin() + static_cast<std::ptrdiff_t>(before));
@@ -137,7 +143,8 @@ void ProcessOptions::AddTo(CLI::App& app) {
       ->type_name("NAME=VALUE")
       ->group(process)
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_flag("--clear-env", clear_env_, "Start without PATH, HOME, LANG and TERM")
       ->group(process);
   app.add_option("-w,--workdir", cwd_, "Working directory inside (default /)")

@@ -50,7 +50,8 @@ void LimitOptions::AddTo(CLI::App& app, const std::string& group) {
       "io.max of a disk, as /dev/sda:rbps=10M,wiops=100; rbps, wbps, riops and wiops are bytes and "
       "operations a second, DISK a device, a path on it, or MAJ:MIN; may be given again")
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   add("--io-weight", io_weight_, "N",
       "io.weight: its share when a disk is busy, 1 to 10000 (the kernel's: 100)");
 }

@@ -581,7 +581,8 @@ CommandAction AddServeCommand(CLI::App& app) {
                    "given again. The first is the default")
       ->type_name("NAME=SPEC")
       ->expected(1)
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   serve
       ->add_option("--http", words->http,
                    "Serve the configuration's functions at this address and port, over HTTP. "

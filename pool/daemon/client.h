@@ -49,7 +49,8 @@ class Client {
     if (const absl::Status sent = connection_.Send(tag, message, fds); !sent.ok()) return sent;
     return tag;
   }
-  // Sends a signal to what runs in the foreground under `tag`.
+  // Sends a signal to what runs in the foreground under `tag`; a kDone says that it has been sent
+  // on.
   absl::Status SignalForeground(std::uint64_t tag, const SignalOrder& order);
   // Asks whether it waits to read a file; the answer is a kReads.
   absl::Status AskWhetherForegroundReads(std::uint64_t tag, const FileIdentity& file);

@@ -39,7 +39,7 @@ inline constexpr std::uint32_t kMaxMessageFds = 3;
 enum class MessageType : std::uint16_t {
   kSubmit = 1,     // Submit, with descriptors as its `io` says -> kStarted (detached), kEnded
   kExec = 2,       // ExecIn, likewise                          -> kEnded
-  kSignal = 3,     // SignalTo                                  -> kDone; nothing for one's own tag
+  kSignal = 3,     // SignalTo                                  -> kDone
   kStop = 4,       // StopIsolate                               -> kDone once it has ended
   kWait = 5,       // IsolateName                               -> kEnded once it has ended
   kList = 6,       // ListIsolates                              -> kText: a JSON array

@@ -494,6 +494,7 @@ absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
         to.order.handlers_only == 0) {
       (void)pool_.Kill(own->second);
     }
+    peer->AnswerDone(message.header.tag);
     return absl::OkStatus();
   }
   BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, FindRunning(to.isolate));

@@ -83,7 +83,7 @@ TEST_F(InitTest, GoesWithAllThatCanBeHad) {
   for (const Words& options :
        {Words{}, Words{"--seccomp", "off"}, Words{"--no-time"}, Words{"--nesting"},
         Words{"--cap-add", "NET_ADMIN"}, Words{"-u", "1000:1000"}, Words{"--no-cgroup-leaf"},
-        Words{"--monotonic-offset", "5s"}, Words{"--no-user"}, Words{"--no-mount"}}) {
+        Words{"--monotonic-offset", "5s"}, Words{"--no-user"}}) {
     SCOPED_TRACE(options.empty() ? "" : options.front());
     const std::string filter = options == Words{"--seccomp", "off"} ? "0" : "2";
     EXPECT_EQ(Out(options, script), "brood-init\nSeccomp:\t" + filter + "\n1\n");

@@ -120,6 +120,16 @@ TEST_F(RunTest, OptionsAfterTheCommandAreTheCommands) {
   EXPECT_EQ(brood.out(), "--json -x -- --timeout\n");
 }
 
+TEST_F(RunTest, OptionsThatMayBeGivenAgainTakeOneWordEach) {
+  for (const Words& options :
+       {Words{"-e", "A=b"}, Words{"-v", "/etc:/mnt"}, Words{"--tmpfs", "/mnt"},
+        Words{"--cap-add", "NET_RAW"}, Words{"--rlimit", "NOFILE=99"}}) {
+    Brood brood(Words{"run"} + options + Words{"echo", "run"});
+    EXPECT_EQ(brood.Wait(), 0) << options[0] << ": " << brood.err();
+    EXPECT_EQ(brood.out(), "run\n");
+  }
+}
+
 TEST_F(RunTest, InputAndOutputAreTheCallers) {
   const fs::path file = directory_ / "input";
   std::ofstream(file) << "from the caller\n";
@@ -402,6 +412,20 @@ TEST_F(RunTest, SignalsReachTheCommandOfABackgroundJob) {
   brood.AwaitOutput("ready");
   brood.Kill(SIGINT);
   EXPECT_EQ(brood.Wait(), 9) << brood.err();
+}
+
+TEST_F(RunTest, SignalsReachWhoeverWaitsForThem) {
+  const char* const python = "/usr/bin/python3";
+  if (access(python, X_OK) != 0) GTEST_SKIP() << "missing: " << python;
+  // While a process is in sigtimedwait(2) the kernel shows the signal as not blocked.
+  Brood brood({"run", "--", python, "-c",
+               "import signal\n"
+               "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+               "print('up', flush=True)\n"
+               "raise SystemExit(signal.sigwait([signal.SIGTERM]) - 11)\n"});
+  brood.AwaitOutput("up");
+  brood.Kill(SIGTERM);
+  EXPECT_EQ(brood.Wait(), 4) << brood.err();
 }
 
 TEST_F(RunTest, TimeoutKillsAllWhereNothingHoldsItTogether) {

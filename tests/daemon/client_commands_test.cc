@@ -156,6 +156,29 @@ TEST_F(DaemonTest, StopAsksFirst) {
   EXPECT_EQ(Inspect(deaf)["end"], "killed");
 }
 
+TEST_F(DaemonTest, StopEndsWhatDoesNotHandleItAtOnce) {
+  StartDaemon();
+  const std::string id = Detached({}, "exec sleep 1000");
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["state"] == "running"; }));
+  EXPECT_EQ(Run({"stop", "-t", "1h", id}).status, 0);
+  EXPECT_EQ(Run({"wait", id}).status, 143);
+  EXPECT_EQ(Inspect(id)["end"], "signalled");
+}
+
+TEST_F(DaemonTest, TimeoutOfExecEndsAllThatItHasStarted) {
+  StartDaemon();
+  const std::string id = Detached({}, "while :; do sleep 0.05; done");
+  const Result result =
+      Run({"exec", "--timeout", "300ms", id, "--", "/bin/sh", "-c", "sleep 7654 & sleep 7653"});
+  EXPECT_EQ(result.status, 124);
+  EXPECT_TRUE(ComesTrue([&] {
+    return Run({"exec", id, "--", "/bin/sh", "-c", "cat /proc/[0-9]*/cmdline"}).out.find("765") ==
+           std::string::npos;
+  }));
+  EXPECT_EQ(Inspect(id)["state"], "running");
+  EXPECT_EQ(Run({"kill", id}).status, 0);
+}
+
 TEST_F(DaemonTest, KillSendsWhatItIsTold) {
   StartDaemon();
   const std::string id =

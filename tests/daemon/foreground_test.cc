@@ -25,7 +25,9 @@ class ForegroundTest : public DaemonTest, public ::testing::WithParamInterface<c
     if (std::string(GetParam()) == "exec") host_ = Detached({}, "while :; do sleep 0.05; done");
   }
   void TearDown() override {
-    if (!host_.empty()) EXPECT_EQ(Run({"kill", host_}).status, 0);
+    if (!host_.empty()) {
+      EXPECT_EQ(Run({"kill", host_}).status, 0);
+    }
     DaemonTest::TearDown();
   }
 
@@ -103,6 +105,7 @@ TEST_P(ForegroundTest, SuspendStopsTheCommandAndContinueContinuesIt) {
   shell.Type("two\n");
   shell.Await("two\r\n(tick\r\n)*two");
   shell.Type("\x03");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // it reads the terminal until then
   shell.Type("\necho st''atus=$?\n");
   shell.Await("status=130");
   shell.Type("exit 0\n");
@@ -112,8 +115,8 @@ TEST_P(ForegroundTest, SuspendStopsTheCommandAndContinueContinuesIt) {
 TEST_P(ForegroundTest, EndsByWhatItDoesNotHandle) {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) {
     SCOPED_TRACE(strsignal(number));
-    Brood brood(By({}, {"sh", "-c", "echo up; exec sleep 1000"}));
-    brood.AwaitOutput("up");
+    Brood brood(By({}, {"tail", "-n", "+1", "-f", "/etc/passwd"}));
+    brood.AwaitOutput("root:");
     brood.Kill(number);
     EXPECT_EQ(brood.Wait(), 128 + number) << brood.err();
   }
@@ -159,7 +162,7 @@ TEST_P(ForegroundTest, CommandEndsWithItsTerminal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(By, ForegroundTest, ::testing::Values("run", "submit", "exec"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& by) { return std::string(by.param); });
 
 }  // namespace
 }  // namespace brood

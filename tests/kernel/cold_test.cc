@@ -307,7 +307,7 @@ TEST_F(ColdAnywhereTest, HasTheDevicesThatProgramsNeed) {
                    "echo gone > /dev/null; head -c 3 /dev/zero | wc -c;"
                    "head -c 3 /dev/urandom | wc -c; (echo x > /dev/full) 2>/dev/null || echo full;"
                    "exec 3<> /dev/ptmx && echo pty; ls /dev/pts; readlink /dev/stdin"),
-            "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \n"
+            "brood fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \n"
             "3\n3\nfull\npty\n0\nptmx\n/proc/self/fd/0\n");
 }
 
