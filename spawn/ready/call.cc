@@ -56,9 +56,11 @@ void Reopen(std::uint64_t call, const ReopenedFiles::File& file) {
 void BecomeCall(const Plan& plan, const Order& order, const ReopenedFiles& files) {
   ChildContext context;
   context.plan = &plan;
-  // The same directory may have another mount over it then.
+  // The working directory may have another mount over it then, and be another by the same name; one
+  // that has no name any more stays what it is.
   char cwd[PATH_MAX];
-  const sys::Result length = sys::Call(__NR_getcwd, sys::Arg(cwd), sizeof(cwd));
+  const bool named = sys::Call(__NR_getcwd, sys::Arg(cwd), sizeof(cwd)) > 0 && cwd[0] == '/';
+  const int unnamed = static_cast<int>(sys::OpenAt(AT_FDCWD, ".", O_PATH | O_CLOEXEC));
   context.root_fd = static_cast<int>(sys::OpenAt(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   int trees[kMaxTrees];
   context.trees = trees;
@@ -71,7 +73,8 @@ void BecomeCall(const Plan& plan, const Order& order, const ReopenedFiles& files
   const bool filter = count > 0 && plan.ops(plan.worker)[count - 1].code == OpCode::kSeccomp;
   run(0, filter ? count - 1 : count);
   sys::Close(context.root_fd);
-  const sys::Result back = length < 0 ? length : sys::Chdir(cwd);
+  const sys::Result back = named ? sys::Chdir(cwd) : sys::Fchdir(unnamed);
+  sys::Close(unnamed);
   if (back < 0) Fail(order.call, {Step::kWorkingDirectory, 0, static_cast<std::int32_t>(-back)});
   for (std::size_t i = 0; i < files.count; ++i) Reopen(order.call, files.files[i]);
   for (int i = 0; i < 3; ++i) {
