@@ -36,7 +36,9 @@ struct RunOptions {
 // not keep the command's deadline, or its end, from being seen.
 class ForegroundThread {
  public:
-  absl::Status Prepare(const Foreground::Options& options, Stdio& stdio) {
+  // `init`: the command has one between (Spec::init).
+  absl::Status Prepare(const Foreground::Options& options, bool init, Stdio& stdio) {
+    init_ = init;
     BROOD_ASSIGN_OR_RETURN(foreground_, Foreground::Begin(options));
     stdio = foreground_->stdio();
     int ends[2];
@@ -77,6 +79,8 @@ class ForegroundThread {
   }
   // Returns once it is done, or the command has ended: nobody shall be stopped before the command.
   void Give(const SignalOrder& order) const {
+    // An init passes it on, and it would end a command that has no handler.
+    if (order.handlers_only != 0 && init_) return;
     char done = 0;
     if (send(orders_.get(), &order, sizeof(order), MSG_NOSIGNAL) < 0) return;
     while (recv(orders_.get(), &done, 1, 0) < 0 && errno == EINTR) {
@@ -87,6 +91,7 @@ class ForegroundThread {
   UniqueFd orders_;
   UniqueFd executor_;
   UniqueFd stop_;
+  bool init_ = false;
   int pid_ = 0;
   std::thread thread_;
 };
@@ -120,8 +125,8 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   }
   const auto run = [&]() -> absl::StatusOr<Outcome> {
     ForegroundThread foreground;
-    BROOD_RETURN_IF_ERROR(
-        foreground.Prepare({.terminal = options.terminal, .input = true}, resolved.command.stdio));
+    BROOD_RETURN_IF_ERROR(foreground.Prepare({.terminal = options.terminal, .input = true},
+                                             resolved.spec.init, resolved.command.stdio));
     return RunCold(blueprint, resolved.command, place, nest, foreground.orders(),
                    [&](int pid) { return foreground.Started(pid); });
   };

@@ -68,6 +68,21 @@ TEST_F(InitTest, PassesSignalsOn) {
   }
 }
 
+TEST_F(InitTest, WhatIsIgnoredFromTheStartEndsNobody) {
+  // As nohup(1) has it; without an init as with one.
+  for (const Words& options : {Words{}, Words{"--init"}}) {
+    Brood brood(Words{"run"} + options + Words{"--", "tail", "-n", "+1", "-f", "/etc/passwd"},
+                [] { signal(SIGHUP, SIG_IGN); });
+    brood.AwaitOutput("root:");
+    brood.Kill(SIGHUP);
+    brood.Kill(SIGHUP);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    EXPECT_FALSE(brood.Ended());
+    brood.Kill(SIGTERM);
+    EXPECT_EQ(brood.Wait(), 143) << brood.err();
+  }
+}
+
 TEST_F(InitTest, EndsAllWithTheCommand) {
   // A daemon with a session of its own; the test's end looks for what is left.
   EXPECT_EQ(Out({}, "setsid sleep 1000 & echo done"), "done\n");
