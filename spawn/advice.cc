@@ -24,6 +24,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kMapMemory, "map_memory", "mapping a zygote's memory"},
     {Step::kCloneWorker, "clone_worker", "cloning the worker into its namespaces"},
     {Step::kOpenLeaf, "open_leaf", "opening the worker's cgroup"},
+    {Step::kHandOver, "hand_over", "handing the worker over to its launcher"},
     {Step::kBegin, "begin", "letting the worker begin"},
     {Step::kMapIds, "map_ids", "mapping ids into the worker's user namespace"},
     {Step::kIdmapTree, "idmap_tree", "mapping the owners of the root's files"},

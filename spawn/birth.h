@@ -19,6 +19,10 @@ struct BirthRequest {
   int* pidfd = nullptr;           // written with CLONE_PIDFD
   int nest_fd = -1;               // directory of the cgroup leaves; -1: stay in the parent's cgroup
   int proc_fd = -1;               // a /proc in whose pid namespace the caller lives
+  // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
+  // can come to its exec.
+  int hand_to = -1;
+  std::uint32_t slot = 0;  // to be told with it
 };
 
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or

@@ -309,8 +309,8 @@ sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
   return 0;
 }
 
-// Sends one descriptor with one byte.
-sys::Result SendFd(int socket, int fd) {
+// The kernel's struct cmsghdr with one descriptor.
+sys::Result SendOne(int socket, int fd, const void* bytes, std::size_t size) {
   struct Control {
     std::size_t length = sizeof(std::size_t) + 3 * sizeof(int);
     int level = /*SOL_SOCKET*/ 1;
@@ -318,13 +318,18 @@ sys::Result SendFd(int socket, int fd) {
     int fd = -1;
     int padding = 0;
   };
-  char byte = 0;
-  Vector vector = {&byte, 1};
+  Vector vector = {const_cast<void*>(bytes), size};
   Control control;
   control.fd = fd;
   const Message message = {nullptr, 0, &vector, 1, &control, sizeof(control), 0};
   // Nobody may hold up a launch by not reading: a socket of its own always has room for this.
   return sys::Sendmsg(socket, &message, /*MSG_NOSIGNAL | MSG_DONTWAIT*/ 0x4040);
+}
+
+// Sends one descriptor with one byte.
+sys::Result SendFd(int socket, int fd) {
+  const char byte = 0;
+  return SendOne(socket, fd, &byte, 1);
 }
 
 // Opened by the worker, in its own devpts and with its own ids: whoever started it needs no way
@@ -476,6 +481,10 @@ void HoldAlive(Mailbox& box, RobustList& held) {
 }
 
 }  // namespace
+
+sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd) {
+  return SendOne(socket, pidfd, &worker, sizeof(worker));
+}
 
 sys::Result KeepCapabilities(std::uint64_t keep) {
   const auto low = static_cast<std::uint32_t>(keep);

@@ -41,6 +41,14 @@ inline std::int64_t Now(const ChildContext& context) {
 bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildContext& context,
             Mailbox* box, Failure& failure);
 
+// What a zygote tells its launcher of a worker, in one message with the worker's pidfd.
+struct HandedWorker {
+  std::uint32_t slot = 0;
+  std::int32_t pid = 0;
+};
+// Sends it without waiting. 0 or more, or -errno.
+sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd);
+
 // Keeps the capabilities of the mask `keep` and no others, and takes them along through exec, also
 // without being root. 0 or -errno.
 sys::Result KeepCapabilities(std::uint64_t keep);

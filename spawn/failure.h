@@ -16,6 +16,7 @@ enum class Step : std::uint16_t {
   kMapMemory,           // mapping what a zygote shares with its launcher
   kCloneWorker,         // clone3 itself
   kOpenLeaf,            // opening the cgroup leaf for CLONE_INTO_CGROUP
+  kHandOver,            // the zygote sending the pidfd to the launcher
   kBegin,               // born, and held before exec because its cgroup is frozen
   kMapIds,              // writing uid_map and gid_map
   kIdmapTree,           // mount_setattr(MOUNT_ATTR_IDMAP)

@@ -295,6 +295,26 @@ absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3
   return true;
 }
 
+UniqueFd Zygote::TakePidfd(std::uint32_t slot, int pid) {
+  HandedWorker worker;
+  ReceivedFds<1> received;
+  for (;;) {
+    const ssize_t got =
+        ReceiveWithFds(control_.get(), &worker, sizeof(worker), received, MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    UniqueFd pidfd(received.count == 1 ? received.fds[0] : -1);
+    if (got == sizeof(worker)) handed_.emplace_back(worker, std::move(pidfd));
+  }
+  UniqueFd found;
+  std::erase_if(handed_, [&](auto& each) {
+    if (each.first.slot != slot) return false;
+    if (each.first.pid == pid) found = std::move(each.second);
+    return true;
+  });
+  return found;
+}
+
 void Zygote::Wake(std::uint32_t slot, WorkerState state) {
   StoreState(mailbox(slot), state);
   sys::FutexWake(&mailbox(slot).state, 1);

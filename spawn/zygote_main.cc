@@ -133,6 +133,13 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   request.extra_flags = kernel::kCloneParent;
   request.nest_fd = zygote.has_nest ? ZygoteFd::kNest : -1;
   request.proc_fd = ZygoteFd::kProc;
+  // One that has its command goes on to exec by itself. From there on the program around the
+  // launcher, or the kernel for it, may reap it as any other child: the launcher's pidfd comes
+  // first. A parked one cannot pass away unnoticed: its launcher opens a pidfd when it wakes it.
+  if (box.launch.argv != 0) {
+    request.hand_to = ZygoteFd::kControl;
+    request.slot = slot;
+  }
   if (BirthWorker(request) < 0) Notify();
   CloseTrees(zygote);
 }
