@@ -7,6 +7,10 @@
 namespace brood {
 
 inline constexpr std::size_t kWorkerStackBytes = 16384;
+// Below each stack lies so much that nobody may touch: one that overflows ends its process, and
+// does not write into what others have beside it.
+inline constexpr std::size_t kStackGuardBytes = 4096;
+inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStackBytes;
 
 // `bytes` in whole pages. What is laid out one behind the other in memory shared with a worker (its
 // mailbox and launch, the plan, slots, its stack) starts on a page each.

@@ -58,7 +58,7 @@ class Blueprint {
   };
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
   // An usher has to be in them, not the launcher (spawn/usher.h).
-  bool by_usher() const { return by_usher_; }
+  bool by_usher() const { return !launcher_joins_.empty(); }
 
   // The sentence for a failure: what was being done, on what, the kernel's word, what to do.
   // `list` is where its index points (plan().worker, or tmpl or home of a zygote); `command`, when
@@ -83,7 +83,6 @@ class Blueprint {
   std::vector<TreeSource> tree_sources_;
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
-  bool by_usher_ = false;
 };
 
 }  // namespace brood

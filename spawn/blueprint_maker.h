@@ -112,7 +112,10 @@ class BlueprintMaker {
   List shared_ = PlanBuilder::kWorker;  // where operations go whose result workers can share
   bool new_user_ = false;
   bool zygote_user_ = false;  // Plan::zygote_user
-  bool range_ = false;        // a range of ids is mapped, not the caller's alone
+  // Without root's privilege namespaces are joined as a member of the user namespace that owns
+  // them: a cold worker's usher goes there first.
+  bool enters_user_ = false;
+  bool range_ = false;  // a range of ids is mapped, not the caller's alone
 
   Blueprint out_;
   PlanBuilder builder_;

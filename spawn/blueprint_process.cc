@@ -68,7 +68,7 @@ absl::Status BlueprintMaker::AddJoins() {
     // Where cgroup2 is mounted with nsdelegate, as systemd does, nobody is born into a cgroup that
     // the cloning process does not see in its cgroup namespace (ENOENT): the worker enters it.
     const bool later = kind == NamespaceKind::kCgroup && !new_user_;
-    if (kind == NamespaceKind::kUser && out_.by_usher_) {
+    if (kind == NamespaceKind::kUser && enters_user_) {
       // Before all others, which belong to it.
       out_.launcher_joins_.insert(out_.launcher_joins_.begin(),
                                   {kind, out_.namespace_fds_.back().get()});
@@ -172,10 +172,10 @@ void BlueprintMaker::AddRlimits() {
 
 void BlueprintMaker::AddIds(List list, std::uint32_t uid, std::uint32_t gid,
                             bool keep_capabilities) {
-  const bool clear_groups = range_ || (!new_user_ && machine_.id_ranges) || out_.by_usher_;
+  const bool clear_groups = range_ || (!new_user_ && machine_.id_ranges) || enters_user_;
   builder_.Add(list, OpCode::kSetIds, Step::kSetIds, {fmt::format("{}:{}", uid, gid)}, uid, gid,
                static_cast<std::uint16_t>((clear_groups ? 1 : 0) | (keep_capabilities ? 2 : 0) |
-                                          (out_.by_usher_ ? 4 : 0)));
+                                          (enters_user_ ? 4 : 0)));
 }
 
 void BlueprintMaker::AddBounding() {
@@ -192,7 +192,7 @@ absl::Status BlueprintMaker::AddPrivileges() {
   }
   const std::uint64_t keep = kept_capabilities_;
   const bool has_capabilities =
-      new_user_ || machine_.id_ranges || join_user_index_ >= 0 || out_.by_usher_;
+      new_user_ || machine_.id_ranges || join_user_index_ >= 0 || enters_user_;
   if (has_capabilities) {
     // Joining a user namespace fills the bounding set again.
     if (!new_user_) AddBounding();

@@ -132,16 +132,6 @@ sys::Result SetIds(const Op& op) {
   return sys::Setresuid(uid, uid, uid);
 }
 
-// The kernel drops the setting whenever credentials change, so this comes after them. A launcher
-// that died before the call would never be noticed: its pidfd is readable then.
-sys::Result DieWithLauncher(int launcher_pidfd) {
-  const sys::Result set = sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
-  if (set < 0 || launcher_pidfd < 0) return set;
-  pollfd waiting = {launcher_pidfd, POLLIN, 0};
-  const std::int64_t no_time[2] = {0, 0};
-  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
-}
-
 // What exec does from Linux 6.2 on. The kernel wants the memory to be shared with nobody.
 sys::Result EnterTime() {
   const sys::Result unshared =
@@ -484,6 +474,16 @@ void HoldAlive(Mailbox& box, RobustList& held) {
 
 sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd) {
   return SendOne(socket, pidfd, &worker, sizeof(worker));
+}
+
+// The kernel drops the setting whenever credentials change, so this comes after them. A launcher
+// that died before the call would never be noticed: its pidfd is readable then.
+sys::Result DieWithLauncher(int launcher_pidfd) {
+  const sys::Result set = sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
+  if (set < 0 || launcher_pidfd < 0) return set;
+  pollfd waiting = {launcher_pidfd, POLLIN, 0};
+  const std::int64_t no_time[2] = {0, 0};
+  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
 }
 
 sys::Result KeepCapabilities(std::uint64_t keep) {

@@ -49,6 +49,10 @@ struct HandedWorker {
 // Sends it without waiting. 0 or more, or -errno.
 sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd);
 
+// Has the kernel end this process with its parent thread, from whenever this returns 0; -ECANCELED
+// when the process behind `launcher_pidfd`, where that is not -1, has ended before.
+sys::Result DieWithLauncher(int launcher_pidfd);
+
 // Keeps the capabilities of the mask `keep` and no others, and takes them along through exec, also
 // without being root. 0 or -errno.
 sys::Result KeepCapabilities(std::uint64_t keep);
