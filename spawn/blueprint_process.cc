@@ -217,6 +217,12 @@ absl::Status BlueprintMaker::AddPrivileges() {
 absl::Status BlueprintMaker::AddSeccomp() {
   BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
                          CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
+  if (program.kills_exec && kind_ != PlanKind::kForked) {
+    return Error(kInvalid,
+                 "seccomp profile {} kills whoever calls execve (SIGSYS), so no command can be run "
+                 "under it: allow execve and exit_group",
+                 spec_.seccomp.file);
+  }
   filter_ = std::move(program.instructions);
   if (filter_.empty()) return absl::OkStatus();
   // There is no exec to put it off to for a clone that goes on as it is.

@@ -195,6 +195,11 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     outcome.end = End::kSignalled;
   }
   outcome.limits_met = LimitsMet(blueprint.spec().limits, outcome);
+  if (outcome.end == End::kSignalled && outcome.signal == SIGSYS &&
+      blueprint.spec().seccomp.mode != SeccompMode::kOff) {
+    outcome.limits_met.emplace_back(
+        "its system call filter forbids a call that it made, and it was killed for that (SIGSYS)");
+  }
 }
 
 }  // namespace brood

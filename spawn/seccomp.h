@@ -19,11 +19,11 @@ struct SeccompProgram {
   // At most BPF_MAXINSNS (4096), which is what the kernel takes. Empty: install no filter.
   std::vector<sock_filter> instructions;
 
-  // The calls a parked worker makes from its filter to its exec pass whatever their arguments:
-  // futex, recvmsg, read, write, close, close_range, dup3, fcntl, chdir, execve, execveat, exit,
-  // exit_group, prctl, clock_gettime, rt_sigprocmask, rt_sigaction, umask, getpid. Where this is
-  // false the filter can only be installed as the last thing before exec, if at all.
+  // The calls a worker makes from its filter to its command pass (spawn/launch_calls.h). Where this
+  // is false the filter can only be installed as the last thing before exec, if at all.
   bool allows_launch = true;
+  // No command can be run under it: execve ends with SIGSYS.
+  bool kills_exec = false;
 };
 
 // Compiles the filter that `choice` names, for a worker that keeps the capabilities of

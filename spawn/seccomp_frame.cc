@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "spawn/launch_calls.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -49,13 +50,19 @@ constexpr NumberedCall kNewerCalls[] = {
 #endif
 };
 
-// What spawn's child code calls between its filter and exec; seccomp.h promises the same list.
-constexpr int kLaunchCalls[] = {
-    __NR_futex,         __NR_recvmsg,        __NR_read,         __NR_write, __NR_close,
-    __NR_dup3,          __NR_close_range,    __NR_fcntl,        __NR_chdir, __NR_execve,
-    __NR_execveat,      __NR_exit,           __NR_exit_group,   __NR_prctl, __NR_getpid,
-    __NR_clock_gettime, __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
-};
+bool Allows(std::span<const sock_filter> program, std::uint32_t arch, const LaunchCall& call) {
+  std::optional<KnownArgument> known;
+  if (call.argument >= 0) known = {static_cast<std::uint32_t>(call.argument), call.value};
+  return AlwaysAllows(program, arch, call.number, known);
+}
+
+// Whether it ends whoever calls, with SIGSYS.
+bool Kills(std::optional<std::uint32_t> answer) {
+  if (!answer) return false;
+  const std::uint32_t action = *answer & SECCOMP_RET_ACTION_FULL;
+  return action == SECCOMP_RET_KILL_PROCESS || action == SECCOMP_RET_KILL_THREAD ||
+         action == SECCOMP_RET_TRAP;
+}
 
 }  // namespace
 
@@ -100,9 +107,10 @@ absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
                  "conditions on arguments",
                  origin, program.instructions.size(), BPF_MAXINSNS);
   }
-  program.allows_launch = std::ranges::all_of(kLaunchCalls, [&](int number) {
-    return AlwaysAllows(program.instructions, arch, static_cast<std::uint32_t>(number));
+  program.allows_launch = std::ranges::all_of(kLaunchCalls, [&](const LaunchCall& call) {
+    return Allows(program.instructions, arch, call);
   });
+  program.kills_exec = Kills(AlwaysAnswers(program.instructions, arch, __NR_execve));
   return program;
 }
 
