@@ -49,6 +49,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kLeaveOldRoot, "leave_old_root", "detaching the old root"},
     {Step::kHostname, "hostname", "setting the hostname"},
     {Step::kLoopback, "loopback", "bringing up the loopback interface"},
+    {Step::kNetDefaults, "net_defaults", "opening low ports and ping in the network namespace"},
     {Step::kNewSession, "new_session", "starting a session"},
     {Step::kNewKeyring, "new_keyring", "joining a new session keyring"},
     {Step::kSetIds, "set_ids", "taking on the worker's user and group"},

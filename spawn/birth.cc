@@ -126,6 +126,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   args.stack_size = (kWorkerStackBytes - sizeof(ChildContext)) & ~std::size_t{63};
   auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
   *context = request.context;
+  context->proc_fd = request.proc_fd;
 
   int leaf = -1;
   if (request.nest_fd >= 0 && box.leaf[0] != '\0') {

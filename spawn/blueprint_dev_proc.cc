@@ -94,6 +94,8 @@ void BlueprintMaker::AddPrivateMounts() {
     builder_.Add(kWorker, OpCode::kMount, Step::kMountProc, {"proc", "/proc"},
                  kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
   }
+  // A forked function's own /proc, of which the call has a copy, is protected already.
+  if (kind_ == PlanKind::kForked) AddNetDefaults();
   AddMasks();
   if (spec_.nesting && proc_tree_ < 0) AddHiddenProc();
   // gid 5 is tty on Debian and its descendants; it must be mapped to be named.

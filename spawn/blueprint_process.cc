@@ -163,6 +163,15 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   }
 }
 
+// The groups have to be mapped when this runs, and all capabilities still be there.
+void BlueprintMaker::AddNetDefaults() {
+  if (!spec_.is_new(NamespaceKind::kNet)) return;
+  const std::string groups = range_      ? fmt::format("0 {}", kIdsPerRange - 1)
+                             : new_user_ ? fmt::format("{0} {0}", spec_.gid)
+                                         : "0 2147483647";
+  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults, {groups});
+}
+
 void BlueprintMaker::AddRlimits() {
   for (const Rlimit& limit : spec_.rlimits) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kRlimit, Step::kRlimit, {}, limit.soft, limit.hard,

@@ -40,8 +40,9 @@ enum class Step : std::uint16_t {
   kEnterRoot,     // chdir into the new root, pivot_root
   kLeaveOldRoot,  // detaching the old root
   kHostname,
-  kLoopback,    // bringing lo up
-  kNewSession,  // setsid
+  kLoopback,     // bringing lo up
+  kNetDefaults,  // writing sysctls of the new network namespace
+  kNewSession,   // setsid
   kNewKeyring,
   kSetIds,       // setgroups, setresgid, setresuid
   kParentDeath,  // PR_SET_PDEATHSIG, and the launcher found dead

@@ -56,7 +56,7 @@ struct Mailbox {
   std::uint32_t uid_base = 0;  // what they are outside
   std::uint32_t gid_base = 0;
   std::uint32_t id_count = 0;
-  std::uint32_t reserved = 0;
+  std::int32_t net_error = 0;  // errno of a default of its network namespace; 0: had (worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

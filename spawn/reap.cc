@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <utility>
 
+#include "spawn/capability_reach.h"
 #include "spawn/kernel.h"
 #include "spawn/limits_met.h"
 #include "spawn/status.h"
@@ -170,6 +172,14 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files that show nobody as their owner", box.idmap_error});
+  }
+
+  if (box.net_error != 0) {
+    outcome.fallbacks.push_back({"ports below 1024 and ping without a capability",
+                                 "its network namespace as the kernel makes it", box.net_error});
+  }
+  for (Fallback& idle : CapabilitiesWithoutEffect(blueprint.spec())) {
+    outcome.fallbacks.push_back(std::move(idle));
   }
 
   outcome.failure = FailureOf(box, facts);
