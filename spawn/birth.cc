@@ -127,6 +127,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
   *context = request.context;
   context->proc_fd = request.proc_fd;
+  context->attributes = request.attributes & kOwnAttributes;
 
   int leaf = -1;
   if (request.nest_fd >= 0 && box.leaf[0] != '\0') {
@@ -146,7 +147,8 @@ sys::Result BirthWorker(BirthRequest& request) {
   }
 
   const bool map_ids = plan.maps_by != MapsBy::kNobody;
-  const bool waits = map_ids || request.hand_to >= 0;
+  const std::uint32_t odd = request.attributes & ~kOwnAttributes;
+  const bool waits = map_ids || request.hand_to >= 0 || odd != 0;
   __atomic_store_n(&box.alive, 1U, __ATOMIC_RELEASE);
   StoreState(box, waits ? WorkerState::kBorn : WorkerState::kMapped);
   const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
@@ -166,6 +168,7 @@ sys::Result BirthWorker(BirthRequest& request) {
     sys::Close(handed);
     if (sent < 0) return AbortBirth(request, Step::kHandOver, sent);
   }
+  if (odd != 0) ResetAttributes(odd, pid, request.proc_fd, box.attributes);
   if (!waits || plan.maps_by == MapsBy::kLauncher) return pid;
   return FinishBirth(request, pid, map_ids ? MapIds(request, pid) : 0);
 }

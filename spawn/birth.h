@@ -26,7 +26,8 @@ struct BirthRequest {
   // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
   // can come to its exec.
   int hand_to = -1;
-  std::uint32_t slot = 0;  // to be told with it
+  std::uint32_t slot = 0;        // to be told with it
+  std::uint32_t attributes = 0;  // those of the caller's that the worker shall not have
 };
 
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or

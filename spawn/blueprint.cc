@@ -8,6 +8,7 @@
 #include "spawn/advice.h"
 #include "spawn/blueprint_maker.h"
 #include "spawn/capabilities.h"
+#include "spawn/own_attributes.h"
 #include "spawn/status.h"
 #include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
@@ -120,8 +121,11 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   // A worker that leaves its user's ids makes the memory it shares undumpable, and with it the
   // launcher: newuidmap would then refuse to serve it.
   const bool leaves_ids = header_.maps_by == MapsBy::kLauncher;
+  // So does whoever shares memory with one whose OOM score is put back.
+  const bool keeps_score = kind_ != PlanKind::kCold || !HasOomScore();
   header_.share_memory =
-      !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !enters_user_ ? 1 : 0;
+      keeps_score && !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !enters_user_ ? 1
+                                                                                                : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
   header_.close_fds = kind_ == PlanKind::kCold ? 1 : 0;
   header_.fail_step = fault.step;

@@ -556,6 +556,7 @@ void WorkerMain(void* argument) {
   RobustList held;
   if (plan.share_memory == 0) HoldAlive(box, held);
   box.born_ns = Now(context);
+  if (context.attributes != 0) ResetAttributes(context.attributes, 0, -1, box.attributes);
   sys::Umask(0);  // modes of what the plan creates are meant as written
 
   // Until its ids are mapped a process in a new user namespace is nobody, but it has all its

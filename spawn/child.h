@@ -29,6 +29,7 @@ struct ChildContext {
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
   std::int64_t clock_shift_ns = 0;    // see Now
   int proc_fd = -1;                   // the launcher's /proc; -1: look for one at /proc
+  std::uint32_t attributes = 0;       // to be put back by the worker itself (kOwnAttributes)
 };
 
 // The launcher's CLOCK_MONOTONIC, also where this process has entered a time namespace.

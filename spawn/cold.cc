@@ -19,6 +19,7 @@
 #include "spawn/id_ranges.h"
 #include "spawn/launch.h"
 #include "spawn/machine.h"
+#include "spawn/own_attributes.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "spawn/stdio.h"
@@ -89,6 +90,7 @@ absl::StatusOr<LauncherFds> LauncherFds::Open() {
   fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
   fds.ignored_signals = IgnoredSignals();
+  fds.odd_attributes = OddAttributes();
   return fds;
 }
 
@@ -192,6 +194,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   request.pidfd = &pidfd;
   request.nest_fd = place.nest_fd;
   request.proc_fd = launcher.proc.get();
+  request.attributes = launcher.odd_attributes;
 
   const sys::Result pid =
       blueprint.by_usher()

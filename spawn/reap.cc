@@ -8,13 +8,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <iterator>
 #include <utility>
 
 #include "spawn/capability_reach.h"
 #include "spawn/kernel.h"
 #include "spawn/limits_met.h"
+#include "spawn/own_attributes.h"
 #include "spawn/status.h"
 #include "spawn/without.h"
 
@@ -178,8 +181,9 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     outcome.fallbacks.push_back({"ports below 1024 and ping without a capability",
                                  "its network namespace as the kernel makes it", box.net_error});
   }
-  for (Fallback& idle : CapabilitiesWithoutEffect(blueprint.spec())) {
-    outcome.fallbacks.push_back(std::move(idle));
+  for (std::vector<Fallback>& kept :
+       std::array{KeptAttributes(box.attributes), CapabilitiesWithoutEffect(blueprint.spec())}) {
+    std::move(kept.begin(), kept.end(), std::back_inserter(outcome.fallbacks));
   }
 
   outcome.failure = FailureOf(box, facts);

@@ -25,7 +25,8 @@ struct Zygote {
   char* stacks = nullptr;
   std::uint32_t guarded = 0;  // the stacks of so many slots have their guards
   bool has_nest = false;
-  int template_ns = -1;  // mount namespaces, -1 where the plan has none of its own
+  AttributeErrors attributes;  // what it has kept of its launcher's, and so its workers
+  int template_ns = -1;        // mount namespaces, -1 where the plan has none of its own
   int home_ns = -1;
   int lanes[kMaxLanes] = {};
   ChildContext context;
@@ -135,6 +136,7 @@ void GuardStacks(Zygote& zygote, std::uint32_t slot) {
 void BearWorker(Zygote& zygote, std::uint32_t slot) {
   if (slot >= zygote.guarded) GuardStacks(zygote, slot);
   Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
+  box.attributes = zygote.attributes;
   if (!CopyTrees(zygote, box.failure)) {
     StoreState(box, WorkerState::kFailed);
     Notify();
@@ -229,6 +231,8 @@ bool HungUp() {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);
   }
 
+  // Once for all workers to come.
+  ResetAttributes(kAllAttributes, 0, ZygoteFd::kProc, zygote.attributes);
   sys::Umask(0);  // modes of what the template creates are meant as written
   PrepareTemplate(zygote);
   __atomic_store_n(&zygote.region->state, static_cast<std::uint32_t>(ZygoteState::kReady),
