@@ -86,6 +86,7 @@ void Reactor::FreeWorker(std::uint32_t w) {
   if (!worker.cold) {
     ZygoteKeeper& keeper = *keepers_[worker.keeper];
     keeper.zygote->ReleaseLaunch(worker.slot);
+    if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
     keeper.free_slots.push_back(worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) keeper.zygote.reset();
@@ -305,7 +306,15 @@ void Reactor::OnMade(std::uint32_t w) {
   tmpl.last_failure.clear();
   if (worker.request) {
     worker.phase = WorkerPhase::kRunning;
-    const absl::Status watched = WatchWorker(w, -1);
+    const int pid = BoxOf(worker).pid;
+    worker.pidfd = keepers_[worker.keeper]->zygote->TakePidfd(worker.slot, pid);
+    absl::Status watched;
+    if (!worker.pidfd.valid()) {  // no descriptor was free for it
+      absl::StatusOr<UniqueFd> pidfd = OpenChild(pid);
+      watched = pidfd.status();
+      if (pidfd.ok()) worker.pidfd = *std::move(pidfd);
+    }
+    if (watched.ok()) watched = WatchWorker(w);
     if (watched.ok()) {
       TellStarted(worker);
       // Asked for before there was anybody to kill.

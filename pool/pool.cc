@@ -119,7 +119,15 @@ class Pool::Front {
     inbox_.Put([name, parked](Reactor& reactor) { reactor.SetParked(name, parked); });
   }
 
+  // In a fork of the process that made it: no pool's thread came along, and its workers are not the
+  // fork's children.
+  bool is_copy() const { return getpid() != owner_; }
+
   absl::Status Shutdown(std::chrono::nanoseconds grace) {
+    if (is_copy()) {
+      return Error(absl::StatusCode::kFailedPrecondition,
+                   "the pool is process {}'s: a fork of it cannot shut it down", owner_);
+    }
     const std::lock_guard lock(shutdown_mutex_);
     if (!thread_.joinable()) return end_;
     const std::int64_t kill_at = NowNs() + grace.count();
@@ -136,8 +144,9 @@ class Pool::Front {
     active->id = next_id_.fetch_add(1, std::memory_order_relaxed);
     if (id != nullptr) *id = active->id;
     active->submitted_ns = NowNs();
-    if (const auto parked = LaunchHere(request, ShelfOf(request.template_name).get())) {
-      active->launched = parked->worker;
+    if (auto launched = LaunchHere(request, ShelfOf(request.template_name).get())) {
+      active->launched = launched->parked.worker;
+      active->pidfd = std::move(launched->pidfd);
     }
     active->request = std::move(request);
     active->callback = std::move(callback);
@@ -145,9 +154,15 @@ class Pool::Front {
     return Error(absl::StatusCode::kUnavailable, "the pool is shut down");
   }
 
+  // A worker that is the request's. Without a pidfd it has not been woken.
+  struct Launched {
+    Shelf::Entry parked;
+    absl::StatusOr<UniqueFd> pidfd;
+  };
+
   // Launches a parked worker for the request right here, if one is free, nobody waits, and it needs
   // no descriptors and no big message.
-  std::optional<Shelf::Entry> LaunchHere(const Request& request, Shelf* shelf) const {
+  std::optional<Launched> LaunchHere(const Request& request, Shelf* shelf) const {
     if (shelf == nullptr || request.path != SpawnPath::kParked ||
         request.command.stdio.mode != StdioMode::kNull || request.spec) {
       return std::nullopt;
@@ -157,8 +172,10 @@ class Pool::Front {
     const std::optional<Shelf::Entry> parked = shelf->TakeForCaller(launch_window_);
     if (!parked) return std::nullopt;
     parked->zygote->WriteLaunch(parked->slot, layout);
-    parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
-    return parked;
+    // While it is certainly there (spawn/reap.h).
+    Launched launched{*parked, OpenChild(parked->zygote->mailbox(parked->slot).pid)};
+    if (launched.pidfd.ok()) parked->zygote->Wake(parked->slot, WorkerState::kLaunch);
+    return launched;
   }
 
   // Runs a request to its end in the calling thread, when a parked worker is free and all there is
@@ -171,24 +188,25 @@ class Pool::Front {
         request.on_started) {
       return std::nullopt;
     }
-    const std::optional<Shelf::Entry> parked = LaunchHere(request, shelf.get());
-    if (!parked) return std::nullopt;
+    const std::optional<Launched> launched = LaunchHere(request, shelf.get());
+    if (!launched) return std::nullopt;
 
     // What is done here runs beside the worker's exec.
-    const Mailbox& box = parked->zygote->mailbox(parked->slot);
-    const absl::StatusOr<UniqueFd> opened = OpenChild(box.pid);
-    const UniqueFd none;
-    const UniqueFd& pidfd = opened.ok() ? *opened : none;
-    Inbox::Used used{parked->worker, {}, false};
-    if (pidfd.valid()) {
-      used.kept = KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(), shelf->facts.proc_fd,
-                                 box.pid);
+    const Shelf::Entry& parked = launched->parked;
+    const Mailbox& box = parked.zygote->mailbox(parked.slot);
+    Inbox::Used used{parked.worker, {}, false};
+    if (!launched->pidfd.ok()) {  // the pool's thread finds another, or says what is missing
+      if (!absl::IsNotFound(launched->pidfd.status())) KillAndReap(box.pid);
+      inbox_.Put(std::move(used));
+      return std::nullopt;
     }
+    const UniqueFd& pidfd = *launched->pidfd;
+    used.kept =
+        KeepNamespaces(shelf->facts.blueprint->spec(), pidfd.get(), shelf->facts.proc_fd, box.pid);
     WorkerFacts facts;
     facts.requested_ns = requested_ns;
-    if (pidfd.valid()) facts.frozen = !ComesThrough(pidfd.get(), box);
-    const absl::StatusOr<Exit> exit =
-        opened.ok() ? Reap(pidfd.get()) : absl::StatusOr<Exit>(opened.status());
+    facts.frozen = !ComesThrough(pidfd.get(), box);
+    const absl::StatusOr<Exit> exit = Reap(pidfd.get());
     Outcome outcome;
     outcome.id = next_id_.fetch_add(1, std::memory_order_relaxed);
     outcome.template_name = shelf->facts.template_name;
@@ -206,7 +224,8 @@ class Pool::Front {
       }
       DescribeEnd(*shelf->facts.blueprint, request.command, box, *exit, facts, outcome);
     } else {
-      if (!opened.ok() && !absl::IsNotFound(opened.status())) KillAndReap(box.pid);
+      outcome.end = End::kUnknown;
+      outcome.host_pid = box.pid;
       outcome.message = std::string(Message(exit.status()));
     }
     inbox_.Put(std::move(used));
@@ -242,6 +261,7 @@ class Pool::Front {
     return nullptr;
   }
 
+  const pid_t owner_ = getpid();
   Inbox inbox_;
   std::atomic<std::uint64_t> next_id_{1};
   std::mutex shutdown_mutex_;
@@ -257,7 +277,14 @@ class Pool::Front {
 
 Pool::Pool(std::unique_ptr<Front> front) : front_(std::move(front)) {}
 
-Pool::~Pool() { (void)front_->Shutdown(std::chrono::nanoseconds(0)); }
+Pool::~Pool() {
+  // Nobody is there to be joined, and what it holds is a copy that ends with the fork.
+  if (front_->is_copy()) {
+    (void)front_.release();
+  } else {
+    (void)front_->Shutdown(std::chrono::nanoseconds(0));
+  }
+}
 
 absl::StatusOr<std::unique_ptr<Pool>> Pool::Create(PoolOptions options) {
   auto front = std::make_unique<Front>();

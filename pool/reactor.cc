@@ -239,7 +239,8 @@ void Reactor::Tick() {
         KillWorker(worker);
       } else if (worker.phase == WorkerPhase::kParked) {
         // Its caller may have launched it and be waiting; parked ones have no use any more.
-        kill(BoxOf(worker).pid, SIGKILL);
+        const absl::StatusOr<UniqueFd> pidfd = OpenChild(BoxOf(worker).pid);
+        if (pidfd.ok()) syscall(SYS_pidfd_send_signal, pidfd->get(), SIGKILL, nullptr, 0);
       }
     }
     RefuseQueued();
@@ -363,8 +364,8 @@ void Reactor::EndEverything() {
     if (worker.phase == WorkerPhase::kFree) continue;
     if (worker.cold) {
       worker.cold.reset();
-    } else if (const int pid = BoxOf(worker).pid; pid > 0 && !worker.exit) {
-      KillAndReap(pid);
+    } else if (!worker.exit) {
+      EndUnseen(worker);
     }
     if (worker.request) Refuse(std::move(worker.request));
   }

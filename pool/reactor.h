@@ -132,7 +132,8 @@ class Reactor {
   void TakeBack(Inbox::Used used);
   absl::Status GiveStdio(Worker& worker, const Command& command, bool& not_now);
   bool StartCold(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
-  absl::Status WatchWorker(std::uint32_t worker, int pidfd);
+  absl::Status WatchWorker(std::uint32_t worker);
+  void EndUnseen(const Worker& worker);
   void Abandon(std::uint32_t worker, const absl::Status& why);
   void Launching(std::uint32_t worker);
   bool HasExeced(const Worker& worker);

@@ -89,10 +89,16 @@ bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
   ++running_;
   Launching(w);
   templates_[worker.tmpl].last_launch_ns = NowNs();
-  // Woken first: what is left to do here runs beside its exec.
+  // Before it is woken it is certainly there, and after its exec perhaps not (spawn/reap.h).
+  if (ready.ok()) {
+    absl::StatusOr<UniqueFd> pidfd = OpenChild(BoxOf(worker).pid);
+    ready = pidfd.status();
+    if (pidfd.ok()) worker.pidfd = *std::move(pidfd);
+  }
+  // What is left to do here runs beside its exec.
   if (ready.ok()) {
     zygote.Wake(worker.slot, WorkerState::kLaunch);
-    ready = WatchWorker(w, -1);
+    ready = WatchWorker(w);
   }
   if (ready.ok()) {
     TellStarted(worker);
@@ -113,7 +119,12 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   worker.request = std::move(request);
   ++running_;
   Launching(w);
-  if (const absl::Status watched = WatchWorker(w, -1); !watched.ok()) {
+  absl::Status watched = worker.request->pidfd.status();
+  if (watched.ok()) {
+    worker.pidfd = *std::move(worker.request->pidfd);
+    watched = WatchWorker(w);
+  }
+  if (!watched.ok()) {
     Abandon(w, watched);
   } else {
     TellStarted(worker);
@@ -129,6 +140,15 @@ void Reactor::TakeBack(Inbox::Used used) {
   worker.kept = std::move(used.kept);
   worker.leaf_spoilt |= used.leaf_spoilt;
   FreeWorker(used.worker);
+}
+
+// Kills a worker of a zygote, and reaps it if nobody has.
+void Reactor::EndUnseen(const Worker& worker) {
+  if (worker.pidfd.valid()) {
+    KillAndReap(worker.pidfd);
+  } else if (const int pid = BoxOf(worker).pid; pid > 0) {
+    KillAndReap(pid);
+  }
 }
 
 // Ends a worker of a zygote that cannot be watched.
@@ -147,18 +167,17 @@ void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
   }
   std::erase(launching_, w);
   --running_;
-  KillAndReap(BoxOf(worker).pid);
+  EndUnseen(worker);
   std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
   FreeWorker(w);
   Answer(std::move(failed), why);
 }
 
-// Waits for the worker's end, its output and its deadline. `pidfd`: already open, or -1.
-absl::Status Reactor::WatchWorker(std::uint32_t w, int pidfd) {
+// Waits for the worker's end, its output and its deadline.
+absl::Status Reactor::WatchWorker(std::uint32_t w) {
   Worker& worker = workers_[w];
-  if (pidfd < 0) {
-    BROOD_ASSIGN_OR_RETURN(worker.pidfd, OpenChild(BoxOf(worker).pid));
-    pidfd = worker.pidfd.get();
+  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  if (!worker.cold) {
     worker.kept = KeepNamespaces(templates_[worker.tmpl].options.spec, pidfd,
                                  launcher_fds_.proc.get(), BoxOf(worker).pid);
   }
@@ -229,7 +248,7 @@ bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request
     Finish(w);
     return true;
   }
-  if (const absl::Status watched = WatchWorker(w, worker.cold->pidfd()); !watched.ok()) {
+  if (const absl::Status watched = WatchWorker(w); !watched.ok()) {
     std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
     std::erase(launching_, w);
     --running_;
@@ -386,7 +405,7 @@ void Reactor::Finish(std::uint32_t w) {
   }
   DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
   if (!worker.lost.empty()) {
-    outcome.end = End::kSetupFailed;
+    outcome.end = End::kUnknown;
     outcome.message = worker.lost;
   }
   outcome.out_bytes = worker.captures[0].total();

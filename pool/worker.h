@@ -26,6 +26,7 @@ struct ActiveRequest {
   std::int64_t submitted_ns = 0;
   // The worker that the caller's own thread has launched for it (pool/shelf.h).
   std::optional<std::uint32_t> launched;
+  absl::StatusOr<UniqueFd> pidfd = UniqueFd();  // of it
   int attempts = 0;  // workers that died parked and took this request with them
   std::vector<Fallback> fallbacks;
 };

@@ -96,6 +96,15 @@ void IdmapTrees(const BirthRequest& request, sys::Result pid) {
   sys::Close(userns);
 }
 
+// Ends a worker that waits in kBorn.
+sys::Result AbortBirth(BirthRequest& request, Step step, sys::Result result) {
+  Mailbox& box = *request.context.box;
+  box.failure = {step, 0, static_cast<std::int32_t>(-result)};
+  StoreState(box, WorkerState::kAbort);
+  sys::FutexWake(&box.state, 1);
+  return result;
+}
+
 }  // namespace
 
 sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result) {
@@ -127,6 +136,8 @@ sys::Result BirthWorker(BirthRequest& request) {
   *context = request.context;
   context->trees = reinterpret_cast<int*>(context + 1);
   for (std::uint32_t i = 0; i < plan.tree_count; ++i) context->trees[i] = request.context.trees[i];
+  context->proc_fd = request.proc_fd;
+  context->attributes = request.attributes & kOwnAttributes;
 
   int leaf = -1;
   if (request.nest_fd >= 0 && box.leaf[0] != '\0') {
@@ -139,9 +150,17 @@ sys::Result BirthWorker(BirthRequest& request) {
     args.cgroup = static_cast<std::uint64_t>(leaf);
   }
 
+  int handed = -1;
+  if (request.hand_to >= 0) {
+    args.flags |= kernel::kClonePidfd;
+    args.pidfd = reinterpret_cast<std::uint64_t>(&handed);
+  }
+
   const bool map_ids = plan.maps_by != MapsBy::kNobody;
+  const std::uint32_t odd = request.attributes & ~kOwnAttributes;
+  const bool waits = map_ids || request.hand_to >= 0 || odd != 0;
   __atomic_store_n(&box.alive, 1U, __ATOMIC_RELEASE);
-  StoreState(box, map_ids ? WorkerState::kBorn : WorkerState::kMapped);
+  StoreState(box, waits ? WorkerState::kBorn : WorkerState::kMapped);
   const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
                               ? -plan.fail_error
                               : sys::Clone3(args, WorkerMain, context);
@@ -153,21 +172,22 @@ sys::Result BirthWorker(BirthRequest& request) {
     __atomic_store_n(&box.alive, 0U, __ATOMIC_RELEASE);
     return RefuseBirth(request, Step::kCloneWorker, pid);
   }
-  if (!map_ids) return pid;
-  if (plan.maps_by == MapsBy::kLauncher) return pid;
-  return FinishBirth(request, pid, MapIds(request, pid));
+  if (request.hand_to >= 0) {
+    const sys::Result sent =
+        SendWorker(request.hand_to, {request.slot, static_cast<std::int32_t>(pid)}, handed);
+    sys::Close(handed);
+    if (sent < 0) return AbortBirth(request, Step::kHandOver, sent);
+  }
+  if (odd != 0) ResetAttributes(odd, pid, request.proc_fd, box.attributes);
+  if (!waits || plan.maps_by == MapsBy::kLauncher) return pid;
+  return FinishBirth(request, pid, map_ids ? MapIds(request, pid) : 0);
 }
 
 sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapped) {
   const Plan& plan = *request.context.plan;
   Mailbox& box = *request.context.box;
   if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
-  if (mapped < 0) {
-    box.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
-    StoreState(box, WorkerState::kAbort);
-    sys::FutexWake(&box.state, 1);
-    return mapped;
-  }
+  if (mapped < 0) return AbortBirth(request, Step::kMapIds, mapped);
   if (plan.idmaps.count != 0) IdmapTrees(request, pid);
   StoreState(box, WorkerState::kMapped);
   sys::FutexWake(&box.state, 1);

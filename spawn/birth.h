@@ -7,6 +7,10 @@
 namespace brood {
 
 inline constexpr std::size_t kWorkerStackBytes = 16384;
+// Below each stack lies so much that nobody may touch: one that overflows ends its process, and
+// does not write into what others have beside it.
+inline constexpr std::size_t kStackGuardBytes = 4096;
+inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStackBytes;
 
 // `bytes` in whole pages. What is laid out one behind the other in memory shared with a worker (its
 // mailbox and launch, the plan, slots, its stack) starts on a page each.
@@ -19,6 +23,11 @@ struct BirthRequest {
   int* pidfd = nullptr;           // written with CLONE_PIDFD
   int nest_fd = -1;               // directory of the cgroup leaves; -1: stay in the parent's cgroup
   int proc_fd = -1;               // a /proc in whose pid namespace the caller lives
+  // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
+  // can come to its exec.
+  int hand_to = -1;
+  std::uint32_t slot = 0;        // to be told with it
+  std::uint32_t attributes = 0;  // those of the caller's that the worker shall not have
 };
 
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or

@@ -9,9 +9,11 @@
 #include "spawn/advice.h"
 #include "spawn/blueprint_maker.h"
 #include "spawn/capabilities.h"
+#include "spawn/own_attributes.h"
 #include "spawn/status.h"
 #include "spawn/subordinate_ids.h"
 #include "spawn/syscalls.h"
+#include "spawn/usher.h"
 #include "spawn/without.h"
 
 namespace brood {
@@ -33,8 +35,7 @@ bool JoinsBeforeBirth(const Spec& spec) {
 BlueprintMaker::BlueprintMaker(const Spec& spec, PlanKind kind)
     : spec_(spec), kind_(kind), machine_(ThisMachine()) {
   new_user_ = spec.is_new(NamespaceKind::kUser);
-  // Root alone can be sure to have the privilege over its own namespaces that going back takes.
-  out_.by_usher_ = kind == PlanKind::kCold && !machine_.id_ranges && JoinsBeforeBirth(spec);
+  enters_user_ = kind == PlanKind::kCold && !machine_.id_ranges && JoinsBeforeBirth(spec);
   // A zygote prepares mounts only with the privilege to do so. An ordinary user's has it in a user
   // namespace of its own, in which those of its workers are nested.
   const bool template_mounts = kind == PlanKind::kTemplate && spec.is_new(NamespaceKind::kMount);
@@ -58,6 +59,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   BROOD_RETURN_IF_ERROR(AddJoins());
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
+  AddNetDefaults();
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
   if (range_) AddIds(PlanBuilder::kWorker, 0, 0, /*keep_capabilities=*/false);
   if (spec_.is_new(NamespaceKind::kMount)) BROOD_RETURN_IF_ERROR(AddMounts());
@@ -129,8 +131,11 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
   // A worker that leaves its user's ids makes the memory it shares undumpable, and with it the
   // launcher: newuidmap would then refuse to serve it.
   const bool leaves_ids = header_.maps_by == MapsBy::kLauncher;
+  // So does whoever shares memory with one whose OOM score is put back.
+  const bool keeps_score = kind_ != PlanKind::kCold || !HasOomScore();
   header_.share_memory =
-      !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !out_.by_usher_ ? 1 : 0;
+      keeps_score && !spec_.limits.memory_bytes && !enters_time && !leaves_ids && !enters_user_ ? 1
+                                                                                                : 0;
   header_.record_ops = kind_ == PlanKind::kCold ? 1 : 0;
   header_.zygote_capabilities = ZygoteCapabilities();
   header_.fail_step = fault.step;
@@ -216,6 +221,11 @@ std::string Blueprint::Describe(const Failure& failure, const OpList& list,
       const char* text = plan.text(op.code == OpCode::kMount ? op.text[1] : op.text[0]);
       if (text != nullptr) subject = text;
     }
+  }
+  if (failure.step == Step::kJoinNamespace && failure.index >= kUsherJoinsAt &&
+      failure.index - kUsherJoinsAt < launcher_joins_.size()) {
+    const NamespaceKind kind = launcher_joins_[failure.index - kUsherJoinsAt].kind;
+    subject = fmt::format("{} ({})", spec_.ns(kind).path, NamespaceName(kind));
   }
   if (command != nullptr && failure.step == Step::kExec) subject = command->argv.front();
   if (command != nullptr && failure.step == Step::kWorkingDirectory) subject = command->cwd;

@@ -63,7 +63,7 @@ class Blueprint {
   // What the spec wants and this root or machine cannot give.
   const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
   // An usher has to be in them, not the launcher (spawn/usher.h).
-  bool by_usher() const { return by_usher_; }
+  bool by_usher() const { return !launcher_joins_.empty(); }
 
   // The sentence for a failure: what was being done, on what, the kernel's word, what to do.
   // `list` is where its index points (plan().worker, or tmpl or home of a zygote); `command`, when
@@ -90,7 +90,6 @@ class Blueprint {
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;
-  bool by_usher_ = false;
 };
 
 }  // namespace brood

@@ -118,6 +118,8 @@ void BlueprintMaker::AddNewMounts() {
 void BlueprintMaker::AddPrivateMounts() {
   MountPlaces(PlanBuilder::kWorker, /*own=*/true);
   if (hidden_proc_ != kNoTree) AddHiddenProc();
+  // A forked function's own /proc, of which the call has a copy, is protected already.
+  if (kind_ == PlanKind::kForked) AddNetDefaults();
   AddMasks();
 }
 

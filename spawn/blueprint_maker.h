@@ -89,6 +89,7 @@ class BlueprintMaker {
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
+  void AddNetDefaults();
   void AddRlimits();
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);
   void AddBounding();
@@ -158,7 +159,10 @@ class BlueprintMaker {
   List shared_ = PlanBuilder::kWorker;  // where operations go whose result workers can share
   bool new_user_ = false;
   bool zygote_user_ = false;  // Plan::zygote_user
-  bool range_ = false;        // a range of ids is mapped, not the caller's alone
+  // Without root's privilege namespaces are joined as a member of the user namespace that owns
+  // them: a cold worker's usher goes there first.
+  bool enters_user_ = false;
+  bool range_ = false;  // a range of ids is mapped, not the caller's alone
 
   Blueprint out_;
   PlanBuilder builder_;

@@ -218,8 +218,8 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
     };
     if (!found.ok()) {
       const bool missing = found.status().code() == absl::StatusCode::kNotFound;
-      return cannot(found.status().code(), fmt::format("{}{}", missing ? "make it first: " : "",
-                                                       Message(found.status())));
+      return cannot(found.status().code(),
+                    fmt::format("{}{}", missing ? "make it first: " : "", Message(found.status())));
     }
     if (found->exists && found->directory != place.directory) {
       return cannot(kInvalid, place.directory ? "it is not a directory" : "it is a directory");

@@ -84,7 +84,7 @@ absl::Status BlueprintMaker::AddJoins() {
     // Where cgroup2 is mounted with nsdelegate, as systemd does, nobody is born into a cgroup that
     // the cloning process does not see in its cgroup namespace (ENOENT): the worker enters it.
     const bool later = kind == NamespaceKind::kCgroup && !new_user_;
-    if (kind == NamespaceKind::kUser && out_.by_usher_) {
+    if (kind == NamespaceKind::kUser && enters_user_) {
       // Before all others, which belong to it.
       out_.launcher_joins_.insert(out_.launcher_joins_.begin(),
                                   {kind, out_.namespace_fds_.back().get()});
@@ -179,6 +179,15 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   }
 }
 
+// The groups have to be mapped when this runs, and all capabilities still be there.
+void BlueprintMaker::AddNetDefaults() {
+  if (!spec_.is_new(NamespaceKind::kNet)) return;
+  const std::string groups = range_      ? fmt::format("0 {}", kIdsPerRange - 1)
+                             : new_user_ ? fmt::format("{0} {0}", spec_.gid)
+                                         : "0 2147483647";
+  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults, {groups});
+}
+
 void BlueprintMaker::AddRlimits() {
   for (const Rlimit& limit : spec_.rlimits) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kRlimit, Step::kRlimit, {}, limit.soft, limit.hard,
@@ -188,10 +197,10 @@ void BlueprintMaker::AddRlimits() {
 
 void BlueprintMaker::AddIds(List list, std::uint32_t uid, std::uint32_t gid,
                             bool keep_capabilities) {
-  const bool clear_groups = range_ || (!new_user_ && machine_.id_ranges) || out_.by_usher_;
+  const bool clear_groups = range_ || (!new_user_ && machine_.id_ranges) || enters_user_;
   builder_.Add(list, OpCode::kSetIds, Step::kSetIds, {fmt::format("{}:{}", uid, gid)}, uid, gid,
                static_cast<std::uint16_t>((clear_groups ? 1 : 0) | (keep_capabilities ? 2 : 0) |
-                                          (out_.by_usher_ ? 4 : 0)));
+                                          (enters_user_ ? 4 : 0)));
 }
 
 void BlueprintMaker::AddBounding() {
@@ -208,7 +217,7 @@ absl::Status BlueprintMaker::AddPrivileges() {
   }
   const std::uint64_t keep = kept_capabilities_;
   const bool has_capabilities =
-      new_user_ || machine_.id_ranges || join_user_index_ >= 0 || out_.by_usher_;
+      new_user_ || machine_.id_ranges || join_user_index_ >= 0 || enters_user_;
   if (has_capabilities) {
     // Joining a user namespace fills the bounding set again.
     if (!new_user_) AddBounding();
@@ -268,6 +277,12 @@ absl::Status BlueprintMaker::AddInit() {
 absl::Status BlueprintMaker::AddSeccomp() {
   BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
                          CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
+  if (program.kills_exec && kind_ != PlanKind::kForked) {
+    return Error(kInvalid,
+                 "seccomp profile {} kills whoever calls execve (SIGSYS), so no command can be run "
+                 "under it: allow execve and exit_group",
+                 spec_.seccomp.file);
+  }
   filter_ = std::move(program.instructions);
   if (spec_.init) BROOD_RETURN_IF_ERROR(AddInit());
   if (filter_.empty()) return absl::OkStatus();

@@ -54,6 +54,30 @@ sys::Result Loopback() {
   return result;
 }
 
+// As in Docker's network namespaces: there is nobody in them to be protected from a port or a ping.
+// Written through a /proc from before the worker's own, whose /proc/sys is read-only. That the
+// kernel or the machine refuses is noted, and no reason not to run.
+void NetDefaults(ChildContext& context, const char* groups) {
+  const bool own = context.proc_fd < 0;
+  const sys::Result proc =
+      own ? sys::OpenAt(kCwd, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : context.proc_fd;
+  const auto write = [&](const char* path, const char* text) {
+    sys::Result result = proc;
+    if (proc >= 0) result = sys::OpenAt(static_cast<int>(proc), path, O_WRONLY | O_CLOEXEC);
+    if (result >= 0) {
+      const int fd = static_cast<int>(result);
+      result = sys::Write(fd, text, Length(text));
+      sys::Close(fd);
+    }
+    if (result < 0 && context.box != nullptr) {
+      context.box->net_error = static_cast<std::int32_t>(-result);
+    }
+  };
+  write("sys/net/ipv4/ip_unprivileged_port_start", "0");
+  write("sys/net/ipv4/ping_group_range", groups);
+  if (own && proc >= 0) sys::Close(static_cast<int>(proc));
+}
+
 sys::Result DropBounding(std::uint64_t keep, std::uint64_t last) {
   for (std::uint64_t capability = 0; capability <= last; ++capability) {
     if ((keep >> capability & 1) != 0) continue;
@@ -78,16 +102,6 @@ sys::Result SetIds(const Op& op) {
   const sys::Result group = sys::Setresgid(gid, gid, gid);
   if (group < 0) return group;
   return sys::Setresuid(uid, uid, uid);
-}
-
-// The kernel drops the setting whenever credentials change, so this comes after them. A launcher
-// that died before the call would never be noticed: its pidfd is readable then.
-sys::Result DieWithLauncher(int launcher_pidfd) {
-  const sys::Result set = sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
-  if (set < 0 || launcher_pidfd < 0) return set;
-  pollfd waiting = {launcher_pidfd, POLLIN, 0};
-  const std::int64_t no_time[2] = {0, 0};
-  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
 }
 
 // What exec does from Linux 6.2 on. The kernel wants the memory to be shared with nobody.
@@ -128,6 +142,9 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
       return sys::Sethostname(first, number);
     case OpCode::kLoopback:
       return Loopback();
+    case OpCode::kNetDefaults:
+      NetDefaults(context, first);
+      return 0;
     case OpCode::kNewSession:
       return sys::Setsid();
     case OpCode::kNewKeyring:
@@ -211,8 +228,8 @@ sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
   return 0;
 }
 
-// Sends one descriptor with one byte.
-sys::Result SendFd(int socket, int fd) {
+// The kernel's struct cmsghdr with one descriptor.
+sys::Result SendOne(int socket, int fd, const void* bytes, std::size_t size) {
   struct Control {
     std::size_t length = sizeof(std::size_t) + 3 * sizeof(int);
     int level = /*SOL_SOCKET*/ 1;
@@ -220,13 +237,18 @@ sys::Result SendFd(int socket, int fd) {
     int fd = -1;
     int padding = 0;
   };
-  char byte = 0;
-  Vector vector = {&byte, 1};
+  Vector vector = {const_cast<void*>(bytes), size};
   Control control;
   control.fd = fd;
   const Message message = {nullptr, 0, &vector, 1, &control, sizeof(control), 0};
   // Nobody may hold up a launch by not reading: a socket of its own always has room for this.
   return sys::Sendmsg(socket, &message, /*MSG_NOSIGNAL | MSG_DONTWAIT*/ 0x4040);
+}
+
+// Sends one descriptor with one byte.
+sys::Result SendFd(int socket, int fd) {
+  const char byte = 0;
+  return SendOne(socket, fd, &byte, 1);
 }
 
 // Opened by the worker, in its own devpts and with its own ids: whoever started it needs no way
@@ -457,6 +479,20 @@ void HoldAlive(Mailbox& box, RobustList& held) {
 
 }  // namespace
 
+sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd) {
+  return SendOne(socket, pidfd, &worker, sizeof(worker));
+}
+
+// The kernel drops the setting whenever credentials change, so this comes after them. A launcher
+// that died before the call would never be noticed: its pidfd is readable then.
+sys::Result DieWithLauncher(int launcher_pidfd) {
+  const sys::Result set = sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9);
+  if (set < 0 || launcher_pidfd < 0) return set;
+  pollfd waiting = {launcher_pidfd, POLLIN, 0};
+  const std::int64_t no_time[2] = {0, 0};
+  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
+}
+
 sys::Result KeepCapabilities(std::uint64_t keep) {
   const auto low = static_cast<std::uint32_t>(keep);
   const auto high = static_cast<std::uint32_t>(keep >> 32);
@@ -500,6 +536,7 @@ void WorkerMain(void* argument) {
   RobustList held;
   if (plan.share_memory == 0) HoldAlive(box, held);
   box.born_ns = Now(context);
+  if (context.attributes != 0) ResetAttributes(context.attributes, 0, -1, box.attributes);
   sys::Umask(0);  // modes of what the plan creates are meant as written
 
   // Until its ids are mapped a process in a new user namespace is nobody, but it has all its

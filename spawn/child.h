@@ -29,6 +29,8 @@ struct ChildContext {
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
   std::int64_t clock_shift_ns = 0;    // see Now
+  int proc_fd = -1;                   // the launcher's /proc; -1: look for one at /proc
+  std::uint32_t attributes = 0;       // to be put back by the worker itself (kOwnAttributes)
 };
 
 // The launcher's CLOCK_MONOTONIC, also where this process has entered a time namespace.
@@ -45,6 +47,18 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
 // The operations that mount, and make what is mounted (spawn/child_mounts.cc). 0 or more, or
 // -errno; -EPROTO for another operation.
 sys::Result RunMountOp(const Op& op, ChildContext& context);
+
+// What a zygote tells its launcher of a worker, in one message with the worker's pidfd.
+struct HandedWorker {
+  std::uint32_t slot = 0;
+  std::int32_t pid = 0;
+};
+// Sends it without waiting. 0 or more, or -errno.
+sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd);
+
+// Has the kernel end this process with its parent thread, from whenever this returns 0; -ECANCELED
+// when the process behind `launcher_pidfd`, where that is not -1, has ended before.
+sys::Result DieWithLauncher(int launcher_pidfd);
 
 // Keeps the capabilities of the mask `keep` and no others, and takes them along through exec, also
 // without being root. 0 or -errno.

@@ -19,6 +19,7 @@
 #include "spawn/id_ranges.h"
 #include "spawn/launch.h"
 #include "spawn/machine.h"
+#include "spawn/own_attributes.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "spawn/subordinate_ids.h"
@@ -62,47 +63,17 @@ std::uint64_t IgnoredSignals() {
   return 0;
 }
 
-// Puts the calling thread into namespaces of the plan's choice for as long as it clones.
-class Visit {
- public:
-  absl::Status Enter(const Blueprint& blueprint) {
-    for (const Blueprint::LauncherJoin& join : blueprint.launcher_joins()) {
-      const std::string_view name = NamespaceProcName(join.kind);
-      UniqueFd home(
-          open(fmt::format("/proc/thread-self/ns/{}", name).c_str(), O_RDONLY | O_CLOEXEC));
-      if (!home.valid()) return ErrnoError(errno, "opening our own {} namespace", name);
-      const sys::Result joined = sys::Setns(join.fd, NamespaceFlag(join.kind));
-      if (joined < 0) {
-        const int error = static_cast<int>(-joined);
-        const std::string_view advice = Advice(Step::kJoinNamespace, error);
-        return Error(CodeForErrno(error), "joining the {} namespace {}: {}{}{}",
-                     NamespaceName(join.kind), blueprint.spec().ns(join.kind).path,
-                     ErrnoText(error), advice.empty() ? "" : "; ", advice);
-      }
-      homes_.emplace_back(std::move(home), NamespaceFlag(join.kind));
-    }
-    return absl::OkStatus();
-  }
-  // Only by a launcher with privilege over its own namespaces, too (Blueprint::by_usher).
-  ~Visit() {
-    for (const auto& [fd, flag] : homes_) sys::Setns(fd.get(), flag);
-  }
-
- private:
-  std::vector<std::pair<UniqueFd, std::uint64_t>> homes_;
-};
-
-// Has an usher bear the worker. `memory` is shared with both: a request, then the usher's stack.
-// As BirthWorker.
+// Has an usher bear the worker. `memory` is shared with both, and so is the usher's stack. As
+// BirthWorker.
 sys::Result BirthBehind(const Blueprint& blueprint, const BirthRequest& birth, char* memory,
-                        int& pidfd) {
+                        char* stack, int& pidfd) {
   UsherRequest& request = *new (memory) UsherRequest;
   request.birth = birth;
   std::size_t count = 0;
   for (const Blueprint::LauncherJoin& join : blueprint.launcher_joins()) {
     request.joins[count++] = {join.fd, NamespaceFlag(join.kind)};
   }
-  const sys::Result pid = BirthByUsher(request, memory + PageUp(sizeof(UsherRequest)));
+  const sys::Result pid = BirthByUsher(request, stack);
   pidfd = request.pidfd;
   return pid;
 }
@@ -118,6 +89,7 @@ absl::StatusOr<LauncherFds> LauncherFds::Open() {
   fds.null.reset(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!fds.null.valid()) return ErrnoError(errno, "opening /dev/null");
   fds.ignored_signals = IgnoredSignals();
+  fds.odd_attributes = OddAttributes();
   return fds;
 }
 
@@ -187,21 +159,26 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   BROOD_ASSIGN_OR_RETURN(const std::vector<UniqueFd> trees, blueprint.OpenTrees());
 
   const LaunchLayout layout(command);
-  const std::size_t stack_at = PageUp(sizeof(Mailbox) + layout.bytes());
-  const std::size_t usher_at = stack_at + kWorkerStackBytes;
+  // The stacks first, each above its guard; what they must not run into behind them.
+  const std::size_t box_at = (blueprint.by_usher() ? 2 : 1) * kGuardedStackBytes;
+  const std::size_t usher_at = box_at + PageUp(sizeof(Mailbox) + layout.bytes());
   ColdWorker worker;
-  worker.memory_bytes_ =
-      blueprint.by_usher() ? usher_at + PageUp(sizeof(UsherRequest)) + kWorkerStackBytes : usher_at;
+  worker.memory_bytes_ = blueprint.by_usher() ? usher_at + PageUp(sizeof(UsherRequest)) : usher_at;
   // Shared, so that mailbox and failure reach us from a child that copied our memory, too.
   void* memory = mmap(nullptr, worker.memory_bytes_, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return ErrnoError(errno, "mapping memory for a worker's start");
   worker.memory_ = static_cast<char*>(memory);
   Dumpable().Enter();
+  for (std::size_t guard = 0; guard < box_at; guard += kGuardedStackBytes) {
+    if (mprotect(worker.memory_ + guard, kStackGuardBytes, PROT_NONE) != 0) {
+      return ErrnoError(errno, "guarding the stack of a worker's start");
+    }
+  }
 
-  Mailbox& box = *new (worker.memory_) Mailbox;
+  Mailbox& box = *new (worker.memory_ + box_at) Mailbox;
   worker.box_ = &box;
-  char* strings = worker.memory_ + sizeof(Mailbox);
+  char* strings = worker.memory_ + box_at + sizeof(Mailbox);
   layout.Write(strings, reinterpret_cast<std::uint64_t>(strings), box.launch);
   SetIdMap(blueprint, place.id_first, box);
   if (place.leaf.size() >= sizeof(box.leaf)) {
@@ -229,21 +206,19 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   }
   request.context.ignored_signals = launcher.ignored_signals;
   request.context.launcher_pidfd = launcher.self.get();
-  request.stack = worker.memory_ + stack_at;
+  request.stack = worker.memory_ + kStackGuardBytes;
   int pidfd = -1;
   request.extra_flags = kernel::kClonePidfd;
   request.pidfd = &pidfd;
   request.nest_fd = place.nest_fd;
   request.proc_fd = launcher.proc.get();
+  request.attributes = launcher.odd_attributes;
 
-  sys::Result pid;
-  if (blueprint.by_usher()) {
-    pid = BirthBehind(blueprint, request, worker.memory_ + usher_at, pidfd);
-  } else {
-    Visit visit;
-    BROOD_RETURN_IF_ERROR(visit.Enter(blueprint));
-    pid = BirthWorker(request);
-  }
+  const sys::Result pid =
+      blueprint.by_usher()
+          ? BirthBehind(blueprint, request, worker.memory_ + usher_at,
+                        worker.memory_ + kGuardedStackBytes + kStackGuardBytes, pidfd)
+          : BirthWorker(request);
   worker.pidfd_.reset(pidfd);
   if (pid > 0 && blueprint.plan().maps_by == MapsBy::kLauncher) {
     const absl::Status mapped = MapSubordinateIds(static_cast<pid_t>(pid));

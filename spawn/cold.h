@@ -35,6 +35,7 @@ struct LauncherFds {
   UniqueFd self;                      // pidfd of the launcher
   UniqueFd null;                      // /dev/null
   std::uint64_t ignored_signals = 0;  // bit n-1: signal n is ignored here
+  std::uint32_t odd_attributes = 0;   // of the thread that opened them (spawn/own_attributes.h)
 
   static absl::StatusOr<LauncherFds> Open();
 };

@@ -16,6 +16,7 @@ enum class Step : std::uint16_t {
   kMapMemory,           // mapping what a zygote shares with its launcher
   kCloneWorker,         // clone3 itself
   kOpenLeaf,            // opening the cgroup leaf for CLONE_INTO_CGROUP
+  kHandOver,            // the zygote sending the pidfd to the launcher
   kBegin,               // born, and held before exec because its cgroup is frozen
   kMapIds,              // writing uid_map and gid_map
   kIdmapTree,           // mount_setattr(MOUNT_ATTR_IDMAP)
@@ -42,8 +43,9 @@ enum class Step : std::uint16_t {
   kRemount,
   kEnterRoot,  // the new root is entered, and the old one detached
   kHostname,
-  kLoopback,    // bringing lo up
-  kNewSession,  // setsid
+  kLoopback,     // bringing lo up
+  kNetDefaults,  // writing sysctls of the new network namespace
+  kNewSession,   // setsid
   kNewKeyring,
   kSetIds,       // setgroups, setresgid, setresuid
   kParentDeath,  // PR_SET_PDEATHSIG, and the launcher found dead

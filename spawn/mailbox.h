@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "spawn/attributes.h"
 #include "spawn/failure.h"
 #include "spawn/plan.h"
 
@@ -57,6 +58,9 @@ struct Mailbox {
   std::uint32_t gid_base = 0;
   std::uint32_t id_count = 0;
   std::int32_t sys_error = 0;  // errno of a /sys of its own that was refused; 0: had (worker)
+  std::int32_t net_error = 0;  // errno of a default of its network namespace; 0: had (worker)
+  std::int32_t reserved = 0;
+  AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

@@ -66,6 +66,8 @@ std::string_view EndName(End end) {
       return "oom";
     case End::kSetupFailed:
       return "setup_failed";
+    case End::kUnknown:
+      return "unknown";
   }
   return "unknown";
 }
@@ -81,6 +83,7 @@ int ExitStatus(const Outcome& outcome) {
     case End::kTimeout:
       return 124;
     case End::kSetupFailed:
+    case End::kUnknown:
       break;
   }
   if (outcome.failure.step != Step::kExec) return 125;

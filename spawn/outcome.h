@@ -29,6 +29,7 @@ enum class End : std::uint8_t {
   kKilled,       // the caller killed it
   kOom,          // the kernel killed it for memory: CauseOfOom(usage) tells for whose lack of it
   kSetupFailed,  // it never ran the command: `failure` and `message` say why
+  kUnknown,      // it has ended, and nobody can tell how: `message` says why
 };
 std::string_view EndName(End end);
 

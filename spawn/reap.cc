@@ -1,5 +1,6 @@
 #include "spawn/reap.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -7,11 +8,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <iterator>
+#include <utility>
 
+#include "spawn/capability_reach.h"
 #include "spawn/kernel.h"
 #include "spawn/limits_met.h"
+#include "spawn/own_attributes.h"
 #include "spawn/status.h"
 #include "spawn/without.h"
 
@@ -42,10 +48,15 @@ void AddTimeline(const Blueprint& blueprint, const Mailbox& box, const Exit& exi
                    [](const Moment& a, const Moment& b) { return a.at_us < b.at_us; });
 }
 
-bool HasEnded(idtype_t type, int id) {
+// Whether the caller has such a child, ended or not, that nobody has reaped.
+bool IsChild(idtype_t type, int id, siginfo_t& info) {
+  return waitid(type, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0;
+}
+
+void AwaitEnd(idtype_t type, int id) {
   siginfo_t info{};
-  return waitid(type, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-         info.si_pid != 0;
+  while (waitid(type, static_cast<id_t>(id), &info, WEXITED | __WALL) != 0 && errno == EINTR) {
+  }
 }
 
 }  // namespace
@@ -60,7 +71,9 @@ namespace {
 
 absl::Status WaitedForByOthers() {
   return Error(absl::StatusCode::kNotFound,
-               "the program around brood waited for a worker that was brood's to wait for");
+               "how it ended is not known: the program around brood waited for a worker that was "
+               "brood's to wait for, or it ignores SIGCHLD; before Linux 6.15 the kernel then "
+               "forgets the exit status");
 }
 
 absl::StatusOr<Exit> AskPidfd(int pidfd) {
@@ -70,8 +83,9 @@ absl::StatusOr<Exit> AskPidfd(int pidfd) {
   for (int tries = Without(Way::kPidfdInfo) ? 50 : 0; !known && tries < 50; ++tries) {
     if (tries > 0) usleep(100);
     info.mask = kernel::kPidfdInfoExit;
-    known = ioctl(pidfd, kernel::kPidfdGetInfo, &info) == 0 &&
-            (info.mask & kernel::kPidfdInfoExit) != 0;
+    const bool told = ioctl(pidfd, kernel::kPidfdGetInfo, &info) == 0;
+    if (!told && errno != ESRCH) break;  // a kernel that does not know the question
+    known = told && (info.mask & kernel::kPidfdInfoExit) != 0;
   }
   if (!known) return WaitedForByOthers();
   Exit exit;
@@ -85,14 +99,16 @@ absl::StatusOr<Exit> AskPidfd(int pidfd) {
 absl::StatusOr<Exit> Wait(int pidfd, int flags) {
   siginfo_t info{};
   Exit exit;
+  rusage usage{};
   // The system call rather than waitid(3): only it returns the resource usage.
-  while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL | flags, &exit.usage) != 0) {
+  while (syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL | flags, &usage) != 0) {
     if (errno == ECHILD) return AskPidfd(pidfd);
     if (errno != EINTR) return ErrnoError(errno, "waiting for a worker");
   }
   exit.reaped_ns = NowNs();
   exit.code = info.si_code;
   exit.status = info.si_status;
+  exit.usage = usage;
   return exit;
 }
 
@@ -100,8 +116,11 @@ absl::StatusOr<Exit> Wait(int pidfd, int flags) {
 
 absl::StatusOr<UniqueFd> OpenChild(int pid) {
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!pidfd.valid() && errno == ESRCH) return WaitedForByOthers();
+  siginfo_t info{};
+  // The number may be another's by now.
+  if (pidfd.valid() && !IsChild(P_PIDFD, pidfd.get(), info)) return WaitedForByOthers();
   if (pidfd.valid()) return pidfd;
-  if (errno == ESRCH) return WaitedForByOthers();
   return ErrnoError(errno, "opening a worker's pidfd");
 }
 
@@ -110,15 +129,29 @@ absl::StatusOr<Exit> Reap(int pidfd) { return Wait(pidfd, 0); }
 absl::StatusOr<Exit> AskHowItEnded(int pidfd) { return Wait(pidfd, WNOWAIT); }
 
 void KillAndReap(int pid) {
-  kill(pid, SIGKILL);
+  const absl::StatusOr<UniqueFd> pidfd = OpenChild(pid);
+  if (pidfd.ok()) return KillAndReap(*pidfd);
   siginfo_t info{};
-  while (waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | __WALL) != 0 && errno == EINTR) {
-  }
+  // Without a descriptor to be had its number has to do.
+  if (absl::IsNotFound(pidfd.status()) || !IsChild(P_PID, pid, info)) return;
+  kill(pid, SIGKILL);
+  AwaitEnd(P_PID, pid);
 }
 
-bool HasEnded(int pid) { return HasEnded(P_PID, pid); }
+void KillAndReap(const UniqueFd& pidfd) {
+  syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  AwaitEnd(P_PIDFD, pidfd.get());
+}
 
-bool HasEnded(const UniqueFd& pidfd) { return HasEnded(P_PIDFD, pidfd.get()); }
+bool HasEnded(int pid) {
+  siginfo_t info{};
+  return !IsChild(P_PID, pid, info) || info.si_pid != 0;
+}
+
+bool HasEnded(const UniqueFd& pidfd) {
+  pollfd ended = {pidfd.get(), POLLIN, 0};
+  return poll(&ended, 1, 0) > 0;
+}
 
 Failure FailureOf(const Mailbox& box, const WorkerFacts& facts) {
   if (box.failure.failed() || !facts.frozen) return box.failure;
@@ -147,7 +180,7 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   const auto micros = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
   };
-  outcome.cpu_us = micros(exit.usage.ru_utime) + micros(exit.usage.ru_stime);
+  if (exit.usage) outcome.cpu_us = micros(exit.usage->ru_utime) + micros(exit.usage->ru_stime);
   AddTimeline(blueprint, box, exit, facts.requested_ns, outcome);
   if (outcome.spawn_path == SpawnPath::kParked && box.parked_ns != 0) {
     outcome.park_us = static_cast<double>(box.parked_ns - box.birth_ns) / 1000;
@@ -161,6 +194,15 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files that show nobody as their owner", box.idmap_error});
+  }
+
+  if (box.net_error != 0) {
+    outcome.fallbacks.push_back({"ports below 1024 and ping without a capability",
+                                 "its network namespace as the kernel makes it", box.net_error});
+  }
+  for (std::vector<Fallback>& kept :
+       std::array{KeptAttributes(box.attributes), CapabilitiesWithoutEffect(blueprint.spec())}) {
+    std::move(kept.begin(), kept.end(), std::back_inserter(outcome.fallbacks));
   }
 
   outcome.failure = FailureOf(box, facts);
@@ -188,6 +230,11 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     outcome.end = End::kSignalled;
   }
   outcome.limits_met = LimitsMet(blueprint.spec().limits, outcome);
+  if (outcome.end == End::kSignalled && outcome.signal == SIGSYS &&
+      blueprint.spec().seccomp.mode != SeccompMode::kOff) {
+    outcome.limits_met.emplace_back(
+        "its system call filter forbids a call that it made, and it was killed for that (SIGSYS)");
+  }
 }
 
 }  // namespace brood

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "spawn/blueprint.h"
@@ -16,29 +17,33 @@ namespace brood {
 struct Exit {
   int code = 0;    // CLD_EXITED, CLD_KILLED, CLD_DUMPED
   int status = 0;  // exit status or signal
-  rusage usage{};  // of the worker and all it waited for
+  // Of the worker and all it waited for. Only whoever reaps it is told.
+  std::optional<rusage> usage;
   std::int64_t reaped_ns = 0;
 };
 
 // Reaps the child behind `pidfd`, which must have ended (its pidfd is readable); blocks otherwise.
 // A process that has exec'd looks like any other child, whatever exit signal it was cloned with, so
-// a host program that waits for any child can be faster: then the kernel is asked for the exit code
-// through the pidfd (Linux 6.15), without resource usage. kNotFound where it cannot tell.
+// a host program that waits for any child can be faster, and where it ignores SIGCHLD the kernel
+// is: then the kernel is asked for the exit code through the pidfd (Linux 6.15), without resource
+// usage. kNotFound where it cannot tell.
 absl::StatusOr<Exit> Reap(int pidfd);
 
 // The same, but leaves the child for Reap: taking a process down takes several times as long as
 // asking how it ended, and whoever waits for the answer need not wait for that.
 absl::StatusOr<Exit> AskHowItEnded(int pidfd);
 
-// A pidfd of the child `pid`, close-on-exec and the caller's. kNotFound when the program around
-// brood was faster in waiting for it; its number cannot be anybody else's so soon.
+// A pidfd of the child `pid`, close-on-exec and the caller's. To be opened while it is certain to
+// be there: once a worker has exec'd, the program around brood may wait for it, and its number be
+// another's. kNotFound when it is no child of the caller's (any more).
 absl::StatusOr<UniqueFd> OpenChild(int pid);
 
-// Kills the child `pid`, which must not have been reaped, so the number is still its own, and reaps
-// it.
+// Kills the child and reaps it. One that the program around brood has reaped is left alone, and so
+// is whoever has its number now.
 void KillAndReap(int pid);
+void KillAndReap(const UniqueFd& pidfd);
 
-// Whether the child `pid`, which must not have been reaped, has ended. Does not reap it.
+// Whether the child `pid` has ended. Does not reap it.
 bool HasEnded(int pid);
 // The same for the child behind a pidfd.
 bool HasEnded(const UniqueFd& pidfd);

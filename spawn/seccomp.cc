@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "spawn/seccomp_compat.h"
 #include "spawn/seccomp_frame.h"
 #include "spawn/seccomp_profile.h"
 
@@ -22,8 +23,6 @@ namespace brood {
 namespace {
 
 using Node = SeccompAssembler::Node;
-
-static_assert(sizeof(void*) == 8, "the list names the system calls of 64-bit machines only");
 
 // Names that the machine does not have are skipped.
 constexpr std::string_view kAllowed[] = {
@@ -88,6 +87,80 @@ constexpr std::string_view kAllowed[] = {
     "arch_prctl", "getrandom", "modify_ldt", "riscv_flush_icache", "riscv_hwprobe", "sysinfo",
     "uname"};
 
+// What 32-bit programs have in place of those, or beside them. ipc(2) leads to the System V calls
+// above and nowhere else; socketcall is below.
+constexpr std::string_view kAllowedCompat[] = {"_llseek",
+                                               "_newselect",
+                                               "arm_fadvise64_64",
+                                               "arm_sync_file_range",
+                                               "cacheflush",
+                                               "chown32",
+                                               "clock_adjtime64",
+                                               "clock_getres_time64",
+                                               "clock_gettime64",
+                                               "clock_nanosleep_time64",
+                                               "fadvise64_64",
+                                               "fchown32",
+                                               "fcntl64",
+                                               "fstat64",
+                                               "fstatat64",
+                                               "fstatfs64",
+                                               "ftruncate64",
+                                               "futex_time64",
+                                               "get_tls",
+                                               "getegid32",
+                                               "geteuid32",
+                                               "getgid32",
+                                               "getgroups32",
+                                               "getresgid32",
+                                               "getresuid32",
+                                               "getuid32",
+                                               "io_pgetevents_time64",
+                                               "ipc",
+                                               "lchown32",
+                                               "lstat64",
+                                               "mmap2",
+                                               "mq_timedreceive_time64",
+                                               "mq_timedsend_time64",
+                                               "nice",
+                                               "ppoll_time64",
+                                               "pselect6_time64",
+                                               "readdir",
+                                               "recv",
+                                               "recvmmsg_time64",
+                                               "rt_sigtimedwait_time64",
+                                               "sched_rr_get_interval_time64",
+                                               "semtimedop_time64",
+                                               "send",
+                                               "sendfile64",
+                                               "set_tls",
+                                               "setfsgid32",
+                                               "setfsuid32",
+                                               "setgid32",
+                                               "setgroups32",
+                                               "setregid32",
+                                               "setresgid32",
+                                               "setresuid32",
+                                               "setreuid32",
+                                               "setuid32",
+                                               "sigaction",
+                                               "signal",
+                                               "sigpending",
+                                               "sigprocmask",
+                                               "sigreturn",
+                                               "sigsuspend",
+                                               "stat64",
+                                               "statfs64",
+                                               "sync_file_range2",
+                                               "timer_gettime64",
+                                               "timer_settime64",
+                                               "timerfd_gettime64",
+                                               "timerfd_settime64",
+                                               "truncate64",
+                                               "ugetrlimit",
+                                               "utimensat_time64",
+                                               "waitpid"};
+
 // What a capability unlocks. The kernel checks the capability itself as well.
 constexpr std::string_view kAdminCalls[] = {"bpf",
                                             "clone",
@@ -112,6 +185,7 @@ constexpr std::string_view kAdminCalls[] = {"bpf",
                                             "sethostname",
                                             "setns",
                                             "syslog",
+                                            "umount",
                                             "umount2",
                                             "unshare"};
 // Of those, and beside them, what a sandbox needs. The kernel asks for the capability in the user
@@ -119,7 +193,7 @@ constexpr std::string_view kAdminCalls[] = {"bpf",
 constexpr std::string_view kNestingCalls[] = {
     "chroot",        "clone",       "clone3",        "fsconfig",   "fsmount",   "fsopen",
     "fspick",        "mount",       "mount_setattr", "move_mount", "open_tree", "pivot_root",
-    "setdomainname", "sethostname", "setns",         "umount2",    "unshare"};
+    "setdomainname", "sethostname", "setns",         "umount",     "umount2",   "unshare"};
 constexpr std::string_view kBootCalls[] = {"reboot"};
 constexpr std::string_view kBpfCalls[] = {"bpf"};
 constexpr std::string_view kChrootCalls[] = {"chroot"};
@@ -132,7 +206,8 @@ constexpr std::string_view kPacctCalls[] = {"acct"};
 constexpr std::string_view kPerfCalls[] = {"perf_event_open"};
 constexpr std::string_view kPortCalls[] = {"ioperm", "iopl"};
 constexpr std::string_view kPtraceCalls[] = {"kcmp", "pidfd_getfd", "process_madvise"};
-constexpr std::string_view kTimeCalls[] = {"clock_settime", "settimeofday"};
+constexpr std::string_view kTimeCalls[] = {"clock_settime", "clock_settime64", "settimeofday",
+                                           "stime"};
 constexpr std::string_view kTtyCalls[] = {"vhangup"};
 
 struct Unlocked {
@@ -166,17 +241,18 @@ Node Listed(SeccompAssembler& assembler, std::uint32_t argument,
   return assembler.Load(LowWordOfArgument(argument), node);
 }
 
-// Made by hand rather than by libseccomp, which compares 64-bit words only: a rule "socket, family
-// not AF_ALG" would then let the family 2^32 + AF_ALG through, and the kernel reads that as AF_ALG.
-absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, bool nesting) {
-  SeccompAssembler assembler;
+using Numbering = std::optional<std::uint32_t> (*)(std::string_view name);
+
+// The same rules for each architecture: a name that it does not have is skipped.
+SeccompDecisions DecideDefault(SeccompAssembler& assembler, Numbering number_of, bool compat,
+                               std::uint64_t capability_mask, bool nesting) {
   const Node allow = assembler.Return(SECCOMP_RET_ALLOW);
   const Node deny = assembler.Return(SeccompErrno(EPERM));
   const Node unknown = assembler.Return(SeccompErrno(ENOSYS));
 
   std::vector<Node> decisions;
   const auto decide = [&](std::string_view name, Node decision) {
-    const auto number = CallNumber(name);
+    const auto number = number_of(name);
     if (!number) return;
     if (*number >= decisions.size()) decisions.resize(*number + 1, deny);
     decisions[*number] = decision;
@@ -193,6 +269,13 @@ absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, boo
   constexpr std::uint32_t kRefusedRequests[] = {TIOCSTI, TIOCLINUX};
   decide("ioctl", Listed(assembler, 1, kRefusedRequests, deny, allow));
   decide("personality", Listed(assembler, 0, kPersonalities, allow, deny));
+  if (compat) {
+    for (const std::string_view name : kAllowedCompat) decide(name, allow);
+    // The family of the socket that it makes lies in memory, where no filter looks. All else it
+    // does is done to sockets that were let through.
+    constexpr std::uint32_t kRefusedSubcalls[] = {/*SYS_SOCKET*/ 1};
+    decide("socketcall", Listed(assembler, 0, kRefusedSubcalls, unknown, allow));
+  }
 
   for (const auto& [capability, calls] : kUnlocked) {
     if (!HasCapability(capability_mask, capability)) continue;
@@ -201,7 +284,20 @@ absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, boo
   if (nesting) {
     for (const std::string_view name : kNestingCalls) decide(name, allow);
   }
-  return FrameSeccomp(assembler, decisions, unknown, "the default seccomp filter");
+  return {std::move(decisions), unknown};
+}
+
+// Made by hand rather than by libseccomp, which compares 64-bit words only: a rule "socket, family
+// not AF_ALG" would then let the family 2^32 + AF_ALG through, and the kernel reads that as AF_ALG.
+absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, bool nesting) {
+  SeccompAssembler assembler;
+  const SeccompDecisions native =
+      DecideDefault(assembler, CallNumber, /*compat=*/false, capability_mask, nesting);
+  std::optional<SeccompDecisions> compat;
+  if (kCompat) {
+    compat = DecideDefault(assembler, CompatCallNumber, /*compat=*/true, capability_mask, nesting);
+  }
+  return FrameSeccomp(assembler, native, compat, "the default seccomp filter");
 }
 
 }  // namespace

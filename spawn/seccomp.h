@@ -19,11 +19,11 @@ struct SeccompProgram {
   // At most BPF_MAXINSNS (4096), which is what the kernel takes. Empty: install no filter.
   std::vector<sock_filter> instructions;
 
-  // The calls a parked worker makes from its filter to its exec pass whatever their arguments:
-  // futex, recvmsg, read, write, close, close_range, dup3, fcntl, chdir, execve, execveat, exit,
-  // exit_group, prctl, clock_gettime, rt_sigprocmask, rt_sigaction, umask, getpid. Where this is
-  // false the filter can only be installed as the last thing before exec, if at all.
+  // The calls a worker makes from its filter to its command pass (spawn/launch_calls.h). Where this
+  // is false the filter can only be installed as the last thing before exec, if at all.
   bool allows_launch = true;
+  // No command can be run under it: execve ends with SIGSYS.
+  bool kills_exec = false;
 };
 
 // Compiles the filter that `choice` names, for a worker that keeps the capabilities of
@@ -50,10 +50,12 @@ struct SeccompProgram {
 //  - Refused: SCMP_ACT_NOTIFY and listeners (there is nobody to answer) and flags other than
 //    SECCOMP_FILTER_FLAG_TSYNC (which a worker's single thread makes meaningless).
 //
-// In both, the filter knows one architecture, the machine's own. A call by another (i386 binaries,
-// int 0x80) kills the process with SIGSYS, and x32 calls fail with ENOSYS: translating the list for
-// each architecture would make every worker's filter that much longer. A file must include the
-// machine's own if it names any; the others it names are not covered.
+// 32-bit programs (i386 on x86-64, ARM on arm64) are held to the same rules by kDefault, and by a
+// file that names their architecture beside the machine's own, which it must include if it names
+// any. The machine's own calls take no instruction more for that. i386's socketcall(2) makes no
+// sockets (ENOSYS): their family lies in memory, where no filter can look; socket(2) does, since
+// Linux 4.3. A call by any other architecture kills the process with SIGSYS, and x32 calls fail
+// with ENOSYS.
 //
 // Errors: kInvalidArgument for a malformed or unsupported profile, naming file and place;
 // kResourceExhausted for one that compiles to more than the kernel takes; the code of the errno for

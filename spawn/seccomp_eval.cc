@@ -151,10 +151,17 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
   return kInvalid;
 }
 
-bool AlwaysAllows(std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number) {
+std::optional<std::uint32_t> AlwaysAnswers(std::span<const sock_filter> program, std::uint32_t arch,
+                                           std::uint32_t number,
+                                           std::optional<KnownArgument> known) {
   SeccompAssembler assembler;
-  const auto rest = assembler.Specialize(program, arch, number);
-  return rest && *rest == assembler.Return(SECCOMP_RET_ALLOW);
+  const auto rest = assembler.Specialize(program, arch, number, known);
+  return rest ? assembler.ActionOf(*rest) : std::nullopt;
+}
+
+bool AlwaysAllows(std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number,
+                  std::optional<KnownArgument> known) {
+  return AlwaysAnswers(program, arch, number, known) == SECCOMP_RET_ALLOW;
 }
 
 // ---- Making nodes ----
@@ -172,6 +179,11 @@ bool SeccompAssembler::IgnoresWord(Node node) const {
 
 SeccompAssembler::Node SeccompAssembler::Return(std::uint32_t action) {
   return Intern({.code = kReturnConstant, .k = action, .if_true = {}, .if_false = {}});
+}
+
+std::optional<std::uint32_t> SeccompAssembler::ActionOf(Node node) const {
+  const Instruction& in = At(node);
+  return in.code == kReturnConstant ? std::optional(in.k) : std::nullopt;
 }
 
 SeccompAssembler::Node SeccompAssembler::Load(std::uint32_t offset, Node next) {
@@ -232,8 +244,8 @@ SeccompAssembler::Node SeccompAssembler::Search(std::span<const Range> ranges) {
 class SeccompAssembler::Specializer {
  public:
   Specializer(SeccompAssembler& assembler, std::span<const sock_filter> program, std::uint32_t arch,
-              std::uint32_t number)
-      : assembler_(assembler), program_(program), arch_(arch), number_(number) {}
+              std::uint32_t number, std::optional<KnownArgument> known)
+      : assembler_(assembler), program_(program), arch_(arch), number_(number), known_(known) {}
 
   std::optional<Node> Run() {
     // The kernel starts a filter with the accumulator at zero.
@@ -265,6 +277,9 @@ class SeccompAssembler::Specializer {
       } else if (in.code == kLoadWord && in.k == offsetof(seccomp_data, arch)) {
         word = arch_;
         ++pc;
+      } else if (in.code == kLoadWord && known_ && IsHalfOf(in.k, known_->index)) {
+        word = in.k == LowWordOfArgument(known_->index) ? known_->value : 0;
+        ++pc;
       } else if (word && in.code == kAndConstant) {
         *word &= in.k;
         ++pc;
@@ -277,6 +292,11 @@ class SeccompAssembler::Specializer {
       }
     }
     return program_.size();
+  }
+
+  static bool IsHalfOf(std::uint32_t offset, std::uint32_t argument) {
+    const std::uint32_t first = offsetof(seccomp_data, args) + 8 * argument;
+    return offset == first || offset == first + 4;
   }
 
   static bool IsComparison(const sock_filter& in) {
@@ -313,11 +333,13 @@ class SeccompAssembler::Specializer {
   std::span<const sock_filter> program_;
   std::uint32_t arch_;
   std::uint32_t number_;
+  std::optional<KnownArgument> known_;
 };
 
 std::optional<SeccompAssembler::Node> SeccompAssembler::Specialize(
-    std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number) {
-  return Specializer(*this, program, arch, number).Run();
+    std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number,
+    std::optional<KnownArgument> known) {
+  return Specializer(*this, program, arch, number, known).Run();
 }
 
 // ---- Laying out ----

@@ -33,9 +33,22 @@ constexpr std::uint32_t LowWordOfArgument(std::uint32_t index) {
 // the answer is SECCOMP_RET_KILL_PROCESS, as far as the walk meets the fault.
 std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccomp_data& call);
 
-// True when `program` allows system call `number` of `arch` (AUDIT_ARCH_*) whatever the arguments:
-// every path through it ends in SECCOMP_RET_ALLOW. False also when that cannot be proved.
-bool AlwaysAllows(std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number);
+// A 32-bit argument of a system call that is known beforehand.
+struct KnownArgument {
+  std::uint32_t index;
+  std::uint32_t value;
+};
+
+// What `program` answers to system call `number` of `arch` (AUDIT_ARCH_*) whatever the arguments
+// that are not known: every path through it ends in that SECCOMP_RET_* action. Nothing when there
+// is no such answer, or none that can be proved.
+std::optional<std::uint32_t> AlwaysAnswers(std::span<const sock_filter> program, std::uint32_t arch,
+                                           std::uint32_t number,
+                                           std::optional<KnownArgument> known = std::nullopt);
+
+// Whether that is SECCOMP_RET_ALLOW.
+bool AlwaysAllows(std::span<const sock_filter> program, std::uint32_t arch, std::uint32_t number,
+                  std::optional<KnownArgument> known = std::nullopt);
 
 // Builds a filter from its decisions, backwards: a node is made after those it leads to.
 //
@@ -68,10 +81,14 @@ class SeccompAssembler {
   // in ascending order, the first at 0. Neighbours with the same decision are merged.
   Node Dispatch(std::span<const Range> ranges);
 
-  // What is left of `program` once architecture and number are known: only its questions about
-  // arguments. Nothing when it uses an instruction that libseccomp does not emit.
+  // What is left of `program` once architecture and number are known, and perhaps an argument: only
+  // its questions about others. Nothing when it uses an instruction that libseccomp does not emit.
   std::optional<Node> Specialize(std::span<const sock_filter> program, std::uint32_t arch,
-                                 std::uint32_t number);
+                                 std::uint32_t number,
+                                 std::optional<KnownArgument> known = std::nullopt);
+
+  // The action that `node` ends with, if that is all it does.
+  std::optional<std::uint32_t> ActionOf(Node node) const;
 
   // The program that starts at `entry`. May exceed what the kernel takes (BPF_MAXINSNS).
   std::vector<sock_filter> Assemble(Node entry) const;

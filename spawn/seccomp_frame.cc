@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "spawn/launch_calls.h"
+#include "spawn/seccomp_compat.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -44,18 +46,21 @@ constexpr NumberedCall kNewerCalls[] = {
     {"open_tree_attr", 467},     // 6.15
     {"file_getattr", 468},       // 6.17
     {"file_setattr", 469},       // 6.17
-#if defined(__x86_64__)
-    {"uretprobe", 335},  // 6.11, this architecture only
-#endif
 };
 
-// What spawn's child code calls between its filter and exec; seccomp.h promises the same list.
-constexpr int kLaunchCalls[] = {
-    __NR_futex,         __NR_recvmsg,        __NR_read,         __NR_write, __NR_close,
-    __NR_dup3,          __NR_close_range,    __NR_fcntl,        __NR_chdir, __NR_execve,
-    __NR_execveat,      __NR_exit,           __NR_exit_group,   __NR_prctl, __NR_getpid,
-    __NR_clock_gettime, __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_umask,
-};
+bool Allows(std::span<const sock_filter> program, std::uint32_t arch, const LaunchCall& call) {
+  std::optional<KnownArgument> known;
+  if (call.argument >= 0) known = {static_cast<std::uint32_t>(call.argument), call.value};
+  return AlwaysAllows(program, arch, call.number, known);
+}
+
+// Whether it ends whoever calls, with SIGSYS.
+bool Kills(std::optional<std::uint32_t> answer) {
+  if (!answer) return false;
+  const std::uint32_t action = *answer & SECCOMP_RET_ACTION_FULL;
+  return action == SECCOMP_RET_KILL_PROCESS || action == SECCOMP_RET_KILL_THREAD ||
+         action == SECCOMP_RET_TRAP;
+}
 
 }  // namespace
 
@@ -63,6 +68,13 @@ std::optional<std::uint32_t> CallNumber(std::string_view name) {
   // Negative: unknown, or libseccomp's own number for a call of other architectures.
   const int number = seccomp_syscall_resolve_name(std::string(name).c_str());
   if (number >= 0) return static_cast<std::uint32_t>(number);
+#if defined(__x86_64__)
+  if (name == "uretprobe") return 335;  // Linux 6.11, of this architecture alone
+#endif
+  return NewerCallNumber(name);
+}
+
+std::optional<std::uint32_t> NewerCallNumber(std::string_view name) {
   for (const NumberedCall& call : kNewerCalls) {
     if (call.name == name) return static_cast<std::uint32_t>(call.number);
   }
@@ -70,15 +82,19 @@ std::optional<std::uint32_t> CallNumber(std::string_view name) {
 }
 
 absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
-                                            std::span<const SeccompAssembler::Node> decisions,
-                                            SeccompAssembler::Node beyond,
+                                            const SeccompDecisions& native,
+                                            const std::optional<SeccompDecisions>& compat,
                                             std::string_view origin) {
   using Node = SeccompAssembler::Node;
-  std::vector<SeccompAssembler::Range> ranges;
-  for (const Node decision : decisions) {
-    ranges.push_back({static_cast<std::uint32_t>(ranges.size()), decision});
-  }
-  ranges.push_back({static_cast<std::uint32_t>(ranges.size()), beyond});
+  const auto ranges_of = [](const SeccompDecisions& decisions) {
+    std::vector<SeccompAssembler::Range> ranges;
+    for (const Node decision : decisions.by_number) {
+      ranges.push_back({static_cast<std::uint32_t>(ranges.size()), decision});
+    }
+    ranges.push_back({static_cast<std::uint32_t>(ranges.size()), decisions.beyond});
+    return ranges;
+  };
+  std::vector<SeccompAssembler::Range> ranges = ranges_of(native);
 #if defined(__x86_64__)
   // x32 calls come with the architecture of 64-bit ones. Without this a profile that allows by
   // default could be walked around by setting one bit.
@@ -88,9 +104,15 @@ absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
 
   const std::uint32_t arch = seccomp_arch_native();  // the same values as AUDIT_ARCH_*
   const Node by_number = assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges));
-  const Node entry = assembler.Load(
-      offsetof(seccomp_data, arch),
-      assembler.Branch(BPF_JEQ, arch, by_number, assembler.Return(kForeignArchitecture)));
+  // Asked about last: the machine's own calls take no step more for it.
+  Node others = assembler.Return(kForeignArchitecture);
+  if (kCompat && compat) {
+    const Node by_its_number =
+        assembler.Load(offsetof(seccomp_data, nr), assembler.Dispatch(ranges_of(*compat)));
+    others = assembler.Branch(BPF_JEQ, kCompat->arch, by_its_number, others);
+  }
+  const Node entry = assembler.Load(offsetof(seccomp_data, arch),
+                                    assembler.Branch(BPF_JEQ, arch, by_number, others));
 
   SeccompProgram program;
   program.instructions = assembler.Assemble(entry);
@@ -100,9 +122,10 @@ absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
                  "conditions on arguments",
                  origin, program.instructions.size(), BPF_MAXINSNS);
   }
-  program.allows_launch = std::ranges::all_of(kLaunchCalls, [&](int number) {
-    return AlwaysAllows(program.instructions, arch, static_cast<std::uint32_t>(number));
+  program.allows_launch = std::ranges::all_of(kLaunchCalls, [&](const LaunchCall& call) {
+    return Allows(program.instructions, arch, call);
   });
+  program.kills_exec = Kills(AlwaysAnswers(program.instructions, arch, __NR_execve));
   return program;
 }
 

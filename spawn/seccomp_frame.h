@@ -6,8 +6,8 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "spawn/seccomp.h"
@@ -28,11 +28,22 @@ constexpr bool HasCapability(std::uint64_t capability_mask, int capability) {
 // The machine's number for a call; nothing for one that it does not have or that is unknown here.
 std::optional<std::uint32_t> CallNumber(std::string_view name);
 
-// The whole filter, from what it decides about each system call: number n by `decisions[n]`, those
-// above them by `beyond`. `origin` begins the message of an error: kResourceExhausted for a program
-// longer than the kernel takes.
+// The number of a call since Linux 5.1, from which on all architectures have the same.
+std::optional<std::uint32_t> NewerCallNumber(std::string_view name);
+
+// What a filter decides about the system calls of one architecture: number n by `by_number[n]`,
+// those above them by `beyond`.
+struct SeccompDecisions {
+  std::vector<SeccompAssembler::Node> by_number;
+  SeccompAssembler::Node beyond;
+};
+
+// The whole filter. Without decisions about `compat` (spawn/seccomp_compat.h) its calls end the
+// process, as those of every other architecture do. `origin` begins the message of an error:
+// kResourceExhausted for a program longer than the kernel takes.
 absl::StatusOr<SeccompProgram> FrameSeccomp(SeccompAssembler& assembler,
-                                            std::span<const SeccompAssembler::Node> decisions,
-                                            SeccompAssembler::Node beyond, std::string_view origin);
+                                            const SeccompDecisions& native,
+                                            const std::optional<SeccompDecisions>& compat,
+                                            std::string_view origin);
 
 }  // namespace brood

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "spawn/capabilities.h"
+#include "spawn/seccomp_compat.h"
 #include "spawn/seccomp_frame.h"
 #include "spawn/status.h"
 #include "spawn/unique_fd.h"
@@ -97,6 +98,7 @@ class SyntaxErrorFinder : public nlohmann::json_sax<Json> {
 // One entry of a profile's list, resolved to this machine's numbers.
 struct Rule {
   std::vector<std::uint32_t> numbers;
+  std::vector<std::string> compat_names;  // of those that the compat architecture has
   std::uint32_t action = 0;
   std::vector<scmp_arg_cmp> conditions;
 };
@@ -106,6 +108,8 @@ struct Profile {
   std::vector<Rule> rules;
   // Highest number that the file names, in rules that apply here or not; absent when none.
   std::optional<std::uint32_t> highest;
+  bool compat = false;  // it is for the compat architecture as well
+  std::optional<std::uint32_t> highest_compat;
 };
 
 // A value of the file and its place in it, as a JSON pointer, for error messages.
@@ -198,6 +202,7 @@ class ProfileReader {
       return Wrong(*listener, "asks for a listener, which brood does not offer");
     }
     Profile profile;
+    profile.compat = compat_;
     BROOD_ASSIGN_OR_RETURN(profile.default_action,
                            ReadAction(seccomp, "defaultAction", "defaultErrnoRet"));
     BROOD_ASSIGN_OR_RETURN(const std::vector<Item> entries, List(seccomp, "syscalls"));
@@ -211,6 +216,10 @@ class ProfileReader {
     BROOD_ASSIGN_OR_RETURN(const std::vector<std::string> names, Strings(entry, "names"));
     Rule rule;
     for (const std::string& name : names) {
+      if (const auto compat = CompatCallNumber(name)) {
+        rule.compat_names.push_back(name);
+        profile.highest_compat = std::max(profile.highest_compat.value_or(0), *compat);
+      }
       const auto number = CallNumber(name);
       if (!number) continue;
       rule.numbers.push_back(*number);
@@ -331,8 +340,8 @@ class ProfileReader {
     return matches;
   }
 
-  // A list of architectures must include the machine's own; what a rule means for others is not
-  // compiled, so any names will do for them.
+  // A list of architectures must include the machine's own. Beside it the compat one counts; what a
+  // rule means for others is not compiled, so any names will do for them.
   absl::Status CheckArchitectures(const Item& seccomp) {
     BROOD_ASSIGN_OR_RETURN(std::vector<std::string> names, Strings(seccomp, "architectures"));
     BROOD_ASSIGN_OR_RETURN(const std::vector<Item> map, List(seccomp, "archMap"));
@@ -342,7 +351,11 @@ class ProfileReader {
       if (!architecture) return Wrong(entry, "has no \"architecture\"");
       BROOD_ASSIGN_OR_RETURN(const std::string_view name, String(*architecture));
       names.emplace_back(name);
+      BROOD_ASSIGN_OR_RETURN(const std::vector<std::string> others,
+                             Strings(entry, "subArchitectures"));
+      if (name == kOciArchitecture) names.insert(names.end(), others.begin(), others.end());
     }
+    compat_ = kCompat && std::ranges::find(names, kCompat->oci_name) != names.end();
     if (names.empty() || std::ranges::find(names, kOciArchitecture) != names.end()) {
       return absl::OkStatus();
     }
@@ -420,26 +433,44 @@ class ProfileReader {
   std::string_view file_;
   std::uint64_t capability_mask_;
   KernelVersion kernel_;
+  bool compat_ = false;
 };
 
 using FilterContext = std::unique_ptr<void, decltype(&seccomp_release)>;
 
-absl::Status AddRule(const FilterContext& context, const Rule& rule, std::uint32_t number,
+absl::Status AddRule(const FilterContext& context, const Rule& rule, int number,
                      std::span<const scmp_arg_cmp> conditions) {
   const int error =
-      seccomp_rule_add_array(context.get(), rule.action, static_cast<int>(number),
+      seccomp_rule_add_array(context.get(), rule.action, number,
                              static_cast<unsigned>(conditions.size()), conditions.data());
   // EEXIST: the same rule twice.
   if (error == 0 || error == -EEXIST) return absl::OkStatus();
   return ErrnoError(-error, "adding a rule for system call {}", number);
 }
 
-// The profile as libseccomp compiles it.
-absl::StatusOr<std::vector<sock_filter>> CompileRules(const Profile& profile) {
+// A rule's calls as libseccomp wants them: by the machine's numbers whatever the architecture, or
+// by numbers of its own for what the machine does not have. It knows no others of the compat one.
+std::vector<int> NumbersOf(const Rule& rule, bool compat) {
+  if (!compat) return {rule.numbers.begin(), rule.numbers.end()};
+  std::vector<int> numbers;
+  for (const std::string& name : rule.compat_names) {
+    const int number = seccomp_syscall_resolve_name(name.c_str());
+    if (number != __NR_SCMP_ERROR) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+// The profile as libseccomp compiles it, for the machine's architecture or the compat one.
+absl::StatusOr<std::vector<sock_filter>> CompileRules(const Profile& profile, bool compat) {
   const FilterContext context(seccomp_init(profile.default_action), &seccomp_release);
   if (context == nullptr) {
     return Error(absl::StatusCode::kInvalidArgument,
                  "libseccomp refuses the default action; does this kernel know it?");
+  }
+  if (compat) {
+    int error = seccomp_arch_add(context.get(), kCompat->arch);
+    if (error == 0) error = seccomp_arch_remove(context.get(), seccomp_arch_native());
+    if (error != 0) return ErrnoError(-error, "adding the architecture {}", kCompat->oci_name);
   }
   for (const Rule& rule : profile.rules) {
     // libseccomp refuses rules that change nothing; runc leaves them out as well.
@@ -449,7 +480,7 @@ absl::StatusOr<std::vector<sock_filter>> CompileRules(const Profile& profile) {
     std::set<unsigned> arguments;
     for (const scmp_arg_cmp& condition : rule.conditions) arguments.insert(condition.arg);
     const bool separate = arguments.size() < rule.conditions.size();
-    for (const std::uint32_t number : rule.numbers) {
+    for (const int number : NumbersOf(rule, compat)) {
       if (!separate) {
         BROOD_RETURN_IF_ERROR(AddRule(context, rule, number, rule.conditions));
         continue;
@@ -496,30 +527,40 @@ absl::StatusOr<SeccompProgram> CompileSeccompProfile(const std::string& file,
   }
   BROOD_ASSIGN_OR_RETURN(const Profile profile,
                          ProfileReader(file, capability_mask).Read(document));
-  auto compiled = CompileRules(profile);
-  if (!compiled.ok()) {
-    return Error(compiled.status().code(), "{}: {}", origin, Message(compiled.status()));
-  }
 
   // libseccomp asks about each number in turn, and its rules stay as they are: what it decides for
   // a number is taken over, and only the search for the number made anew.
   SeccompAssembler assembler;
-  std::vector<Node> decisions;
-  const std::uint32_t count = profile.highest ? *profile.highest + 1 : 0;
-  for (std::uint32_t number = 0; number < count; ++number) {
-    const auto decision = assembler.Specialize(*compiled, seccomp_arch_native(), number);
-    if (!decision) {
-      return Error(absl::StatusCode::kInternal,
-                   "{}: libseccomp's program for system call {} is in "
-                   "a form that brood does not know",
-                   origin, number);
+  const auto decide =
+      [&](bool compat, std::optional<std::uint32_t> highest) -> absl::StatusOr<SeccompDecisions> {
+    auto compiled = CompileRules(profile, compat);
+    if (!compiled.ok()) {
+      return Error(compiled.status().code(), "{}: {}", origin, Message(compiled.status()));
     }
-    decisions.push_back(*decision);
+    SeccompDecisions decisions;
+    const std::uint32_t arch = compat ? kCompat->arch : seccomp_arch_native();
+    const std::uint32_t count = highest ? *highest + 1 : 0;
+    for (std::uint32_t number = 0; number < count; ++number) {
+      const auto decision = assembler.Specialize(*compiled, arch, number);
+      if (!decision) {
+        return Error(absl::StatusCode::kInternal,
+                     "{}: libseccomp's program for system call {} is in "
+                     "a form that brood does not know",
+                     origin, number);
+      }
+      decisions.by_number.push_back(*decision);
+    }
+    decisions.beyond = assembler.Return(
+        LetsPass(profile.default_action) || decisions.by_number.empty() ? profile.default_action
+                                                                        : SeccompErrno(ENOSYS));
+    return decisions;
+  };
+  BROOD_ASSIGN_OR_RETURN(const SeccompDecisions native, decide(false, profile.highest));
+  std::optional<SeccompDecisions> compat;
+  if (profile.compat) {
+    BROOD_ASSIGN_OR_RETURN(compat, decide(true, profile.highest_compat));
   }
-  const Node beyond = assembler.Return(LetsPass(profile.default_action) || decisions.empty()
-                                           ? profile.default_action
-                                           : SeccompErrno(ENOSYS));
-  return FrameSeccomp(assembler, decisions, beyond, origin);
+  return FrameSeccomp(assembler, native, compat, origin);
 }
 
 }  // namespace brood

@@ -15,6 +15,7 @@ void UsherMain(void* argument) {
                                    : sys::Setns(join.fd, join.flag);
     if (joined < 0) {
       request.result = RefuseBirth(birth, Step::kJoinNamespace, joined);
+      birth.context.box->failure.index = static_cast<std::uint16_t>(kUsherJoinsAt + i);
       sys::ExitGroup(125);
     }
   }
@@ -30,9 +31,10 @@ sys::Result BirthByUsher(UsherRequest& request, char* stack) {
   constexpr int kEchild = 10;
   request.result = -kEchild;  // unless it gets to say otherwise
   kernel::CloneArgs args;
-  // Its descriptors are the launcher's, so that the pidfd comes there; its memory is not, which the
-  // worker makes undumpable.
+  // Its descriptors are the launcher's, so that the pidfd comes there; its memory is as the
+  // worker's will be.
   args.flags = CLONE_FILES | kernel::kCloneVfork | kernel::kCloneClearSighand;
+  if (request.birth.context.plan->share_memory != 0) args.flags |= kernel::kCloneVm;
   args.stack = reinterpret_cast<std::uint64_t>(stack);
   args.stack_size = kWorkerStackBytes;
   const sys::Result usher = sys::Clone3(args, UsherMain, &request);

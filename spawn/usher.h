@@ -1,8 +1,9 @@
-// A worker's birth in namespaces that its launcher may not enter itself. Freestanding.
+// A worker's birth in namespaces of others. Freestanding.
 //
-// An ordinary user may join namespaces only as a member of the user namespace that owns them, which
-// a thread cannot enter, and nobody leaves again. So a child goes in, clones the worker there as a
-// child of the launcher (CLONE_PARENT), and ends.
+// Whoever clones it has to be in them, and none of the launcher's threads shall ever be: it might
+// not come home. An ordinary user may join namespaces only as a member of the user namespace that
+// owns them, which a thread cannot enter, and nobody leaves again. So a child goes in, clones the
+// worker there as a child of the launcher (CLONE_PARENT), and ends.
 #pragma once
 
 #include "spawn/birth.h"
@@ -10,6 +11,9 @@
 namespace brood {
 
 inline constexpr std::size_t kUsherJoins = 8;
+// The index of a failure to join UsherRequest::joins[i] is so much more than i, which tells it from
+// an operation of the worker's.
+inline constexpr std::uint16_t kUsherJoinsAt = 0x1000;
 
 // In memory that launcher, usher and worker share.
 struct UsherRequest {

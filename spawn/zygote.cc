@@ -31,6 +31,26 @@ extern "C" const char brood_zygote_image_end[];
 namespace brood {
 namespace {
 
+// A stack above its guard, for a child that shares our memory until it execs.
+class SharedStack {
+ public:
+  SharedStack() {
+    if (valid()) mprotect(memory_, kStackGuardBytes, PROT_NONE);
+  }
+  ~SharedStack() {
+    if (valid()) munmap(memory_, kGuardedStackBytes);
+  }
+  SharedStack(const SharedStack&) = delete;
+  SharedStack& operator=(const SharedStack&) = delete;
+
+  bool valid() const { return memory_ != MAP_FAILED; }
+  char* low() const { return static_cast<char*>(memory_) + kStackGuardBytes; }
+
+ private:
+  void* const memory_ = mmap(nullptr, kGuardedStackBytes, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+};
+
 absl::Status MakeSocketPair(UniqueFd& ours, UniqueFd& theirs) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -134,7 +154,8 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
   exec.sources = sources.data();
   exec.count = static_cast<int>(sources.size());
   exec.image = image.get();
-  alignas(64) static thread_local char stack[kWorkerStackBytes];
+  const SharedStack stack;
+  if (!stack.valid()) return ErrnoError(errno, "mapping a stack for a zygote's start");
   int pidfd = -1;
   kernel::CloneArgs args;
   args.flags = kernel::kCloneVm | kernel::kClonePidfd | kernel::kCloneClearSighand;
@@ -149,8 +170,8 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
     args.flags |= kernel::kCloneVfork;
   }
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
-  args.stack = reinterpret_cast<std::uint64_t>(stack);
-  args.stack_size = sizeof(stack);
+  args.stack = reinterpret_cast<std::uint64_t>(stack.low());
+  args.stack_size = kWorkerStackBytes;
   if (options.cgroup_fd >= 0) {
     args.flags |= kernel::kCloneIntoCgroup;
     args.cgroup = static_cast<std::uint64_t>(options.cgroup_fd);
@@ -293,6 +314,26 @@ absl::StatusOr<bool> Zygote::SendFds(std::uint32_t slot, const std::array<int, 3
   mailbox(slot).launch.lane = static_cast<std::int32_t>(lane);
   lane_of_[lane] = slot;
   return true;
+}
+
+UniqueFd Zygote::TakePidfd(std::uint32_t slot, int pid) {
+  HandedWorker worker;
+  ReceivedFds<1> received;
+  for (;;) {
+    const ssize_t got =
+        ReceiveWithFds(control_.get(), &worker, sizeof(worker), received, MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    UniqueFd pidfd(received.count == 1 ? received.fds[0] : -1);
+    if (got == sizeof(worker)) handed_.emplace_back(worker, std::move(pidfd));
+  }
+  UniqueFd found;
+  std::erase_if(handed_, [&](auto& each) {
+    if (each.first.slot != slot) return false;
+    if (each.first.pid == pid) found = std::move(each.second);
+    return true;
+  });
+  return found;
 }
 
 void Zygote::Wake(std::uint32_t slot, WorkerState state) {

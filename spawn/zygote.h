@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -63,6 +64,11 @@ class Zygote {
   // every lane still holds a message.
   absl::StatusOr<bool> SendFds(std::uint32_t slot, const std::array<int, 3>& fds);
 
+  // The pidfd of the worker `pid` in `slot`, which was ordered with its launch; it has been sent
+  // once the worker is past kBorn. Invalid when it has not come, or no descriptor was free for it.
+  // What came of earlier workers of the slot is closed.
+  UniqueFd TakePidfd(std::uint32_t slot, int pid);
+
   // Lets a parked worker go (kLaunch), or end (kAbort).
   void Wake(std::uint32_t slot, WorkerState state);
 
@@ -89,10 +95,11 @@ class Zygote {
   UniqueFd notify_;
   UniqueFd pidfd_;
   int pid_ = -1;
-  std::array<UniqueFd, kMaxLanes> lanes_;          // our ends
-  std::array<UniqueFd, kMaxLanes> far_lanes_;      // the workers' ends, to take back what none took
-  std::array<std::int64_t, kMaxLanes> lane_of_;    // slot whose message a lane holds, or -1
-  std::array<std::int64_t, kBigMessages> big_of_;  // slot that uses a big area, or -1
+  std::array<UniqueFd, kMaxLanes> lanes_;        // our ends
+  std::array<UniqueFd, kMaxLanes> far_lanes_;    // the workers' ends, to take back what none took
+  std::array<std::int64_t, kMaxLanes> lane_of_;  // slot whose message a lane holds, or -1
+  std::vector<std::pair<HandedWorker, UniqueFd>> handed_;  // not yet taken
+  std::array<std::int64_t, kBigMessages> big_of_;          // slot that uses a big area, or -1
 };
 
 }  // namespace brood

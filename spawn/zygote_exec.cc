@@ -15,7 +15,7 @@ void ZygoteExecMain(void* argument) {
     sys::ExitGroup(125);
   };
   // A launcher that dies before it has written the maps wakes nobody.
-  must(sys::Prctl(PR_SET_PDEATHSIG, /*SIGKILL*/ 9), Step::kParentDeath);
+  must(DieWithLauncher(exec.sources[ZygoteFd::kLauncher]), Step::kParentDeath);
   constexpr auto kAwaited = static_cast<std::uint32_t>(ZygoteMaps::kAwaited);
   std::uint32_t maps = 0;
   while ((maps = __atomic_load_n(&exec.maps, __ATOMIC_ACQUIRE)) == kAwaited) {

@@ -9,6 +9,7 @@
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
 #include <linux/mman.h>
+#include <linux/poll.h>
 
 #include "spawn/zygote_wire.h"
 
@@ -22,8 +23,10 @@ struct Zygote {
   const Plan* plan = nullptr;
   char* slots = nullptr;
   char* stacks = nullptr;
+  std::uint32_t guarded = 0;  // the stacks of so many slots have their guards
   bool has_nest = false;
-  int template_ns = -1;  // mount namespaces, -1 where the plan has none of its own
+  AttributeErrors attributes;  // what it has kept of its launcher's, and so its workers
+  int template_ns = -1;        // mount namespaces, -1 where the plan has none of its own
   int home_ns = -1;
   int lanes[kMaxLanes] = {};
   int trees[kMaxTrees] = {};
@@ -138,8 +141,22 @@ void Notify() {
   sys::Write(ZygoteFd::kNotify, &one, sizeof(one));
 }
 
+// Slots are used from the first on, so stacks get their guards as they are needed. Guards that are
+// mappings of their own (before Linux 6.13) would be copied with each worker that shares no memory.
+void GuardStacks(Zygote& zygote, std::uint32_t slot) {
+  constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL
+  for (; zygote.guarded <= slot; ++zygote.guarded) {
+    char* guard = zygote.stacks + std::size_t{zygote.guarded} * kGuardedStackBytes;
+    if (sys::Call(__NR_madvise, sys::Arg(guard), kStackGuardBytes, kGuardInstall) >= 0) continue;
+    if (zygote.plan->share_memory == 0) continue;
+    sys::Call(__NR_mprotect, sys::Arg(guard), kStackGuardBytes, PROT_NONE);
+  }
+}
+
 void BearWorker(Zygote& zygote, std::uint32_t slot) {
+  if (slot >= zygote.guarded) GuardStacks(zygote, slot);
   Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
+  box.attributes = zygote.attributes;
   if (!CopyTrees(zygote, box.failure)) {
     StoreState(box, WorkerState::kFailed);
     Notify();
@@ -149,10 +166,17 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   BirthRequest request;
   request.context = zygote.context;
   request.context.box = &box;
-  request.stack = zygote.stacks + std::size_t{slot} * kWorkerStackBytes;
+  request.stack = zygote.stacks + std::size_t{slot} * kGuardedStackBytes + kStackGuardBytes;
   request.extra_flags = kernel::kCloneParent;
   request.nest_fd = zygote.has_nest ? ZygoteFd::kNest : -1;
   request.proc_fd = ZygoteFd::kProc;
+  // One that has its command goes on to exec by itself. From there on the program around the
+  // launcher, or the kernel for it, may reap it as any other child: the launcher's pidfd comes
+  // first. A parked one cannot pass away unnoticed: its launcher opens a pidfd when it wakes it.
+  if (box.launch.argv != 0) {
+    request.hand_to = ZygoteFd::kControl;
+    request.slot = slot;
+  }
   if (BirthWorker(request) < 0) Notify();
   CloseTrees(zygote);
 }
@@ -166,11 +190,19 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   sys::ExitGroup(0);
 }
 
+// Whether whoever gives orders is gone. read(2) returns 0 for an empty message, too.
+bool HungUp() {
+  pollfd control = {ZygoteFd::kControl, 0, 0};
+  const std::int64_t no_time[2] = {0, 0};
+  return sys::Ppoll(&control, 1, no_time) > 0;
+}
+
 [[noreturn]] void Serve(Zygote& zygote) {
   std::uint32_t orders[kMaxOrders];
   for (;;) {
     const sys::Result received = sys::Read(ZygoteFd::kControl, orders, sizeof(orders));
     if (received == -4 /*EINTR*/) continue;
+    if (received == 0 && !HungUp()) continue;
     if (received <= 0) KillNest(zygote);
     const auto count = static_cast<std::size_t>(received) / sizeof(orders[0]);
     for (std::size_t i = 0; i < count; ++i) {
@@ -191,7 +223,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
     sys::ExitGroup(125);
   }
   const sys::Result base = Map(ZygoteFd::kRegion, header.bytes, MAP_SHARED);
-  const sys::Result stacks = Map(-1, std::uint64_t{header.slot_count} * kWorkerStackBytes,
+  const sys::Result stacks = Map(-1, std::uint64_t{header.slot_count} * kGuardedStackBytes,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   for (const sys::Result mapped : {base, stacks}) {
     if (mapped < 0 && mapped > -4096) GiveUnmapped(header, mapped);
@@ -223,6 +255,8 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);
   }
 
+  // Once for all workers to come.
+  ResetAttributes(kAllAttributes, 0, ZygoteFd::kProc, zygote.attributes);
   sys::Umask(0);  // modes of what the template creates are meant as written
   PrepareTemplate(zygote);
   DropCapabilities(zygote);

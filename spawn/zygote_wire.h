@@ -5,7 +5,8 @@
 //            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
 //            a worker to be born from its mailbox. End-of-file means that the launcher is gone: the
-//            zygote kills the nest's cgroup and exits. zygote -> launcher: nothing.
+//            zygote kills the nest's cgroup and exits. zygote -> launcher: the pidfd of each worker
+//            that goes on to exec without parking first (HandedWorker).
 //   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
 //   lanes    SEQPACKET sockets. launcher -> worker: one byte with three descriptors (SCM_RIGHTS)
 //            for the worker whose LaunchRecord names the lane.
@@ -24,7 +25,7 @@
 namespace brood {
 
 inline constexpr std::uint32_t kRegionMagic = 0x62726f64;  // "brod"
-inline constexpr std::uint32_t kRegionVersion = 1;
+inline constexpr std::uint32_t kRegionVersion = 2;
 inline constexpr std::size_t kSlotBytes = 4096;
 inline constexpr std::size_t kSmallMessageAt = (sizeof(Mailbox) + 63) & ~std::size_t{63};
 inline constexpr std::size_t kSmallMessageBytes = kSlotBytes - kSmallMessageAt;

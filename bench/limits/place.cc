@@ -1,5 +1,6 @@
 // Places in which a limit can be pushed without anybody else noticing.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -15,6 +16,7 @@
 #include "bench/limits/unit.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
+#include "spawn/unique_fd.h"
 
 namespace brood::limits {
 
@@ -82,13 +84,15 @@ absl::Status BecomeNobodyElse() {
 
 int ForkIdle(std::uint64_t flags) {
   const pid_t parent = getpid();
+  // From a pid namespace of its own the parent's number reads as 0, living or dead.
+  const bool unseen = (flags & CLONE_NEWPID) != 0;
+  const UniqueFd pidfd(unseen ? static_cast<int>(syscall(SYS_pidfd_open, parent, 0)) : -1);
   const long pid = syscall(SYS_clone, flags | SIGCHLD, 0L, 0L, 0L, 0L);
   if (pid < 0) return -errno;
   if (pid > 0) return static_cast<int>(pid);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // In a pid namespace of its own the parent's number reads as 0.
-  const pid_t now = static_cast<pid_t>(syscall(SYS_getppid));
-  if (now != parent && now != 0) _exit(0);
+  pollfd ended = {pidfd.get(), POLLIN, 0};
+  if (pidfd.valid() ? poll(&ended, 1, 0) > 0 : getppid() != parent && !unseen) _exit(0);
   for (;;) pause();
 }
 

@@ -1,11 +1,13 @@
 // Processes: pids.max of a cgroup and of one above it, RLIMIT_NPROC of a user, kernel.pid_max of a
 // pid namespace, kernel.threads-max of the machine.
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@
 #include "spawn/cgroup_host.h"
 #include "spawn/machine.h"
 #include "spawn/status.h"
+#include "spawn/unique_fd.h"
 
 namespace brood::limits {
 namespace {
@@ -136,11 +139,16 @@ class PidMax : public Processes {
       return Error(absl::StatusCode::kUnavailable, "making a pid and a mount namespace: {}",
                    ErrnoText(errno));
     }
+    const UniqueFd parent(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0)));
+    if (!parent.valid()) return ErrnoError(errno, "opening a pidfd of this process");
     const pid_t init = fork();
     if (init < 0) return ErrnoError(errno, "forking the init of a pid namespace");
     if (init > 0) RelayAsParent(init);
     // From here on this is the namespace's init, number 1.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // It may have died before that. Its number reads as 0 here.
+    pollfd ended = {parent.get(), POLLIN, 0};
+    if (poll(&ended, 1, 0) > 0) _exit(0);
     if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) {
       return Error(absl::StatusCode::kUnavailable, "mounting a /proc of its own: {}",

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "pool/cli/values.h"
+#include "spawn/capability_reach.h"
 #include "spawn/status.h"
 
 namespace brood {
@@ -236,6 +237,10 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     spec.gid = getegid();
   }
   spec.capabilities = capabilities_;
+  // Here it was asked for by name, so that it cannot be meant to do nothing.
+  if (const std::vector<Fallback> idle = CapabilitiesWithoutEffect(spec); !idle.empty()) {
+    return Error(kInvalid, "--cap-add {} would have no effect: {}", idle[0].wanted, idle[0].used);
+  }
   spec.nesting = nesting_;
   spec.init = init_;
   if (seccomp_ == "off") {
