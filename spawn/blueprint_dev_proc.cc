@@ -119,7 +119,10 @@ void BlueprintMaker::AddPrivateMounts() {
   MountPlaces(PlanBuilder::kWorker, /*own=*/true);
   if (hidden_proc_ != kNoTree) AddHiddenProc();
   // A forked function's own /proc, of which the call has a copy, is protected already.
-  if (kind_ == PlanKind::kForked) AddNetDefaults();
+  if (kind_ == PlanKind::kForked && spec_.is_new(NamespaceKind::kNet)) {
+    AddLowPorts();
+    AddPing();
+  }
   AddMasks();
 }
 
