@@ -415,6 +415,9 @@ void CommandMain(void* argument) {
   Launch(context);
 }
 
+// On this stack, which has room for both (kWorkerStackBytes), lies the command's.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wframe-larger-than="
 // Has the command born and becomes the init that waits for it. The command execs first, while this
 // process stands still (CLONE_VFORK): so a command that cannot be executed is told as without an
 // init.
@@ -451,6 +454,7 @@ void CommandMain(void* argument) {
   must(sys::Execveat(context.fds[plan.init_fd], "", argv, envp, AT_EMPTY_PATH));
   sys::ExitGroup(125);
 }
+#pragma GCC diagnostic pop
 
 // The kernel's struct robust_list_head, and the one entry in the list.
 struct RobustList {

@@ -28,12 +28,11 @@ void ZygoteExecMain(void* argument) {
   if (exec.capabilities != 0) must(KeepCapabilities(exec.capabilities), Step::kCapabilities);
   must(sys::Setsid(), Step::kNewSession);
   // Out of the way first: a source may have the number another one shall get.
-  int moved[kMaxZygoteFds];
   for (int i = 0; i < exec.count; ++i) {
-    moved[i] = must(sys::Fcntl(exec.sources[i], F_DUPFD_CLOEXEC, exec.count), Step::kStdio);
+    exec.sources[i] = must(sys::Fcntl(exec.sources[i], F_DUPFD_CLOEXEC, exec.count), Step::kStdio);
   }
   const int image = must(sys::Fcntl(exec.image, F_DUPFD_CLOEXEC, exec.count), Step::kStdio);
-  for (int i = 0; i < exec.count; ++i) must(sys::Dup3(moved[i], i, 0), Step::kStdio);
+  for (int i = 0; i < exec.count; ++i) must(sys::Dup3(exec.sources[i], i, 0), Step::kStdio);
   // Everything above closes at exec; the image only then, since it is what gets executed.
   must(sys::CloseRange(static_cast<unsigned>(exec.count), ~0U, CLOSE_RANGE_CLOEXEC),
        Step::kCloseFds);

@@ -29,9 +29,11 @@ struct Zygote {
   int template_ns = -1;        // mount namespaces, -1 where the plan has none of its own
   int home_ns = -1;
   int lanes[kMaxLanes] = {};
-  int trees[kMaxTrees] = {};
   ChildContext context;
 };
+
+// Its own: a worker has a copy of the numbers on its stack.
+int trees[kMaxTrees];
 
 sys::Result Map(int fd, std::uint64_t bytes, int flags) {
   return sys::Call(__NR_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -244,7 +246,7 @@ bool HungUp() {
   context.launcher_pidfd = ZygoteFd::kLauncher;
   context.notify_fd = ZygoteFd::kNotify;
   context.lanes = zygote.lanes;
-  context.trees = zygote.trees;
+  context.trees = trees;
   for (std::uint32_t i = 0; i < header.tree_count && i < kMaxTrees; ++i) {
     // /dev/null stands in for a tree that is not there; all others are opened with O_PATH.
     const int fd = ZygoteFd::kFirstPlanFd + static_cast<int>(i);

@@ -66,8 +66,6 @@ struct ZygoteFd {  // 0, 1 and 2 are /dev/null
   static constexpr int kFirstLane = 9;
   static constexpr int kFirstPlanFd = kFirstLane + kMaxLanes;
 };
-// Most that a zygote is given.
-inline constexpr int kMaxZygoteFds = ZygoteFd::kFirstPlanFd + kMaxTrees + kMaxPlanFds;
 
 // What the launcher says to a child that waits for its id maps.
 enum class ZygoteMaps : std::uint32_t { kAwaited = 0, kWritten = 1, kRefused = 2 };
@@ -77,7 +75,7 @@ enum class ZygoteMaps : std::uint32_t { kAwaited = 0, kWritten = 1, kRefused = 2
 struct ZygoteExec {
   std::uint32_t maps = static_cast<std::uint32_t>(ZygoteMaps::kWritten);  // futex (launcher)
   std::uint64_t capabilities = 0;  // those of its own user namespace, to be taken through exec
-  const int* sources = nullptr;
+  int* sources = nullptr;          // written over
   int count = 0;
   int image = -1;
   Failure failure;  // set when it could not
