@@ -58,7 +58,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   BROOD_RETURN_IF_ERROR(AddJoins());
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
-  AddNetDefaults();
+  if (spec_.is_new(NamespaceKind::kNet)) AddPing();
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
   if (range_) AddIds(PlanBuilder::kWorker, 0, 0, /*keep_capabilities=*/false);
   if (spec_.is_new(NamespaceKind::kMount)) BROOD_RETURN_IF_ERROR(AddMounts());

@@ -95,7 +95,10 @@ void BlueprintMaker::AddPrivateMounts() {
                  kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec);
   }
   // A forked function's own /proc, of which the call has a copy, is protected already.
-  if (kind_ == PlanKind::kForked) AddNetDefaults();
+  if (kind_ == PlanKind::kForked && spec_.is_new(NamespaceKind::kNet)) {
+    AddLowPorts();
+    AddPing();
+  }
   AddMasks();
   if (spec_.nesting && proc_tree_ < 0) AddHiddenProc();
   // gid 5 is tty on Debian and its descendants; it must be mapped to be named.

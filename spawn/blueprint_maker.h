@@ -60,7 +60,8 @@ class BlueprintMaker {
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
-  void AddNetDefaults();
+  void AddLowPorts();
+  void AddPing();
   void AddRlimits();
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);
   void AddBounding();

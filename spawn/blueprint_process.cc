@@ -109,6 +109,9 @@ void BlueprintMaker::AddEarly() {
   }
   if (spec_.is_new(NamespaceKind::kNet)) {
     builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
+    // Here the kernel makes the directories for it while the ids are being mapped. A call of a
+    // forked function has no /proc yet that it could write to.
+    if (kind_ != PlanKind::kForked) AddLowPorts();
   }
   builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
   // The default filter forbids every call that could reach a keyring.
@@ -163,13 +166,19 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   }
 }
 
-// The groups have to be mapped when this runs, and all capabilities still be there.
-void BlueprintMaker::AddNetDefaults() {
-  if (!spec_.is_new(NamespaceKind::kNet)) return;
+// All capabilities must still be there.
+void BlueprintMaker::AddLowPorts() {
+  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
+               {"sys/net/ipv4/ip_unprivileged_port_start", "0"});
+}
+
+// The same, and the groups must be mapped.
+void BlueprintMaker::AddPing() {
   const std::string groups = range_      ? fmt::format("0 {}", kIdsPerRange - 1)
                              : new_user_ ? fmt::format("{0} {0}", spec_.gid)
                                          : "0 2147483647";
-  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults, {groups});
+  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
+               {"sys/net/ipv4/ping_group_range", groups});
 }
 
 void BlueprintMaker::AddRlimits() {

@@ -109,24 +109,20 @@ sys::Result Loopback() {
 // As in Docker's network namespaces: there is nobody in them to be protected from a port or a ping.
 // Written through a /proc from before the worker's own, whose /proc/sys is read-only. That the
 // kernel or the machine refuses is noted, and no reason not to run.
-void NetDefaults(ChildContext& context, const char* groups) {
+void NetDefault(ChildContext& context, const char* path, const char* text) {
   const bool own = context.proc_fd < 0;
   const sys::Result proc =
       own ? sys::OpenAt(kCwd, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : context.proc_fd;
-  const auto write = [&](const char* path, const char* text) {
-    sys::Result result = proc;
-    if (proc >= 0) result = sys::OpenAt(static_cast<int>(proc), path, O_WRONLY | O_CLOEXEC);
-    if (result >= 0) {
-      const int fd = static_cast<int>(result);
-      result = sys::Write(fd, text, Length(text));
-      sys::Close(fd);
-    }
-    if (result < 0 && context.box != nullptr) {
-      context.box->net_error = static_cast<std::int32_t>(-result);
-    }
-  };
-  write("sys/net/ipv4/ip_unprivileged_port_start", "0");
-  write("sys/net/ipv4/ping_group_range", groups);
+  sys::Result result = proc;
+  if (proc >= 0) result = sys::OpenAt(static_cast<int>(proc), path, O_WRONLY | O_CLOEXEC);
+  if (result >= 0) {
+    const int fd = static_cast<int>(result);
+    result = sys::Write(fd, text, Length(text));
+    sys::Close(fd);
+  }
+  if (result < 0 && context.box != nullptr) {
+    context.box->net_error = static_cast<std::int32_t>(-result);
+  }
   if (own && proc >= 0) sys::Close(static_cast<int>(proc));
 }
 
@@ -242,7 +238,7 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
     case OpCode::kLoopback:
       return Loopback();
     case OpCode::kNetDefaults:
-      NetDefaults(context, first);
+      NetDefault(context, first, second);
       return 0;
     case OpCode::kNewSession:
       return sys::Setsid();

@@ -45,8 +45,7 @@ enum class OpCode : std::uint16_t {
   kLeaveOldRoot,    // take away the old root that kEnterRoot left
   kHostname,        // text[0], number[0] bytes
   kLoopback,        // bring lo up
-  kNetDefaults,     // open low ports and ping to all of the new network namespace; text[0]: the
-                    // groups inside that may ping
+  kNetDefaults,     // write text[1] into text[0] below /proc, for the new network namespace
   kNewSession,      // leave the launcher's session and terminal
   kNewKeyring,      // leave the launcher's session keyring
   kBounding,        // drop all up to number[1] but number[0] from the bounding set

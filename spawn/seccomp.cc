@@ -161,6 +161,15 @@ constexpr std::string_view kAllowedCompat[] = {"_llseek",
                                                "utimensat_time64",
                                                "waitpid"};
 
+// i386 numbers that lead to nothing in any kernel that runs brood (ENOSYS), or to older forms of
+// what is allowed. Allowed as well, so that the search has fewer ranges to tell apart.
+constexpr std::string_view kIdleCompat[] = {
+    "afs_syscall", "bdflush",      "break",    "create_module", "ftime", "get_kernel_syms",
+    "getpmsg",     "gtty",         "idle",     "lock",          "mpx",   "oldfstat",
+    "oldlstat",    "oldolduname",  "oldstat",  "olduname",      "prof",  "profil",
+    "putpmsg",     "query_module", "sgetmask", "ssetmask",      "stty",  "ulimit",
+    "vserver"};
+
 // What a capability unlocks. The kernel checks the capability itself as well.
 constexpr std::string_view kAdminCalls[] = {"bpf",
                                             "clone",
@@ -271,6 +280,7 @@ SeccompDecisions DecideDefault(SeccompAssembler& assembler, Numbering number_of,
   decide("personality", Listed(assembler, 0, kPersonalities, allow, deny));
   if (compat) {
     for (const std::string_view name : kAllowedCompat) decide(name, allow);
+    for (const std::string_view name : kIdleCompat) decide(name, allow);
     // The family of the socket that it makes lies in memory, where no filter looks. All else it
     // does is done to sockets that were let through.
     constexpr std::uint32_t kRefusedSubcalls[] = {/*SYS_SOCKET*/ 1};

@@ -195,7 +195,8 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   spec.capabilities = capabilities_;
   // Here it was asked for by name, so that it cannot be meant to do nothing.
   if (const std::vector<Fallback> idle = CapabilitiesWithoutEffect(spec); !idle.empty()) {
-    return Error(kInvalid, "--cap-add {} would have no effect: {}", idle[0].wanted, idle[0].used);
+    return Error(kInvalid, "--cap-add {} has no effect: it would be {}", idle[0].wanted,
+                 idle[0].used);
   }
   spec.nesting = nesting_;
   if (seccomp_ == "off") {
