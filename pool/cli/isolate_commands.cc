@@ -156,7 +156,10 @@ CommandAction AddWaitCommand(CLI::App& app) {
       app, "wait", "Wait for isolates to end",
       "brood wait ID...\n\nExit with the status of the first one named that failed, as brood "
       "submit "
-      "would have; 0 when\nall succeeded.",
+      "would have; 0 when\nall succeeded. What was submitted with -d is kept until somebody has "
+      "waited for it, up to\n--max-unclaimed of brood serve; after that, and of all else, the "
+      "daemon "
+      "knows the latest 256\nthat have ended.",
       [](CLI::App&, IsolateWords&) {},
       [](const IsolateWords&, Client& client, const std::string& isolate) {
         return Report(client.Wait(isolate));

@@ -19,12 +19,15 @@ namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
-constexpr std::array<ServeSetting, 4> kSettings{{
+constexpr std::array<ServeSetting, 5> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
      "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
     {"group", "NAME", "Let this group use the daemon, too"},
     {"max-running", "N", "Commands that may run at once (default 1024); more wait"},
+    {"max-unclaimed", "N",
+     "Detached commands that have ended and nobody has waited for, whose outcome and output are "
+     "kept (default 1024); beyond that the one that ended first is forgotten"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
 }};
 
@@ -123,16 +126,20 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
     BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
                            ParseCount("max-running", fmt::to_string(*number), 1, 1U << 20));
     config.max_running = static_cast<std::uint32_t>(count);
+  } else if (key == "max-unclaimed" && number) {
+    BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
+                           ParseCount("max-unclaimed", fmt::to_string(*number), 1, kMaxUnclaimed));
+    config.max_unclaimed = static_cast<std::uint32_t>(count);
   } else if (key == "log-size" && text) {
     BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
   } else if (key == "socket" || key == "group" || key == "log-size") {
     return Error(kInvalid, "{} must be a string", key);
-  } else if (key == "max-running") {
-    return Error(kInvalid, "max-running must be a whole number");
+  } else if (key == "max-running" || key == "max-unclaimed") {
+    return Error(kInvalid, "{} must be a whole number", key);
   } else {
     return Error(kInvalid,
-                 "there is no setting \"{}\"; there are socket, group, max-running, log-size, and "
-                 "tables [template.NAME], [function.NAME] and [http]",
+                 "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
+                 "log-size, and tables [template.NAME], [function.NAME] and [http]",
                  key);
   }
   return absl::OkStatus();

@@ -51,11 +51,14 @@ TEST(ServeConfigTest, AnEmptyFileSetsNothing) {
 
 TEST(ServeConfigTest, SettingsAreTaken) {
   const auto config = ParseServeConfig(
-      "socket = '/run/x.sock'\ngroup = 'staff'\nmax-running = 7\nlog-size = '2M'\n", "brood.toml");
+      "socket = '/run/x.sock'\ngroup = 'staff'\nmax-running = 7\nmax-unclaimed = 9\nlog-size = "
+      "'2M'\n",
+      "brood.toml");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->socket, "/run/x.sock");
   EXPECT_EQ(config->group, "staff");
   EXPECT_EQ(config->max_running, 7U);
+  EXPECT_EQ(config->max_unclaimed, 9U);
   EXPECT_EQ(config->log_bytes, 2U << 20);
 }
 
@@ -103,6 +106,8 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
       {"max-running = '5'\n", "line 1", "max-running must be a whole number"},
       {"max-running = 1.5\n", "line 1", "max-running must be a whole number"},
       {"max-running = 0\n", "line 1", "max-running"},
+      {"max-unclaimed = 0\n", "line 1", "max-unclaimed"},
+      {"max-unclaimed = 'x'\n", "line 1", "max-unclaimed must be a whole number"},
       {"max-running = -1\n", "line 1", "max-running"},
       {"max-running = 99999999\n", "line 1", "max-running"},
       {"group = 'a'\ngroup = 'b'\n", "line 2", "group"},
