@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -140,6 +142,23 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
       {"[template.web]\ntmpfs = ['/x', false]\n", "line 2", "tmpfs takes a value"},
       {"[template.web]\nspeed = false\n", "line 2", "there is no option speed"},
       {"[template.web]\n[template.web]\n", "line 2", ""},
+      {"[template.web]\nparked = 2\nmemory = 'much'\n", "line 3", "memory: \"much\""},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\ncommand = 'cat'\ntimeout = 'long'\n", "line 5",
+       "function b: timeout: \"long\""},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\nspeed = 9\ncommand = 'cat'\n", "line 4",
+       "--speed"},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\nmin = 2\n", "line 3",
+       "function b: it needs a command"},
+      {"[function.a]\ncommand = 'cat'\n\nmode = 'cold'\nmin = 3\n", "line 4", "mode is cold"},
+      {"[function.a]\ncommand = 'cat'\nenv = ['A']\nmin = 3\n", "line 3", "env has \"A\""},
+      {"[function.a]\nmin = 3\ncommand = [1]\n", "line 3", "command must be"},
+      {"[function.a]\ncommand = 'cat'\ntimeout = false\n", "line 3",
+       "timeout takes a value (DURATION)"},
+      {"[function.a]\ncommand = 'cat'\nno-pid = true\n", "line 3", "pid namespace"},
+      {"[function]\na = {command = 'cat'}\nb = 5\n", "line 3", "[function.b]"},
+      {"[http]\nmax-connections = 9\nidle-timeout = 'long'\n", "line 3", "idle-timeout: \"long\""},
+      {"[http]\nmax-connections = 9\nkeep = '1h'\n", "line 3", "keep is without effect"},
+      {"[http]\nmax-connections = 9\nkeep = false\n", "line 3", "keep takes a value"},
   };
   for (const BadConfig& each : cases) {
     const auto config = ParseServeConfig(each.text, "brood.toml");
