@@ -169,6 +169,22 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
   }
 }
 
+TEST(ServeConfigTest, NamesOfUsersAreThoseOfTheRoot) {
+  const std::filesystem::path root = std::filesystem::path(::testing::TempDir()) /
+                                     ("brood_config_root_" + std::to_string(getpid()));
+  std::filesystem::create_directories(root / "etc");
+  std::ofstream(root / "etc/passwd") << "app:x:4242:4343::/:/bin/sh\n";
+  const std::string keys = fmt::format("rootfs = '{}'\nuser = 'app'\n", root.string());
+  const auto config = ParseServeConfig(
+      "[template.web]\n" + keys + "[function.f]\ncommand = 'cat'\n" + keys, "brood.toml");
+  std::filesystem::remove_all(root);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const Spec& web = config->templates.at(0).options.spec;
+  EXPECT_EQ(std::pair(web.uid, web.gid), std::pair(4242U, 4343U));
+  const Spec& function = config->functions.at(0).own_template->spec;
+  EXPECT_EQ(std::pair(function.uid, function.gid), std::pair(4242U, 4343U));
+}
+
 TEST(ServeTemplateTest, WordsAreSplitAsByAShell) {
   EXPECT_THAT(SplitWords(""), IsEmpty());
   EXPECT_THAT(SplitWords("--rootfs /srv/a  --parked 3"),
