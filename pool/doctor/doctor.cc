@@ -57,7 +57,7 @@ Finding UserNamespaces() {
       finding.what += fmt::format("; {} is {}", off->name, off->value);
     }
     finding.why = root ? "workers would have the host's ids: --no-user"
-                       : "without root, all other fences need one";
+                       : "without CAP_SYS_ADMIN, all other isolation needs one";
     finding.remedy = UserNamespaceRemedy(error);
     return finding;
   }
