@@ -65,8 +65,7 @@ absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wante
     }
   }
   if (wanted.id_ranges > 0 && ThisMachine().id_ranges) {
-    // Half of all that there are is enough for one launcher.
-    BROOD_ASSIGN_OR_RETURN(out.ids, IdRanges::Lock(std::min(wanted.id_ranges, kRangeCount / 2)));
+    BROOD_ASSIGN_OR_RETURN(out.ids, IdRanges::Open(std::min(wanted.id_ranges, IdRanges::kBlock)));
   } else if (wanted.id_ranges > 0) {
     out.fallbacks.push_back(IdsInsteadOfRanges());
   }

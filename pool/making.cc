@@ -105,11 +105,19 @@ void Reactor::DropWorker(std::uint32_t w) {
   free_workers_.push_back(w);
 }
 
+absl::Status Reactor::TakeIds(Worker& worker, const Spec& spec) {
+  if (!spec.is_new(NamespaceKind::kUser) || !ThisMachine().id_ranges) return absl::OkStatus();
+  // A template or a request that came later may be the first to need them.
+  if (!resources_.ids.is_open()) {
+    BROOD_ASSIGN_OR_RETURN(resources_.ids, IdRanges::Open());
+  }
+  BROOD_ASSIGN_OR_RETURN(worker.id_first, resources_.ids.Take());
+  return absl::OkStatus();
+}
+
 absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
   const Spec& spec = tmpl.options.spec;
-  if (spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges) {
-    BROOD_ASSIGN_OR_RETURN(worker.id_first, resources_.ids.Take());
-  }
+  BROOD_RETURN_IF_ERROR(TakeIds(worker, spec));
   absl::StatusOr<std::string> leaf = tmpl.leaves.Take();
   if (!leaf.ok()) {
     if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
@@ -123,9 +131,7 @@ absl::Status Reactor::Equip(Worker& worker, Template& tmpl) {
 // A leaf and ids for a request with a spec of its own.
 absl::Status Reactor::EquipOwn(Worker& worker, const Request& request) {
   const Spec& spec = *request.spec;
-  if (spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges) {
-    BROOD_ASSIGN_OR_RETURN(worker.id_first, resources_.ids.Take());
-  }
+  BROOD_RETURN_IF_ERROR(TakeIds(worker, spec));
   if (!spec.use_cgroup || !resources_.nest || !request.leaf.empty()) return absl::OkStatus();
   absl::StatusOr<std::string> leaf =
       resources_.nest->MakeLeaf(fmt::format("own-{}", own_leaves_++), spec.limits);
@@ -171,7 +177,8 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (const absl::Status equipped = Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
     free_workers_.push_back(w);
-    // Ids come back when some worker ends. A cgroup that cannot be made is not worth waiting for.
+    // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
+    // made, are not worth waiting for.
     const bool wants_ids =
         tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
     if (!request || (wants_ids && resources_.ids.all_taken())) return false;

@@ -110,6 +110,7 @@ class Reactor {
   void RestartZygote(std::uint32_t tmpl);
   void Refill(std::uint32_t tmpl);
   bool Order(std::uint32_t tmpl, std::unique_ptr<ActiveRequest>& request);
+  absl::Status TakeIds(Worker& worker, const Spec& spec);
   absl::Status Equip(Worker& worker, Template& tmpl);
   absl::Status EquipOwn(Worker& worker, const Request& request);
   void Unequip(Worker& worker, bool empty);

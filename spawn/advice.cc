@@ -1,5 +1,8 @@
 #include "spawn/advice.h"
 
+#include <fmt/format.h>
+#include <linux/capability.h>
+
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -167,7 +170,10 @@ constexpr AdviceRow kAdvice[] = {
     {Step::kSetIds, EINVAL, "the id is not mapped into the worker's user namespace"},
     {Step::kSetIds, EAGAIN, "that user has reached RLIMIT_NPROC"},
     {Step::kParentDeath, ECANCELED, "the launcher died meanwhile"},
-    {Step::kRlimit, EPERM, "only root can raise a hard limit"},
+    {Step::kRlimit, EPERM,
+     "a hard limit can be raised only with CAP_SYS_RESOURCE in the machine's own user namespace: "
+     "ask "
+     "for no more than brood itself has (ulimit -H), or give it more"},
     {Step::kSeccomp, EINVAL, "the kernel refused the program: it may exceed 4096 instructions"},
     {Step::kSeccomp, 524,
      "the memory for compiled filters is used up: sysctl -w net.core.bpf_jit_limit=N, in bytes"},
@@ -195,6 +201,41 @@ constexpr AdviceRow kAdvice[] = {
      "of the isolate"},
     {Step::kExec, ETXTBSY, "somebody has it open for writing"},
 };
+
+// What advice for ordinary users cannot tell user 0, whose powers somebody has taken away.
+struct RootRow {
+  Step step;
+  int error;
+  int capability;
+  std::string_view name;
+  std::string_view text;
+};
+
+constexpr RootRow kRootAdvice[] = {
+    {Step::kCloneWorker, EPERM, CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
+     "making namespaces takes that, or a user namespace beside them (leave --no-user out); in a "
+     "container, a filter may refuse both (in Docker, --cap-add SYS_ADMIN or --security-opt "
+     "seccomp=unconfined)"},
+    {Step::kMapIds, EPERM, CAP_SETFCAP, "CAP_SETFCAP",
+     "since Linux 5.12 that is asked of user 0 who makes a user namespace with itself in it. Give "
+     "it "
+     "the capability (--cap-add SETFCAP, in brood as in Docker), or, inside an isolate, leave "
+     "--no-user out of that one's options"},
+    {Step::kJoinNamespace, EPERM, CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
+     "entering a namespace takes that in the user namespace which owns it"},
+};
+
+// Empty when that is not what lacks.
+std::string RootAdvice(Step step, int error) {
+  const Machine& machine = ThisMachine();
+  if (machine.uid != 0) return {};
+  for (const RootRow& row : kRootAdvice) {
+    if (row.step != step || row.error != error) continue;
+    if ((machine.capabilities >> row.capability & 1) != 0) continue;
+    return fmt::format("this process is user 0, but without {}: {}", row.name, row.text);
+  }
+  return {};
+}
 
 // What fails first where user namespaces are refused, or where AppArmor lets everybody make one
 // that has no power.
@@ -268,6 +309,7 @@ std::string AdviceHere(Step step, int error) {
       return limit;
     }
   }
+  if (std::string lacks = RootAdvice(step, error); !lacks.empty()) return lacks;
   return std::string(Advice(step, error));
 }
 

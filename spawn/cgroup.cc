@@ -46,9 +46,13 @@ absl::Status CheckBase(const CgroupHost& host) {
   if (host.base.empty()) {
     return Error(absl::StatusCode::kPermissionDenied,
                  "making a cgroup: user {} may write neither its own cgroup {} nor the top of {}; "
-                 "run brood as systemd-run --user --scope -p Delegate=yes COMMAND, or as root with "
-                 "cgroup2 mounted writable",
-                 geteuid(), host.own.empty() ? "(not visible here)" : host.own, host.mount);
+                 "{}",
+                 geteuid(), host.own.empty() ? "(not visible here)" : host.own, host.mount,
+                 geteuid() == 0
+                     ? "mount cgroup2 writable (in Docker, --cgroupns private and -v "
+                       "/sys/fs/cgroup:/sys/fs/cgroup:rw), or delegate a cgroup to it"
+                     : "run brood as systemd-run --user --scope -p Delegate=yes COMMAND, "
+                       "or as root with cgroup2 mounted writable");
   }
   return absl::OkStatus();
 }

@@ -56,6 +56,7 @@ std::string SourceState(const Spec& spec) {
   if (spec.seccomp.mode == SeccompMode::kFile) {
     AddFile(spec.seccomp.file, /*content=*/true, state);
   }
+  state += fmt::format("ids {}:{}\n", spec.uid, spec.gid);
   return state;
 }
 

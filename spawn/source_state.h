@@ -1,4 +1,4 @@
-// What the paths of a spec lead to on the host.
+// What the paths of a spec lead to on the host, and what the names of its user and group have.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@ namespace brood {
 
 // Differs when a plan of the same spec, made now, would show a worker something else: another
 // directory or file under the same name, another mount below it, another seccomp profile or
-// namespace. To be compared only; what lies inside a directory is not looked at.
+// namespace, other ids under the same names. To be compared only; what lies inside a directory is
+// not looked at.
 std::string SourceState(const Spec& spec);
 
 }  // namespace brood

@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "pool/cli/attach.h"
 #include "pool/cli/commands.h"
+#include "pool/cli/output.h"
 #include "pool/cli/values.h"
 #include "pool/daemon/client.h"
 #include "spawn/status.h"
@@ -62,6 +64,8 @@ void WriteLog(const LogPart& part) {
   std::FILE* const to = part.stream == 2 ? stderr : stdout;
   std::fwrite(part.bytes.data(), 1, part.bytes.size(), to);
   std::fflush(to);
+  // There is nothing to undo, and whoever follows would go on for nobody.
+  if (!OutputStatus().ok()) std::exit(FinishOutput(0));
 }
 
 CommandAction AddIsolateCommand(
@@ -152,7 +156,10 @@ CommandAction AddWaitCommand(CLI::App& app) {
       app, "wait", "Wait for isolates to end",
       "brood wait ID...\n\nExit with the status of the first one named that failed, as brood "
       "submit "
-      "would have; 0 when\nall succeeded.",
+      "would have; 0 when\nall succeeded. What was submitted with -d is kept until somebody has "
+      "waited for it, up to\n--max-unclaimed of brood serve; after that, and of all else, the "
+      "daemon "
+      "knows the latest 256\nthat have ended.",
       [](CLI::App&, IsolateWords&) {},
       [](const IsolateWords&, Client& client, const std::string& isolate) {
         return Report(client.Wait(isolate));

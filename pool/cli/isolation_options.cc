@@ -94,7 +94,9 @@ void FenceOptions::AddTo(CLI::App& app) {
                  "Shift CLOCK_BOOTTIME inside the time namespace")
       ->type_name("DURATION")
       ->group(fences);
-  app.add_option("-u,--user", user_, "User and group inside (default 0:0)")
+  app.add_option("-u,--user", user_,
+                 "User and group inside, as numbers or as the root's /etc/passwd and /etc/group "
+                 "name them (default 0:0)")
       ->type_name("UID[:GID]")
       ->group(fences);
   app.add_option("--cap-add", capabilities_,
@@ -229,7 +231,8 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     spec.hostname = *hostname_;
   }
   if (!user_.empty()) {
-    BROOD_ASSIGN_OR_RETURN(const auto ids, ParseUser(user_));
+    BROOD_ASSIGN_OR_RETURN(const auto ids,
+                           ParseUser(user_, Accounts(spec.root.directory, spec.binds)));
     spec.uid = ids.first;
     spec.gid = ids.second;
   } else if (!spec.is_new(NamespaceKind::kUser)) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "pool/cli/commands.h"
+#include "pool/cli/output.h"
 #include "pool/cli/read_only_program.h"
 #include "spawn/status.h"
 #include "spawn/without.h"
@@ -120,7 +121,6 @@ bool MayKeepTheHostsIds(int argc, char** argv) {
 }
 
 int Main(int argc, char** argv) {
-  OpenClosedStdio();
   if (MayKeepTheHostsIds(argc, argv)) RunFromReadOnlyMount(argv);
   // By descriptor, an exec takes that for the name of the process (before Linux 6.14).
   prctl(PR_SET_NAME, "brood");
@@ -155,7 +155,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(own, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
+    if (error.get_exit_code() == 0) {
+      std::ostringstream help;
+      const int status = app.exit(error, help, help);
+      std::fputs(help.str().c_str(), stdout);
+      return status;
+    }
     return Complain(
         Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
   }
@@ -182,4 +187,8 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace brood
 
-int main(int argc, char** argv) { return brood::Main(argc, argv); }
+int main(int argc, char** argv) {
+  brood::OpenClosedStdio();
+  brood::WatchOutput();
+  return brood::FinishOutput(brood::Main(argc, argv));
+}

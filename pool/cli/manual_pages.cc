@@ -160,8 +160,10 @@ std::string ProgramPage(const ManualProgram& program) {
   }
   out += ".SH OPTIONS\n" + Options(program.options, false);
   out +=
-      ".SH EXIT STATUS\n0 when all went well, 125 when brood itself failed; the commands that "
-      "run\nanother one end as that does, which their pages tell.\n";
+      ".SH EXIT STATUS\n0 when all went well, 125 when brood itself failed, which includes output "
+      "that could not be written; the commands that run\nanother one end as that does, which their "
+      "pages tell. When the reader of stdout is gone,\nbrood says nothing: SIGPIPE ends it, or it "
+      "exits with 141 where SIGPIPE is ignored.\n";
   out += ".SH ENVIRONMENT\n";
   out += Item({"BROOD_SOCKET"}, "", "", "The daemon's socket, where --socket is not given");
   std::string ways = "What brood is to do without, to compare and to test, separated by commas:";

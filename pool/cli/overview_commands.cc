@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pool/cli/commands.h"
+#include "pool/cli/output.h"
 #include "pool/cli/terminal.h"
 #include "pool/cli/values.h"
 #include "pool/daemon/client.h"
@@ -181,6 +182,7 @@ absl::Status Top(const OverviewWords& words, Client& client) {
                  isolate.contains("pids") ? isolate["pids"].dump() : "-");
     }
     std::fflush(stdout);
+    if (!OutputStatus().ok()) break;
   }
   return absl::OkStatus();
 }

@@ -56,6 +56,7 @@ struct ServeWords {
   std::vector<std::string> templates;
   std::optional<std::uint32_t> pool;
   std::uint32_t max_running = 0;
+  std::uint32_t max_unclaimed = 0;
   bool verbose = false;
 };
 
@@ -187,6 +188,7 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
   if (!words.socket.empty()) config.socket = words.socket;
   if (!words.group.empty()) config.group = words.group;
   if (words.max_running != 0) config.max_running = words.max_running;
+  if (words.max_unclaimed != 0) config.max_unclaimed = words.max_unclaimed;
   return config;
 }
 
@@ -236,6 +238,7 @@ class Daemon {
     Service::Options options;
     options.log_bytes = config_.log_bytes.value_or(options.log_bytes);
     options.max_running = config_.max_running.value_or(kMaxRunning);
+    options.max_unclaimed = config_.max_unclaimed.value_or(options.max_unclaimed);
     options.elsewhere = [this](std::function<void()> job) { jobs_.Add(std::move(job)); };
     options.memory_is_short = [] { return MemoryReserve::Short(); };
     options.log_end = [this](const Isolate& isolate) {
@@ -374,17 +377,18 @@ class Daemon {
     });
   }
 
-  // Templates and functions whose words, or what these lead to, have changed are replaced, and those that are gone taken
-  // away. A file that cannot be understood changes nothing, nor does a function whose fences cannot
-  // be made; a template that cannot be made ends the change there.
+  // Templates and functions whose words, or what these lead to, have changed are replaced, and
+  // those that are gone taken away. A file that cannot be understood changes nothing, nor does a
+  // function whose fences cannot be made; a template that cannot be made ends the change there.
   absl::Status Reload() {
     BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadConfig(words_));
     next.http.address = config_.http.address;
     next.http.port = config_.http.port;
     if (next.socket != config_.socket || next.group != config_.group ||
         next.max_running != config_.max_running || next.log_bytes != config_.log_bytes ||
-        next.http != config_.http) {
-      Log("needs a restart", {{"settings", "socket, group, max-running, log-size, [http]"}});
+        next.max_unclaimed != config_.max_unclaimed || next.http != config_.http) {
+      Log("needs a restart",
+          {{"settings", "socket, group, max-running, max-unclaimed, log-size, [http]"}});
     }
     FunctionChanges changes = ChangedFunctions(config_, next);
     BROOD_RETURN_IF_ERROR(PutOwnTemplates(changes.put));
@@ -455,7 +459,8 @@ class Daemon {
     std::vector<ServeTemplate>& current = config_.templates;
     for (const ServeTemplate& each : next) {
       const auto old = FindTemplate(current, each.options.name);
-      if (old != current.end() && old->words == each.words && old->sources == each.sources) continue;
+      if (old != current.end() && old->words == each.words && old->sources == each.sources)
+        continue;
       BROOD_RETURN_IF_ERROR(pool_->PutTemplate(each.options));
       if (old != current.end()) {
         *old = each;
@@ -594,6 +599,13 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->add_option("--max-running", words->max_running,
                    "Commands that may run at once (default 1024); more wait")
       ->type_name("N");
+  serve
+      ->add_option("--max-unclaimed", words->max_unclaimed,
+                   "Detached commands that have ended and nobody has waited for, whose outcome and "
+                   "output are kept (default 1024); beyond that the one that ended first is "
+                   "forgotten")
+      ->type_name("N")
+      ->check(CLI::Range(1, static_cast<int>(kMaxUnclaimed)).description(""));
   serve->add_flag("--verbose", words->verbose, "Log every command's end");
   return [words](const std::vector<std::string>& extra) {
     if (!extra.empty()) return TakesOptionsOnly("serve", extra);

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <functional>
 
 // The library's header trips over our warnings, not we.
 #pragma GCC diagnostic push
@@ -19,12 +20,15 @@ namespace {
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
-constexpr std::array<ServeSetting, 4> kSettings{{
+constexpr std::array<ServeSetting, 5> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
      "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
     {"group", "NAME", "Let this group use the daemon, too"},
     {"max-running", "N", "Commands that may run at once (default 1024); more wait"},
+    {"max-unclaimed", "N",
+     "Detached commands that have ended and nobody has waited for, whose outcome and output are "
+     "kept (default 1024); beyond that the one that ended first is forgotten"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
 }};
 
@@ -52,7 +56,8 @@ absl::Status AppendWords(std::string_view key, const toml::node& value,
 }
 
 // `false` leaves a flag out. For anything else it would be a value, and no option takes that one.
-absl::Status CheckFalse(const std::string& key, const toml::node& value) {
+// `app` has the options that the table's keys are.
+absl::Status CheckFalse(const std::string& key, const toml::node& value, const CLI::App& app) {
   const auto is_false = [](const toml::node& node) {
     return !node.value_exact<bool>().value_or(true);
   };
@@ -60,82 +65,11 @@ absl::Status CheckFalse(const std::string& key, const toml::node& value) {
   if (!is_false(value) &&
       (array == nullptr || std::none_of(array->begin(), array->end(), is_false)))
     return absl::OkStatus();
-  CLI::App app;
-  TemplateOptions options;
-  FenceOptions fences;
-  fences.AddTo(app);
-  AddTemplateOptions(app, options);
   const CLI::Option* const option = app.get_option_no_throw("--" + key);
   if (option == nullptr) return Error(kInvalid, "there is no option {}", key);
   if (option->get_items_expected_max() == 0) return absl::OkStatus();
   return Error(kInvalid, "{} takes a value ({}), not false; leave it out", key,
                option->get_type_name());
-}
-
-// The words of one key, and the line it stands on.
-struct KeyWords {
-  toml::source_position at;
-  std::vector<std::string> words;
-};
-
-std::vector<std::string> Joined(const std::vector<KeyWords>& keys, const KeyWords* without) {
-  std::vector<std::string> words;
-  for (const KeyWords& key : keys) {
-    if (&key != without) words.insert(words.end(), key.words.begin(), key.words.end());
-  }
-  return words;
-}
-
-// A template of its table. What is wrong with it is told with the line of a key: the one without
-// which it would not be wrong, or not in the same way.
-absl::StatusOr<ServeTemplate> ParseTable(const std::string& name, const toml::table& table,
-                                         toml::source_position& line) {
-  std::vector<KeyWords> keys;
-  for (const auto& [key, value] : table) {
-    const std::string word(key.str());
-    KeyWords& words = keys.emplace_back(KeyWords{key.source().begin, {}});
-    absl::Status taken = CheckFalse(word, value);
-    if (taken.ok()) taken = AppendWords(word, value, words.words);
-    if (taken.ok()) continue;
-    line = words.at;
-    return Error(taken.code(), "template {}: {}", name, Message(taken));
-  }
-  // In the order of the file, which is how people think of them.
-  std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.at < b.at; });
-  absl::StatusOr<ServeTemplate> parsed = ParseServeTemplate(name, Joined(keys, nullptr));
-  if (parsed.ok()) return parsed;
-  for (const KeyWords& key : keys) {
-    if (ParseServeTemplate(name, Joined(keys, &key)).status() == parsed.status()) continue;
-    line = key.at;
-    break;
-  }
-  return parsed;
-}
-
-absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeConfig& config) {
-  const auto text = value.value_exact<std::string>();
-  const auto number = value.value_exact<std::int64_t>();
-  if (key == "socket" && text) {
-    config.socket = *text;
-  } else if (key == "group" && text) {
-    config.group = *text;
-  } else if (key == "max-running" && number) {
-    BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
-                           ParseCount("max-running", fmt::to_string(*number), 1, 1U << 20));
-    config.max_running = static_cast<std::uint32_t>(count);
-  } else if (key == "log-size" && text) {
-    BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
-  } else if (key == "socket" || key == "group" || key == "log-size") {
-    return Error(kInvalid, "{} must be a string", key);
-  } else if (key == "max-running") {
-    return Error(kInvalid, "max-running must be a whole number");
-  } else {
-    return Error(kInvalid,
-                 "there is no setting \"{}\"; there are socket, group, max-running, log-size, and "
-                 "tables [template.NAME], [function.NAME] and [http]",
-                 key);
-  }
-  return absl::OkStatus();
 }
 
 // An array of strings, or one string split as a shell would.
@@ -152,47 +86,234 @@ absl::StatusOr<std::vector<std::string>> StringsOf(std::string_view key, const t
   return out;
 }
 
-absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name,
-                                                 const toml::table& table) {
+// What one key says, and the line it stands on.
+struct KeyWords {
+  std::string key;
+  toml::source_position at;
   std::vector<std::string> words;
-  std::vector<std::string> command;
-  std::vector<std::string> env;
-  for (const auto& [key, value] : table) {
-    const std::string_view word = key.str();
-    if (word == "command") {
-      BROOD_ASSIGN_OR_RETURN(command, StringsOf(word, value));
-    } else if (word == "env") {
-      BROOD_ASSIGN_OR_RETURN(env, StringsOf(word, value));
-    } else {
-      if (word != "cgi" && value.value_exact<bool>()) {
-        BROOD_RETURN_IF_ERROR(CheckFalse(std::string(word), value));
+};
+
+// A table's keys, in the order of the file, which is how people think of them.
+class TableKeys {
+ public:
+  // `options` has the options that the keys are; those in `lists` are lists of strings instead.
+  // When one of them is wrong already, `line` becomes its own.
+  static absl::StatusOr<TableKeys> Of(const toml::table& table, const CLI::App& options,
+                                      const std::vector<std::string_view>& lists,
+                                      toml::source_position& line) {
+    TableKeys out;
+    out.lists_ = lists;
+    for (const auto& [key, value] : table) {
+      KeyWords& one = out.keys_.emplace_back();
+      one.key = key.str();
+      one.at = key.source().begin;
+      absl::Status taken;
+      if (out.IsList(one)) {
+        absl::StatusOr<std::vector<std::string>> strings = StringsOf(one.key, value);
+        taken = strings.status();
+        if (taken.ok()) one.words = *std::move(strings);
+      } else {
+        taken = CheckFalse(one.key, value, options);
+        if (taken.ok()) taken = AppendWords(one.key, value, one.words);
       }
-      BROOD_RETURN_IF_ERROR(AppendWords(word, value, words));
+      if (taken.ok()) continue;
+      line = one.at;
+      return taken;
     }
+    std::sort(out.keys_.begin(), out.keys_.end(),
+              [](const auto& a, const auto& b) { return a.at < b.at; });
+    return out;
   }
-  return ParseServeFunction(name, words, command, env);
+
+  // The words of all keys that are options, and those of a list.
+  std::vector<std::string> Options() const {
+    std::vector<std::string> words;
+    for (const KeyWords& one : keys_) {
+      if (&one != without_ && !IsList(one)) {
+        words.insert(words.end(), one.words.begin(), one.words.end());
+      }
+    }
+    return words;
+  }
+  std::vector<std::string> List(std::string_view key) const {
+    for (const KeyWords& one : keys_) {
+      if (&one != without_ && one.key == key) return one.words;
+    }
+    return {};
+  }
+
+  // What `parse` makes of them, which asks for the words above. What is wrong is told with the key,
+  // and `line` becomes that of it: of the key without which all would be well, or else of an option
+  // without which not the same would be wrong.
+  absl::Status Parse(const std::function<absl::Status(const TableKeys&)>& parse,
+                     toml::source_position& line) {
+    const absl::Status wrong = parse(*this);
+    if (wrong.ok()) return wrong;
+    const KeyWords* to_blame = nullptr;
+    for (const KeyWords& one : keys_) {
+      without_ = &one;
+      const absl::Status now = parse(*this);
+      if (now.ok()) {
+        to_blame = &one;
+        break;
+      }
+      if (to_blame == nullptr && !IsList(one) && now != wrong) to_blame = &one;
+    }
+    without_ = nullptr;
+    if (to_blame == nullptr) return wrong;
+    line = to_blame->at;
+    const std::string_view message = Message(wrong);
+    if (message.find(to_blame->key) != std::string_view::npos) return wrong;
+    return Error(wrong.code(), "{}: {}", to_blame->key, message);
+  }
+
+ private:
+  bool IsList(const KeyWords& one) const {
+    return std::find(lists_.begin(), lists_.end(), one.key) != lists_.end();
+  }
+
+  std::vector<KeyWords> keys_;
+  std::vector<std::string_view> lists_;
+  const KeyWords* without_ = nullptr;
+};
+
+absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
+                                                 const std::vector<std::string>& words) {
+  ServeTemplate out;
+  out.words = words;
+  out.options.name = name;
+  CLI::App app;
+  app.set_help_flag();
+  FenceOptions fences;
+  fences.AddTo(app);
+  AddTemplateOptions(app, out.options);
+  try {
+    // CLI11 takes them from the back.
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+  } catch (const CLI::ParseError& error) {
+    return Error(kInvalid, "{}", error.what());
+  }
+  BROOD_ASSIGN_OR_RETURN(out.options.spec, fences.Resolve());
+  return out;
 }
 
-// The table [http], or that of all functions.
-absl::Status TakeFunctions(const std::string& name, const toml::table& table, ServeConfig& config) {
-  if (name == "http") {
-    std::vector<std::string> words;
-    for (const auto& [key, value] : table) {
-      BROOD_RETURN_IF_ERROR(AppendWords(key.str(), value, words));
-    }
-    return ParseHttpWords(words, config.http);
-  }
-  for (const auto& [key, value] : table) {
-    const std::string function(key.str());
-    if (value.as_table() == nullptr)
-      return Error(kInvalid, "a function is a table: [function.{}]", function);
-    absl::StatusOr<ServeFunction> parsed = ParseFunctionTable(function, *value.as_table());
-    if (!parsed.ok()) {
-      return Error(parsed.status().code(), "function {}: {}", function, Message(parsed.status()));
-    }
-    config.functions.push_back(*std::move(parsed));
+absl::StatusOr<ServeTemplate> ParseTemplateTable(const std::string& name, const toml::table& table,
+                                                 toml::source_position& line) {
+  CLI::App app;
+  TemplateOptions options;
+  FenceOptions fences;
+  fences.AddTo(app);
+  AddTemplateOptions(app, options);
+  BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {}, line));
+  absl::StatusOr<ServeTemplate> out;
+  const auto parse = [&](const TableKeys& left) {
+    out = ParseTemplateWords(name, left.Options());
+    return out.status();
+  };
+  BROOD_RETURN_IF_ERROR(keys.Parse(parse, line));
+  return out;
+}
+
+absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name, const toml::table& table,
+                                                 toml::source_position& line) {
+  CLI::App app;
+  FunctionWords words;
+  FenceOptions fences;
+  AddFunctionOptions(app, words);
+  fences.AddTo(app);
+  BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {"command", "env"}, line));
+  absl::StatusOr<ServeFunction> out;
+  const auto parse = [&](const TableKeys& left) {
+    out = ParseServeFunction(name, left.Options(), left.List("command"), left.List("env"));
+    return out.status();
+  };
+  BROOD_RETURN_IF_ERROR(keys.Parse(parse, line));
+  return out;
+}
+
+absl::Status ParseHttpTable(const toml::table& table, HttpOptions& http,
+                            toml::source_position& line) {
+  CLI::App app;
+  HttpWords words;
+  AddHttpOptions(app, words);
+  BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {}, line));
+  return keys.Parse([&](const TableKeys& left) { return ParseHttpWords(left.Options(), http); },
+                    line);
+}
+
+absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeConfig& config) {
+  const auto text = value.value_exact<std::string>();
+  const auto number = value.value_exact<std::int64_t>();
+  if (key == "socket" && text) {
+    config.socket = *text;
+  } else if (key == "group" && text) {
+    config.group = *text;
+  } else if (key == "max-running" && number) {
+    BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
+                           ParseCount("max-running", fmt::to_string(*number), 1, 1U << 20));
+    config.max_running = static_cast<std::uint32_t>(count);
+  } else if (key == "max-unclaimed" && number) {
+    BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
+                           ParseCount("max-unclaimed", fmt::to_string(*number), 1, kMaxUnclaimed));
+    config.max_unclaimed = static_cast<std::uint32_t>(count);
+  } else if (key == "log-size" && text) {
+    BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
+  } else if (key == "socket" || key == "group" || key == "log-size") {
+    return Error(kInvalid, "{} must be a string", key);
+  } else if (key == "max-running" || key == "max-unclaimed") {
+    return Error(kInvalid, "{} must be a whole number", key);
+  } else {
+    return Error(kInvalid,
+                 "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
+                 "log-size, and tables [template.NAME], [function.NAME] and [http]",
+                 key);
   }
   return absl::OkStatus();
+}
+
+// Every table of [template.NAME] or [function.NAME], in the order of the file. `take` is told what
+// to name the line of, should it fail.
+absl::Status ForEachTable(
+    std::string_view kind, const toml::node& all, toml::source_position& line,
+    const std::function<absl::Status(const std::string& name, const toml::table& table)>& take) {
+  if (all.as_table() == nullptr) return Error(kInvalid, "{0}s are tables: [{0}.NAME]", kind);
+  std::vector<std::pair<toml::source_position, std::string>> names;
+  for (const auto& [key, value] : *all.as_table()) {
+    names.emplace_back(key.source().begin, key.str());
+  }
+  std::sort(names.begin(), names.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [at, name] : names) {
+    line = at;
+    const toml::table* const table = (*all.as_table())[name].as_table();
+    if (table == nullptr) return Error(kInvalid, "a {0} is a table: [{0}.{1}]", kind, name);
+    if (const absl::Status taken = take(name, *table); !taken.ok()) {
+      return Error(taken.code(), "{} {}: {}", kind, name, Message(taken));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A key of the file itself. What is wrong is at `line`.
+absl::Status TakeKey(const std::string& key, const toml::node& value, ServeConfig& config,
+                     toml::source_position& line) {
+  if (key == "template") {
+    return ForEachTable(key, value, line, [&](const auto& name, const auto& table) -> absl::Status {
+      BROOD_ASSIGN_OR_RETURN(ServeTemplate parsed, ParseTemplateTable(name, table, line));
+      config.templates.push_back(std::move(parsed));
+      return absl::OkStatus();
+    });
+  }
+  if (key == "function") {
+    return ForEachTable(key, value, line, [&](const auto& name, const auto& table) -> absl::Status {
+      BROOD_ASSIGN_OR_RETURN(ServeFunction parsed, ParseFunctionTable(name, table, line));
+      config.functions.push_back(std::move(parsed));
+      return absl::OkStatus();
+    });
+  }
+  if (key != "http") return TakeSetting(key, value, config);
+  if (value.as_table() == nullptr) return Error(kInvalid, "http is a table: [http]");
+  return ParseHttpTable(*value.as_table(), config.http, line);
 }
 
 }  // namespace
@@ -217,25 +338,9 @@ void AddTemplateOptions(CLI::App& app, TemplateOptions& options) {
 
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words) {
-  ServeTemplate out;
-  out.words = words;
-  out.options.name = name;
-  CLI::App app;
-  app.set_help_flag();
-  FenceOptions fences;
-  fences.AddTo(app);
-  AddTemplateOptions(app, out.options);
-  try {
-    // CLI11 takes them from the back.
-    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
-  } catch (const CLI::ParseError& error) {
-    return Error(kInvalid, "template {}: {}", name, error.what());
-  }
-  absl::StatusOr<Spec> spec = fences.Resolve();
-  if (!spec.ok())
-    return Error(spec.status().code(), "template {}: {}", name, Message(spec.status()));
-  out.options.spec = *std::move(spec);
-  return out;
+  absl::StatusOr<ServeTemplate> parsed = ParseTemplateWords(name, words);
+  if (parsed.ok()) return parsed;
+  return Error(parsed.status().code(), "template {}: {}", name, Message(parsed.status()));
 }
 
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file) {
@@ -247,42 +352,12 @@ absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::s
     return Error(kInvalid, "{}, line {}: {}", file, error.source().begin.line, error.description());
   }
   for (const auto& [key, value] : root) {
-    const std::string name(key.str());
-    absl::Status taken;
-    if (name == "function" || name == "http") {
-      taken = value.as_table() != nullptr ? TakeFunctions(name, *value.as_table(), config)
-                                          : Error(kInvalid, "{} is a table: [{}]", name,
-                                                  name == "http" ? "http" : "function.NAME");
-    } else if (name != "template") {
-      taken = TakeSetting(name, value, config);
-    } else if (value.as_table() == nullptr) {
-      taken = Error(kInvalid, "templates are tables: [template.NAME]");
-    }
-    if (!taken.ok()) {
-      return Error(kInvalid, "{}, line {}: {}", file, key.source().begin.line, Message(taken));
-    }
-  }
-  const toml::table* const templates = root["template"].as_table();
-  if (templates == nullptr) return config;
-  std::vector<std::pair<toml::source_position, ServeTemplate>> found;
-  for (const auto& [key, value] : *templates) {
-    const std::string name(key.str());
-    const toml::table* const table = value.as_table();
-    if (table == nullptr) {
-      return Error(kInvalid, "{}, line {}: a template is a table: [template.{}]", file,
-                   key.source().begin.line, name);
-    }
     toml::source_position line = key.source().begin;
-    absl::StatusOr<ServeTemplate> parsed = ParseTable(name, *table, line);
-    if (!parsed.ok()) {
-      return Error(parsed.status().code(), "{}, line {}: {}", file, line.line,
-                   Message(parsed.status()));
+    const absl::Status taken = TakeKey(std::string(key.str()), value, config, line);
+    if (!taken.ok()) {
+      return Error(taken.code(), "{}, line {}: {}", file, line.line, Message(taken));
     }
-    found.emplace_back(key.source().begin, *std::move(parsed));
   }
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& [at, each] : found) config.templates.push_back(std::move(each));
   return config;
 }
 

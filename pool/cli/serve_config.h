@@ -15,6 +15,8 @@
 
 namespace brood {
 
+inline constexpr std::uint32_t kMaxUnclaimed = 4096;  // a list of all is one message
+
 struct ServeTemplate {
   // As typed, and what the paths among them led to (SourceState): two templates with the same of
   // both are the same.
@@ -27,6 +29,7 @@ struct ServeConfig {
   std::optional<std::string> socket;
   std::optional<std::string> group;
   std::optional<std::uint32_t> max_running;
+  std::optional<std::uint32_t> max_unclaimed;
   std::optional<std::uint64_t> log_bytes;
   std::vector<ServeTemplate> templates;  // the first is the default
   HttpOptions http;                      // what [http] says
@@ -50,10 +53,10 @@ void AddTemplateOptions(CLI::App& app, TemplateOptions& options);
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words);
 
-// A TOML file: socket, group, max-running, log-size, and a table [template.NAME] for each template,
-// whose keys are the words above without their dashes; what can be given again is an array. What is
-// not known is an error. [function.NAME] and [http] are described in pool/cli/function_config.h.
-// `text` is the file's content, `file` its name for sentences.
+// A TOML file: socket, group, max-running, max-unclaimed, log-size, and a table [template.NAME] for
+// each template, whose keys are the words above without their dashes; what can be given again is an
+// array. What is not known is an error. [function.NAME] and [http] are described in
+// pool/cli/function_config.h. `text` is the file's content, `file` its name for sentences.
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file);
 
 // Splits "a 'b c' d" as a shell would, quotes only.

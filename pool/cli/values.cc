@@ -10,7 +10,6 @@
 #include <optional>
 #include <string>
 
-#include "pool/accounts.h"
 #include "spawn/block_device.h"
 #include "spawn/status.h"
 
@@ -91,31 +90,25 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(nanoseconds));
 }
 
-absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text) {
+absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text,
+                                                                  const Accounts& accounts) {
   const std::size_t colon = text.find(':');
   const std::string user(text.substr(0, colon));
-  std::uint32_t uid = 0;
-  std::optional<std::uint32_t> primary;
+  User ids;
   if (const auto number = WholeNumber<std::uint32_t>(user)) {
-    uid = *number;
-  } else if (const std::optional<User> known = FindUser(user)) {
-    uid = known->uid;
-    primary = known->gid;
+    ids = {*number, *number};
   } else {
-    return Error(kInvalid, "there is no user \"{}\" in /etc/passwd; give a number", user);
+    BROOD_ASSIGN_OR_RETURN(ids, accounts.FindUser(user));
   }
-  std::uint32_t gid = primary.value_or(uid);
   if (colon != std::string_view::npos) {
     const std::string group(text.substr(colon + 1));
     if (const auto number = WholeNumber<std::uint32_t>(group)) {
-      gid = *number;
-    } else if (const std::optional<gid_t> known = FindGroup(group)) {
-      gid = *known;
+      ids.gid = *number;
     } else {
-      return Error(kInvalid, "there is no group \"{}\" in /etc/group; give a number", group);
+      BROOD_ASSIGN_OR_RETURN(ids.gid, accounts.FindGroup(group));
     }
   }
-  return std::pair{uid, gid};
+  return std::pair{ids.uid, ids.gid};
 }
 
 absl::StatusOr<Bind> ParseBind(std::string_view text) {

@@ -34,6 +34,19 @@ std::string RandomId() {
   return fmt::format("{:012x}", random & 0xffffffffffff);
 }
 
+constexpr std::size_t kArgvShown = 65536;
+
+// To what is shown of it: megabytes of words are not to be kept for what has ended.
+void CutShort(std::vector<std::string>& argv) {
+  std::size_t room = kArgvShown;
+  std::size_t whole = 0;
+  while (whole < argv.size() && argv[whole].size() < room) room -= argv[whole++].size() + 1;
+  if (whole == argv.size()) return;
+  argv[whole].resize(std::min(argv[whole].size(), room + 1));
+  argv[whole].shrink_to_fit();
+  argv.resize(whole + 1);
+}
+
 // What is not UTF-8 in a command's words would make the whole answer unreadable.
 std::string Printable(const std::string& word) {
   return nlohmann::json(word).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -66,7 +79,7 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
   json["spawn_path"] = SpawnPathName(isolate.path);
   // Cut short: a command may be megabytes long, and a list has many.
   auto argv = nlohmann::ordered_json::array();
-  std::size_t room = whole ? 65536 : 1024;
+  std::size_t room = whole ? kArgvShown : 1024;
   for (const std::string& word : isolate.argv) {
     const std::string part = word.substr(0, room);
     argv.push_back(nlohmann::ordered_json::parse(Printable(part)));
@@ -136,10 +149,7 @@ absl::StatusOr<Isolate*> Isolates::Find(std::string_view word) {
   }
   if (ended != nullptr) return ended;
   if (begin_so.size() == 1) return begin_so[0];
-  if (begin_so.empty()) {
-    return Error(absl::StatusCode::kNotFound,
-                 "there is no isolate \"{}\"; brood ps -a lists those there are", word);
-  }
+  if (begin_so.empty()) return NotFound(word);
   const auto id = [](std::string* out, const Isolate* isolate) { out->append(isolate->id); };
   const std::size_t shown = std::min<std::size_t>(begin_so.size(), 5);
   return Error(absl::StatusCode::kInvalidArgument, "{} isolates begin with \"{}\": {}{}",
@@ -158,16 +168,55 @@ Isolate* Isolates::ById(std::string_view id) {
 
 void Isolates::End(Isolate& isolate) {
   isolate.state = IsolateState::kEnded;
-  isolate.ended_as = ++ends_;
+  CutShort(isolate.argv);
   --living_;
-  for (const auto& each : std::exchange(isolate.on_end, {})) each.call(isolate);
-  // What ended first goes first, however long it had run.
-  while (isolates_.size() - living_ > ended_kept_) {
-    isolates_.erase(std::min_element(
-        isolates_.begin(), isolates_.end(), [](const Isolate& a, const Isolate& b) {
-          return a.ended_as != 0 && (b.ended_as == 0 || a.ended_as < b.ended_as);
-        }));
+  for (const auto& each : std::exchange(isolate.on_end, {})) isolate.told |= each.call(isolate);
+  Ended(isolate).push_back(&isolate);
+  ForgetBeyond(kept_.told, told_);
+  ForgetBeyond(kept_.unclaimed, unclaimed_);
+}
+
+void Isolates::Told(Isolate& isolate) {
+  if (isolate.told) return;
+  std::erase(Ended(isolate), &isolate);
+  isolate.told = true;
+  Ended(isolate).push_back(&isolate);
+}
+
+void Isolates::ForgetBeyond(std::size_t kept, std::deque<Isolate*>& ended) {
+  while (ended.size() > kept) {
+    const Isolate& oldest = *ended.front();
+    forgotten_.push_back({oldest.id, oldest.name, oldest.detached});
+    Remove(oldest);
+    if (forgotten_.size() <= kForgottenKept) continue;
+    forgotten_.pop_front();
+    forgot_more_ = true;
   }
+}
+
+absl::Status Isolates::NotFound(std::string_view word) const {
+  const auto is = [&](const Forgotten& each) {
+    return !word.empty() && (each.id.starts_with(word) || each.name == word);
+  };
+  const auto found = std::find_if(forgotten_.rbegin(), forgotten_.rend(), is);
+  if (found == forgotten_.rend()) {
+    return Error(absl::StatusCode::kNotFound,
+                 "there is no isolate \"{}\"{}; brood ps -a lists those "
+                 "there are",
+                 word,
+                 forgot_more_ ? ", or it ended so long ago that not even its id is kept" : "");
+  }
+  if (found->detached) {
+    return Error(
+        absl::StatusCode::kNotFound,
+        "{} has ended and been forgotten: of detached commands that nobody has waited for "
+        "the latest {} are kept (brood serve --max-unclaimed), of all others the latest {}",
+        word, kept_.unclaimed, kept_.told);
+  }
+  return Error(absl::StatusCode::kNotFound,
+               "{} has ended and been forgotten: of commands that somebody has waited for the "
+               "latest {} are kept",
+               word, kept_.told);
 }
 
 void Isolates::DropOnEnd(const void* owner) {
@@ -180,7 +229,11 @@ void Isolates::Remove(const Isolate& isolate) {
   const auto found = std::find_if(isolates_.begin(), isolates_.end(),
                                   [&](const Isolate& other) { return &other == &isolate; });
   if (found == isolates_.end()) return;
-  if (found->state != IsolateState::kEnded) --living_;
+  if (found->state == IsolateState::kEnded) {
+    std::erase(Ended(*found), &*found);
+  } else {
+    --living_;
+  }
   isolates_.erase(found);
 }
 

@@ -1,10 +1,13 @@
 // What the daemon knows of every isolate: those that wait and run, and the latest that have ended.
+// How a detached one ended nobody knows until they ask, so these are kept apart from the others: no
+// number of commands in the foreground makes the daemon forget one.
 #pragma once
 
 #include <sys/types.h>
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
@@ -45,12 +48,12 @@ struct Isolate {
   std::string refusal;             // why there was none
   std::unique_ptr<LogRing> logs;   // of a detached one
 
-  std::uint64_t ended_as = 0;  // counts ends; 0 while it lives
+  bool told = false;  // somebody has been told how it ended, or was there to see it
 
-  // Called once when it has ended, on behalf of `owner`.
+  // Called once when it has ended, on behalf of `owner`. Whether somebody was told.
   struct OnEnd {
     const void* owner = nullptr;
-    std::function<void(const Isolate&)> call;
+    std::function<bool(const Isolate&)> call;
   };
   std::vector<OnEnd> on_end;
 };
@@ -61,18 +64,30 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole);
 // Not thread-safe. Isolates stay where they are until forgotten.
 class Isolates {
  public:
-  explicit Isolates(std::size_t ended_kept = 256) : ended_kept_(ended_kept) {}
+  struct Kept {
+    std::size_t told = 256;        // that have ended, and somebody knows how
+    std::size_t unclaimed = 1024;  // detached ones that have ended, and nobody has waited for
+  };
+  // As many are remembered as forgotten, by id and name.
+  static constexpr std::size_t kForgottenKept = 4096;
+
+  Isolates() = default;
+  explicit Isolates(const Kept& kept) : kept_(kept) {}
 
   // A new one. kAlreadyExists when something that waits or runs has the name; kInvalidArgument when
   // it is no name ([a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 64, nothing that looks like an id).
   absl::StatusOr<Isolate*> Add(const std::string& name);
-  // By id, name (of what has not ended first), or beginning of an id. kNotFound, or
-  // kInvalidArgument with the candidates when several begin so.
+  // By id, name (of what has not ended first), or beginning of an id. kNotFound, which tells what
+  // has been forgotten from what never was, or kInvalidArgument with the candidates when several
+  // begin so.
   absl::StatusOr<Isolate*> Find(std::string_view word);
   // By the whole id alone; null when there is none (any more).
   Isolate* ById(std::string_view id);
-  // Marks it ended, calls what waits for that, and forgets the oldest beyond the number kept.
+  // Marks it ended, calls what waits for that, and forgets those that ended first beyond the number
+  // kept.
   void End(Isolate& isolate);
+  // Somebody has been told how it ended: it is kept no longer than others.
+  void Told(Isolate& isolate);
   // Calls nothing any more on behalf of `owner`.
   void DropOnEnd(const void* owner);
   // Takes away one that came to nothing.
@@ -82,10 +97,25 @@ class Isolates {
   std::size_t living() const { return living_; }
 
  private:
-  std::size_t ended_kept_;
+  struct Forgotten {
+    std::string id;
+    std::string name;
+    bool detached = false;
+  };
+  std::deque<Isolate*>& Ended(const Isolate& isolate) {
+    return isolate.detached && !isolate.told ? unclaimed_ : told_;
+  }
+  void ForgetBeyond(std::size_t kept, std::deque<Isolate*>& ended);
+  absl::Status NotFound(std::string_view word) const;
+
+  Kept kept_;
   std::size_t living_ = 0;
-  std::uint64_t ends_ = 0;
   std::list<Isolate> isolates_;  // oldest first
+  // Those that have ended, in this order.
+  std::deque<Isolate*> told_;
+  std::deque<Isolate*> unclaimed_;
+  std::deque<Forgotten> forgotten_;
+  bool forgot_more_ = false;  // than are in that list
 };
 
 }  // namespace brood

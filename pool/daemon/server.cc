@@ -20,11 +20,6 @@
 namespace brood {
 namespace {
 
-absl::StatusOr<gid_t> GroupNumber(const std::string& name) {
-  if (const std::optional<gid_t> number = FindGroup(name)) return *number;
-  return Error(absl::StatusCode::kNotFound, "there is no group {} in /etc/group", name);
-}
-
 // Whether whoever listens where this socket is connected to has ended. What io_uring watched for a
 // process that was killed is let go of only after its end, by a worker of the kernel's, and until
 // then the listening socket takes connections.
@@ -50,7 +45,7 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Bind(const std::string& path,
                                                       const std::optional<std::string>& group) {
   ListeningSocket out;
   if (group) {
-    BROOD_ASSIGN_OR_RETURN(out.group_, GroupNumber(*group));
+    BROOD_ASSIGN_OR_RETURN(out.group_, Accounts().FindGroup(*group));
   }
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -307,8 +307,10 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
       to->foreground.erase(tag);
       if (outcome.ok() && (!detached || isolate->state == IsolateState::kWaiting ||
                            outcome->end == End::kSetupFailed)) {
+        isolate->told = true;
         to->Answer(tag, EndedMessage(*outcome));
       } else if (!outcome.ok()) {
+        isolate->told = true;
         to->Refuse(tag, isolate->refusal.empty()
                             ? outcome.status()
                             : absl::Status(absl::StatusCode::kResourceExhausted, isolate->refusal));
@@ -542,10 +544,12 @@ absl::Status Service::OnStop(const PeerPtr& peer, const Incoming& message) {
   }
   isolate->on_end.push_back(
       {peer.get(), [caller = std::weak_ptr<Peer>(peer), tag = message.header.tag](const Isolate&) {
-         const auto to = caller.lock();
-         if (!to) return;
-         to->EndWait();
-         to->AnswerDone(tag);
+         // That it ended is not how it ended.
+         if (const auto to = caller.lock()) {
+           to->EndWait();
+           to->AnswerDone(tag);
+         }
+         return false;
        }});
   return absl::OkStatus();
 }
@@ -557,12 +561,13 @@ absl::Status Service::OnWait(const PeerPtr& peer, const Incoming& message) {
   const auto tell = [caller = std::weak_ptr<Peer>(peer),
                      tag = message.header.tag](const Isolate& ended) {
     const auto to = caller.lock();
-    if (!to) return;
+    if (!to) return false;
     to->EndWait();
     to->Answer(tag, ended.outcome ? EndedMessage(*ended.outcome) : Ended{125, ended.refusal, {}});
+    return true;
   };
   if (isolate->state == IsolateState::kEnded) {
-    tell(*isolate);
+    if (tell(*isolate)) isolates_.Told(*isolate);
   } else {
     isolate->on_end.push_back({peer.get(), tell});
   }

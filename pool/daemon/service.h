@@ -30,7 +30,8 @@ class Service {
     std::size_t log_bytes = std::size_t{256} << 10;       // kept of each detached isolate's output
     std::size_t max_held_fds = 4096;                      // of clients' commands that wait or run
     std::size_t max_held_bytes = std::size_t{256} << 20;  // of their arguments and environments
-    std::uint32_t max_running = 0;  // for the sentence that says they are taken
+    std::size_t max_unclaimed = 1024;  // detached ones that have ended and nobody has waited for
+    std::uint32_t max_running = 0;     // for the sentence that says they are taken
     // Runs a job that may take its time in another thread.
     std::function<void(std::function<void()>)> elsewhere;
     // Whether memory has run out (MemoryReserve): new work is refused. May be null.
@@ -39,7 +40,11 @@ class Service {
     std::function<void(const Isolate&)> log_end;
   };
 
-  Service(Pool& pool, Options options) : pool_(pool), options_(std::move(options)), timers_(pool) {}
+  Service(Pool& pool, Options options)
+      : pool_(pool),
+        options_(std::move(options)),
+        timers_(pool),
+        isolates_({.unclaimed = options_.max_unclaimed}) {}
 
   absl::Status Open() { return timers_.Open(); }
   void Close() { timers_.Close(); }

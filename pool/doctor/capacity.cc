@@ -73,7 +73,11 @@ std::vector<Need> Needs(std::uint32_t workers) {
                      "each worker's filter is compiled by the kernel for it alone"});
   }
   if (ThisMachine().id_ranges) {
-    needs.push_back({{.name = "ranges of host ids", .maximum = kRangeCount},
+    const absl::StatusOr<IdRangesHeld> held = HeldIdRanges();
+    needs.push_back({{.name = "ranges of host ids",
+                      .maximum = kRangeCount,
+                      .used = held.ok() ? std::optional<std::uint64_t>(held->ranges) : std::nullopt,
+                      .raise = "other launchers give back what their workers do not use"},
                      workers,
                      "each worker has 65,536 ids that nobody else has"});
   }

@@ -11,6 +11,7 @@
 #include "pool/doctor/capacity.h"
 #include "pool/doctor/probes.h"
 #include "spawn/cgroup_host.h"
+#include "spawn/id_ranges.h"
 #include "spawn/machine.h"
 #include "spawn/spec.h"
 #include "spawn/status.h"
@@ -56,7 +57,7 @@ Finding UserNamespaces() {
       finding.what += fmt::format("; {} is {}", off->name, off->value);
     }
     finding.why = root ? "workers would have the host's ids: --no-user"
-                       : "without root, all other fences need one";
+                       : "without CAP_SYS_ADMIN, all other isolation needs one";
     finding.remedy = UserNamespaceRemedy(error);
     return finding;
   }
@@ -115,6 +116,26 @@ Finding Proc() {
   return finding;
 }
 
+// How many of the ranges that workers get are left.
+void TellHeldRanges(Finding& finding) {
+  const absl::StatusOr<IdRangesHeld> held = HeldIdRanges();
+  if (!held.ok()) {
+    finding.verdict = Verdict::kNote;
+    finding.what += fmt::format("; how many are in use is not known: {}", Message(held.status()));
+    return;
+  }
+  finding.what +=
+      fmt::format("; {} of {} such ranges are in use, by {} launcher{}", held->ranges, kRangeCount,
+                  held->launchers.size(), held->launchers.size() == 1 ? "" : "s");
+  if (held->ranges < kRangeCount / 10 * 9) return;
+  finding.verdict = held->ranges < kRangeCount ? Verdict::kNote : Verdict::kLess;
+  finding.why = "a launcher takes 64 at a time, and a worker that gets none cannot begin";
+  finding.remedy = fmt::format(
+      "a launcher gives back what its workers do not use any more: end some of theirs, let "
+      "templates park fewer (--pool, parked), or stop launchers (processes {})",
+      fmt::join(held->launchers, ", "));
+}
+
 // Whose ids workers have, outside.
 Finding Ids() {
   Finding finding{.subject = "ids"};
@@ -122,6 +143,7 @@ Finding Ids() {
   const SubordinateIds& ids = OurSubordinateIds();
   if (machine.id_ranges) {
     finding.what = "each worker has 65,536 host ids that nobody else has";
+    TellHeldRanges(finding);
   } else if (machine.subordinate_ids) {
     finding.verdict = Verdict::kNote;
     finding.what =

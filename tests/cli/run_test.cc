@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -636,6 +638,27 @@ TEST_F(DistributionTest, BusyboxPipelineRuns) {
       Output("ro", {"busybox", "sh", "-c",
                     "busybox seq 1 20000 | busybox grep 7 | busybox sort -n | busybox wc -l"}),
       "6878\n");
+}
+
+// User 0 without capabilities is told which it lacks, and not to be root.
+TEST_F(RunTest, AdviceForRootIsNotToBecomeRoot) {
+  BROOD_NEEDS_ROOT();
+  const auto drop = [] {
+    for (int capability = 0; capability < 64; ++capability) prctl(PR_CAPBSET_DROP, capability);
+    __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[2] = {};
+    if (syscall(SYS_capset, &header, none) != 0) _exit(98);
+  };
+  struct Case {
+    Words options;
+    std::string_view lacks;
+  };
+  for (const Case& each : {Case{{}, "CAP_SETFCAP"}, Case{{"--no-user"}, "CAP_SYS_ADMIN"}}) {
+    Brood brood(Words{"run"} + each.options + Words{"--", "true"}, drop);
+    EXPECT_EQ(brood.Wait(), 125);
+    EXPECT_THAT(brood.err(), HasSubstr(std::string(each.lacks)));
+    EXPECT_THAT(brood.err(), Not(HasSubstr("as root")));
+  }
 }
 
 }  // namespace

@@ -292,5 +292,38 @@ TEST_F(DaemonTest, DetachedOneThatCannotBeHadIsTold) {
   EXPECT_THAT(result.err, Not(HasSubstr("message of type")));
 }
 
+// However many commands in the foreground come and go.
+TEST_F(DaemonTest, WhatWasDetachedIsKeptUntilSomebodyHasWaitedForIt) {
+  StartDaemon({"--pool", "8"});
+  const std::string id = Detached({"--name", "job"}, "echo result; exit 7");
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(id)["state"] == "ended"; }));
+  Client client = Connected();
+  const auto run_many = [&] {
+    const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+    for (int i = 0; i < 260; ++i) {
+      const auto ended = client.Run(SubmitOf({"/bin/true"}), {null.get(), null.get(), null.get()});
+      ASSERT_TRUE(ended.ok()) << ended.status();
+    }
+  };
+  run_many();
+  EXPECT_EQ(Out({"logs", "job"}), "result\n");
+  EXPECT_EQ(Run({"wait", id}).status, 7);
+  run_many();
+  const Result gone = Run({"wait", id});
+  EXPECT_EQ(gone.status, 125);
+  EXPECT_THAT(gone.err, HasSubstr("has ended and been forgotten"));
+  EXPECT_THAT(Run({"wait", "nosuch"}).err, HasSubstr("there is no isolate"));
+}
+
+TEST_F(DaemonTest, HowManyDetachedOnesAreKeptCanBeSet) {
+  StartDaemon({"--pool", "2", "--max-unclaimed", "1"});
+  const std::string first = Detached({}, "exit 1");
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(first)["state"] == "ended"; }));
+  const std::string second = Detached({}, "exit 2");
+  ASSERT_TRUE(ComesTrue([&] { return Inspect(second)["state"] == "ended"; }));
+  EXPECT_THAT(Run({"wait", first}).err, HasSubstr("--max-unclaimed"));
+  EXPECT_EQ(Run({"wait", second}).status, 2);
+}
+
 }  // namespace
 }  // namespace brood

@@ -128,7 +128,7 @@ class ColdAnywhereTest : public LeavesNothing {
     ASSERT_TRUE(host.ok()) << host.status();
     if (auto nest = CgroupNest::Create(*host, {}); nest.ok()) nest_ = *std::move(nest);
     if (ThisMachine().id_ranges) {
-      auto ids = IdRanges::Lock(1);
+      auto ids = IdRanges::Open(1);
       ASSERT_TRUE(ids.ok()) << ids.status();
       ids_ = *std::move(ids);
       id_first_ = ids_.Take().value();

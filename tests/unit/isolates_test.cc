@@ -106,7 +106,7 @@ TEST(IsolatesTest, ANameGoesBeforeTheBeginningOfAnId) {
 }
 
 TEST(IsolatesTest, TheOldestThatHaveEndedAreForgotten) {
-  Isolates isolates(3);
+  Isolates isolates({.told = 3});
   Isolate* const living = isolates.Add("living").value();
   std::vector<std::string> ids;
   for (int i = 0; i < 5; ++i) {
@@ -121,7 +121,7 @@ TEST(IsolatesTest, TheOldestThatHaveEndedAreForgotten) {
 }
 
 TEST(IsolatesTest, WhatEndedFirstIsForgottenFirstHoweverLongItRan) {
-  Isolates isolates(/*ended_kept=*/2);
+  Isolates isolates({.told = 2});
   Isolate* const longest = isolates.Add("long").value();
   for (int i = 0; i < 5; ++i) isolates.End(*isolates.Add("").value());
   const std::string id = longest->id;
@@ -132,6 +132,36 @@ TEST(IsolatesTest, WhatEndedFirstIsForgottenFirstHoweverLongItRan) {
   EXPECT_EQ(isolates.ById(id), nullptr);
 }
 
+TEST(IsolatesTest, ADetachedOneIsKeptUntilSomebodyWasTold) {
+  Isolates isolates({.told = 2, .unclaimed = 3});
+  Isolate* const job = isolates.Add("job").value();
+  job->detached = true;
+  isolates.End(*job);
+  for (int i = 0; i < 10; ++i) isolates.End(*isolates.Add("").value());
+  ASSERT_EQ(isolates.Find("job").value(), job);
+  isolates.Told(*job);
+  const std::string id = job->id;
+  for (int i = 0; i < 2; ++i) isolates.End(*isolates.Add("").value());
+  for (const std::string& word : {std::string("job"), id, id.substr(0, 6)}) {
+    EXPECT_THAT(std::string(Message(isolates.Find(word).status())), HasSubstr("forgotten")) << word;
+  }
+  EXPECT_THAT(std::string(Message(isolates.Find("bob").status())),
+              HasSubstr("there is no isolate"));
+}
+
+TEST(IsolatesTest, DetachedOnesAreBoundedToo) {
+  Isolates isolates({.told = 2, .unclaimed = 3});
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) {
+    Isolate* const isolate = isolates.Add("").value();
+    isolate->detached = true;
+    ids.push_back(isolate->id);
+    isolates.End(*isolate);
+  }
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(isolates.Find(ids[i]).ok(), i >= 2) << i;
+  EXPECT_THAT(std::string(Message(isolates.Find(ids[0]).status())), HasSubstr("max-unclaimed"));
+}
+
 TEST(IsolatesTest, ANameThatLooksLikeAnIdIsRefused) {
   Isolates isolates;
   EXPECT_FALSE(isolates.Add("0123456789ab").ok());
@@ -140,7 +170,7 @@ TEST(IsolatesTest, ANameThatLooksLikeAnIdIsRefused) {
 }
 
 TEST(IsolatesTest, TheEndIsTold) {
-  Isolates isolates(0);  // kept until told
+  Isolates isolates({.told = 0});  // kept until told
   Isolate* const isolate = isolates.Add("").value();
   int calls = 0;
   const int owners[2] = {};
@@ -149,6 +179,7 @@ TEST(IsolatesTest, TheEndIsTold) {
                                  ++calls;
                                  EXPECT_EQ(&owner, &owners[0]) << "the other one is gone";
                                  EXPECT_EQ(ended.state, IsolateState::kEnded);
+                                 return true;
                                }});
   }
   isolates.DropOnEnd(&owners[1]);

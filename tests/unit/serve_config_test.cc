@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -51,11 +53,14 @@ TEST(ServeConfigTest, AnEmptyFileSetsNothing) {
 
 TEST(ServeConfigTest, SettingsAreTaken) {
   const auto config = ParseServeConfig(
-      "socket = '/run/x.sock'\ngroup = 'staff'\nmax-running = 7\nlog-size = '2M'\n", "brood.toml");
+      "socket = '/run/x.sock'\ngroup = 'staff'\nmax-running = 7\nmax-unclaimed = 9\nlog-size = "
+      "'2M'\n",
+      "brood.toml");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->socket, "/run/x.sock");
   EXPECT_EQ(config->group, "staff");
   EXPECT_EQ(config->max_running, 7U);
+  EXPECT_EQ(config->max_unclaimed, 9U);
   EXPECT_EQ(config->log_bytes, 2U << 20);
 }
 
@@ -103,6 +108,8 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
       {"max-running = '5'\n", "line 1", "max-running must be a whole number"},
       {"max-running = 1.5\n", "line 1", "max-running must be a whole number"},
       {"max-running = 0\n", "line 1", "max-running"},
+      {"max-unclaimed = 0\n", "line 1", "max-unclaimed"},
+      {"max-unclaimed = 'x'\n", "line 1", "max-unclaimed must be a whole number"},
       {"max-running = -1\n", "line 1", "max-running"},
       {"max-running = 99999999\n", "line 1", "max-running"},
       {"group = 'a'\ngroup = 'b'\n", "line 2", "group"},
@@ -135,6 +142,23 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
       {"[template.web]\ntmpfs = ['/x', false]\n", "line 2", "tmpfs takes a value"},
       {"[template.web]\nspeed = false\n", "line 2", "there is no option speed"},
       {"[template.web]\n[template.web]\n", "line 2", ""},
+      {"[template.web]\nparked = 2\nmemory = 'much'\n", "line 3", "memory: \"much\""},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\ncommand = 'cat'\ntimeout = 'long'\n", "line 5",
+       "function b: timeout: \"long\""},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\nspeed = 9\ncommand = 'cat'\n", "line 4",
+       "--speed"},
+      {"[function.a]\ncommand = 'cat'\n[function.b]\nmin = 2\n", "line 3",
+       "function b: it needs a command"},
+      {"[function.a]\ncommand = 'cat'\n\nmode = 'cold'\nmin = 3\n", "line 4", "mode is cold"},
+      {"[function.a]\ncommand = 'cat'\nenv = ['A']\nmin = 3\n", "line 3", "env has \"A\""},
+      {"[function.a]\nmin = 3\ncommand = [1]\n", "line 3", "command must be"},
+      {"[function.a]\ncommand = 'cat'\ntimeout = false\n", "line 3",
+       "timeout takes a value (DURATION)"},
+      {"[function.a]\ncommand = 'cat'\nno-pid = true\n", "line 3", "pid namespace"},
+      {"[function]\na = {command = 'cat'}\nb = 5\n", "line 3", "[function.b]"},
+      {"[http]\nmax-connections = 9\nidle-timeout = 'long'\n", "line 3", "idle-timeout: \"long\""},
+      {"[http]\nmax-connections = 9\nkeep = '1h'\n", "line 3", "keep is without effect"},
+      {"[http]\nmax-connections = 9\nkeep = false\n", "line 3", "keep takes a value"},
   };
   for (const BadConfig& each : cases) {
     const auto config = ParseServeConfig(each.text, "brood.toml");
@@ -143,6 +167,22 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
     EXPECT_THAT(sentence, HasSubstr("brood.toml, " + std::string(each.where))) << each.text;
     EXPECT_THAT(sentence, HasSubstr(std::string(each.why))) << each.text;
   }
+}
+
+TEST(ServeConfigTest, NamesOfUsersAreThoseOfTheRoot) {
+  const std::filesystem::path root = std::filesystem::path(::testing::TempDir()) /
+                                     ("brood_config_root_" + std::to_string(getpid()));
+  std::filesystem::create_directories(root / "etc");
+  std::ofstream(root / "etc/passwd") << "app:x:4242:4343::/:/bin/sh\n";
+  const std::string keys = fmt::format("rootfs = '{}'\nuser = 'app'\n", root.string());
+  const auto config = ParseServeConfig(
+      "[template.web]\n" + keys + "[function.f]\ncommand = 'cat'\n" + keys, "brood.toml");
+  std::filesystem::remove_all(root);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const Spec& web = config->templates.at(0).options.spec;
+  EXPECT_EQ(std::pair(web.uid, web.gid), std::pair(4242U, 4343U));
+  const Spec& function = config->functions.at(0).own_template->spec;
+  EXPECT_EQ(std::pair(function.uid, function.gid), std::pair(4242U, 4343U));
 }
 
 TEST(ServeTemplateTest, WordsAreSplitAsByAShell) {

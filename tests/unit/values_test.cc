@@ -7,8 +7,12 @@
 #include <gtest/gtest.h>
 #include <pwd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -122,7 +126,7 @@ TEST(ParseUserTest, TakesNumbers) {
                                        {"0:65535", 0, 65535},
                                        {"4294967294", 4294967294, 4294967294}};
   for (const UserCase& test : cases) {
-    const auto ids = ParseUser(test.word);
+    const auto ids = ParseUser(test.word, {});
     ASSERT_TRUE(ids.ok()) << test.word << ": " << Message(ids.status());
     EXPECT_EQ(ids->first, test.uid) << test.word;
     EXPECT_EQ(ids->second, test.gid) << test.word;
@@ -134,11 +138,75 @@ TEST(ParseUserTest, LooksNamesUp) {
   if (nobody == nullptr) GTEST_SKIP() << "missing: a user named nobody";
   const std::uint32_t uid = nobody->pw_uid;
   const std::uint32_t gid = nobody->pw_gid;
-  EXPECT_EQ(ParseUser("nobody").value(), std::pair(uid, gid));
-  EXPECT_EQ(ParseUser("root").value(), std::pair(0U, 0U));
-  EXPECT_EQ(ParseUser("nobody:root").value(), std::pair(uid, 0U));
-  EXPECT_EQ(ParseUser("nobody:7").value(), std::pair(uid, 7U));
-  EXPECT_EQ(ParseUser("7:root").value(), std::pair(7U, 0U));
+  EXPECT_EQ(ParseUser("nobody", {}).value(), std::pair(uid, gid));
+  EXPECT_EQ(ParseUser("root", {}).value(), std::pair(0U, 0U));
+  EXPECT_EQ(ParseUser("nobody:root", {}).value(), std::pair(uid, 0U));
+  EXPECT_EQ(ParseUser("nobody:7", {}).value(), std::pair(uid, 7U));
+  EXPECT_EQ(ParseUser("7:root", {}).value(), std::pair(7U, 0U));
+}
+
+// A root as somebody else has made it.
+class AccountsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(root_ / "etc");
+    std::filesystem::create_directories(base_ / "outside");
+    std::ofstream(root_ / "etc/passwd") << "root:x:0:0::/:/bin/sh\napp:x:4242:4343::/:/bin/sh\n";
+    std::ofstream(root_ / "etc/group") << "root:x:0:\nstaff-of-root:x:4444:app\n";
+    std::ofstream(base_ / "outside/passwd") << "root:x:0:0::/:/bin/sh\nspy:x:7:7::/:/bin/sh\n";
+  }
+  void TearDown() override { std::filesystem::remove_all(base_); }
+  Accounts Inside(std::vector<Bind> binds = {}) const { return {root_.string(), std::move(binds)}; }
+
+  const std::filesystem::path base_ =
+      std::filesystem::path(::testing::TempDir()) / ("brood_accounts_" + std::to_string(getpid()));
+  const std::filesystem::path root_ = base_ / "root";
+};
+
+TEST_F(AccountsTest, NamesAreTheRootsOwn) {
+  EXPECT_EQ(ParseUser("app", Inside()).value(), std::pair(4242U, 4343U));
+  EXPECT_EQ(ParseUser("app:staff-of-root", Inside()).value(), std::pair(4242U, 4444U));
+  EXPECT_EQ(ParseUser("7:staff-of-root", Inside()).value(), std::pair(7U, 4444U));
+  // The host knows it, the root does not.
+  for (const char* const word : {"nobody", "app:nogroup"}) {
+    const auto ids = ParseUser(word, Inside());
+    ASSERT_FALSE(ids.ok()) << word;
+    EXPECT_THAT(std::string(Message(ids.status())), HasSubstr("of " + root_.string()));
+  }
+}
+
+TEST_F(AccountsTest, NoLinkLeadsOutOfTheRoot) {
+  const std::filesystem::path passwd = root_ / "etc/passwd";
+  for (const std::string& link :
+       {(base_ / "outside/passwd").string(), std::string("../../outside/passwd"),
+        std::string("/proc/self/root/etc/passwd")}) {
+    std::filesystem::remove(passwd);
+    std::filesystem::create_symlink(link, passwd);
+    EXPECT_FALSE(ParseUser("spy", Inside()).ok()) << link;
+    EXPECT_FALSE(ParseUser("root", Inside()).ok()) << link;
+  }
+  std::filesystem::remove(passwd);
+  std::ofstream(root_ / "accounts") << "app:x:5:6::/:/bin/sh\n";
+  std::filesystem::create_symlink("/accounts", passwd);
+  EXPECT_EQ(ParseUser("app", Inside()).value(), std::pair(5U, 6U)) << "a link within the root";
+}
+
+TEST_F(AccountsTest, AFifoIsNotWaitedFor) {
+  std::filesystem::remove(root_ / "etc/passwd");
+  ASSERT_EQ(mkfifo((root_ / "etc/passwd").c_str(), 0600), 0);
+  EXPECT_THAT(std::string(Message(ParseUser("app", Inside()).status())),
+              HasSubstr("not a regular file"));
+  std::filesystem::remove(root_ / "etc/passwd");
+  EXPECT_THAT(std::string(Message(ParseUser("app", Inside()).status())),
+              HasSubstr("give a number"));
+}
+
+TEST_F(AccountsTest, WhatIsBoundOverThemCounts) {
+  const std::string outside = (base_ / "outside").string();
+  EXPECT_EQ(ParseUser("spy", Inside({{outside + "/passwd", "/etc/passwd"}})).value(),
+            std::pair(7U, 7U));
+  EXPECT_EQ(ParseUser("spy", Inside({{outside, "/etc"}})).value(), std::pair(7U, 7U));
+  EXPECT_EQ(ParseUser("app", Inside({{outside, "/etc/other"}})).value(), std::pair(4242U, 4343U));
 }
 
 TEST(ParseUserTest, RefusesEverythingElse) {
@@ -151,7 +219,7 @@ TEST(ParseUserTest, RefusesEverythingElse) {
         std::string_view("1.5"), std::string_view("1:2:3"), std::string_view("no-such-user-here"),
         std::string_view("root:no-such-group-here"), std::string_view("rööt"),
         std::string_view("root/x"), std::string_view(huge)}) {
-    const auto ids = ParseUser(word);
+    const auto ids = ParseUser(word, {});
     ASSERT_FALSE(ids.ok()) << word.substr(0, 40) << " was taken";
     EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument) << word.substr(0, 40);
     EXPECT_THAT(std::string(Message(ids.status())), HasSubstr("give a number"));
