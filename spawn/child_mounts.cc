@@ -19,6 +19,8 @@ constexpr int kEio = 5;
 constexpr int kEacces = 13;
 constexpr int kEexist = 17;
 constexpr int kEnotdir = 20;
+constexpr int kEinval = 22;
+constexpr int kEinval = 22;
 constexpr int kErofs = 30;
 constexpr int kEproto = 71;
 constexpr int kEnotconn = 107;
@@ -80,11 +82,16 @@ sys::Result Attach(const ChildContext& context, int tree, const char* path, bool
 }
 
 sys::Result CopyMount(const ChildContext& context, const char* path, bool recursive) {
-  const unsigned flags =
-      kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | (recursive ? kernel::kAtRecursive : 0);
-  if (context.root_fd < 0) return sys::OpenTree(kCwd, path, flags);
-  return At(context, path,
-            [&](int place) { return sys::OpenTree(place, "", flags | kernel::kAtEmptyPath); });
+  constexpr unsigned kFlags = kernel::kOpenTreeClone | kernel::kOpenTreeCloexec;
+  const auto copy = [&](int directory, const char* place, unsigned more) {
+    const unsigned all = recursive ? kernel::kAtRecursive : 0;
+    const sys::Result tree = sys::OpenTree(directory, place, kFlags | more | all);
+    // Where the submounts are locked (in a user namespace of its own) only all can be copied.
+    if (tree != -kEinval || recursive) return tree;
+    return sys::OpenTree(directory, place, kFlags | more | kernel::kAtRecursive);
+  };
+  if (context.root_fd < 0) return copy(kCwd, path, 0);
+  return At(context, path, [&](int place) { return copy(place, "", kernel::kAtEmptyPath); });
 }
 
 sys::Result NewMount(const char* type, std::uint64_t attributes) {
@@ -108,8 +115,8 @@ sys::Result NewMountOrCopy(const Op& op, ChildContext& context) {
     if (tree < 0) return tree;
     kernel::MountAttr attributes;
     attributes.attr_set = op.number[0];
-    const sys::Result set =
-        sys::MountSetattr(static_cast<int>(tree), "", kernel::kAtEmptyPath, attributes);
+    const sys::Result set = sys::MountSetattr(
+        static_cast<int>(tree), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
     if (set < 0) return set;
   }
   if (tree >= 0) context.trees[op.index] = static_cast<int>(tree);
