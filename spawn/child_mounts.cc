@@ -20,7 +20,6 @@ constexpr int kEacces = 13;
 constexpr int kEexist = 17;
 constexpr int kEnotdir = 20;
 constexpr int kEinval = 22;
-constexpr int kEinval = 22;
 constexpr int kErofs = 30;
 constexpr int kEproto = 71;
 constexpr int kEnotconn = 107;
