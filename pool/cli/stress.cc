@@ -265,11 +265,12 @@ absl::Status CheckCombination(const Options& options, const CLI::App& stress) {
 absl::Status CompleteNames(std::vector<std::string>& names) {
   for (std::string& name : names) {
     if (name == kStorm || name == kIsolates || limits::FindUnit(name) != nullptr) continue;
-    std::vector<std::string_view> those = limits::UnitsThatBeginWith(name);
+    std::vector<std::string> those;
+    for (const std::string_view unit : limits::UnitsThatBeginWith(name)) those.emplace_back(unit);
     for (const std::string_view other : {std::string_view(kStorm), std::string_view(kIsolates)}) {
-      if (other.starts_with(name)) those.push_back(other);
+      if (other.starts_with(name)) those.emplace_back(other);
     }
-    if (those.size() == 1) name = std::string(those.front());
+    if (those.size() == 1) name = those.front();
     if (those.size() > 1) {
       return Error(absl::StatusCode::kInvalidArgument, "{} may be {}: write more of it", name,
                    absl::StrJoin(those, " or "));
