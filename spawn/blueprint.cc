@@ -154,7 +154,8 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
 // get all in a user namespace of their own.
 std::uint64_t BlueprintMaker::ZygoteCapabilities() const {
   constexpr std::uint64_t kAll = ~std::uint64_t{0};
-  if (kind_ != PlanKind::kTemplate || (!machine_.mount_admin && !zygote_user_)) return kAll;
+  // An ordinary user's has them over a user namespace of its own alone, and is not its root there.
+  if (kind_ != PlanKind::kTemplate || !machine_.mount_admin) return kAll;
   std::uint64_t keep = kept_capabilities_;
   const auto add = [&](int capability) { keep |= 1ULL << capability; };
   // CAP_SYS_PTRACE: to open a worker's user namespace, whose memory is undumpable, for idmapped
@@ -169,7 +170,7 @@ std::uint64_t BlueprintMaker::ZygoteCapabilities() const {
       add(needed);
     }
   }
-  return zygote_user_ ? keep : keep & machine_.capabilities;
+  return keep & machine_.capabilities;
 }
 
 absl::StatusOr<Blueprint> Blueprint::Make(const Spec& spec, PlanKind kind,

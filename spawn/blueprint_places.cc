@@ -87,7 +87,6 @@ absl::Status BlueprintMaker::AddGiven() {
 // What every worker has, whatever its root.
 void BlueprintMaker::AddOwn() {
   constexpr std::uint64_t kPlain = kernel::kMsNosuid | kernel::kMsNodev;
-  AddPlace(Place::What::kDev, "/dev");
   if (!spec_.is_new(NamespaceKind::kPid) && new_user_) {
     // A new one is for the owner of the pid namespace to mount.
     AddPlace(Place::What::kTree, "/proc").type = "proc";
@@ -98,6 +97,7 @@ void BlueprintMaker::AddOwn() {
     proc.flags = kernel::kMountAttrNosuid | kernel::kMountAttrNodev | kernel::kMountAttrNoexec;
     proc.own = true;
   }
+  AddPlace(Place::What::kDev, "/dev");
   AddPlace(Place::What::kDevpts, "/dev/pts").own = true;
   const std::string sticky = fmt::format("size={},mode=1777", spec_.tmp_bytes);
   const auto tmpfs = [&](std::string asked, std::string options, std::uint64_t flags) {

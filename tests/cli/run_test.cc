@@ -361,7 +361,6 @@ TEST_F(BadInputTest, IsRefusedInOneSentence) {
 }
 
 TEST_F(BadInputTest, NoCommandOfBroodsOwn) {
-  ExpectRefused({}, "");
   ExpectRefused({"frobnicate"}, "frobnicate");
   ExpectRefused({"run"}, "COMMAND");
 }

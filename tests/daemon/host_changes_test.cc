@@ -80,6 +80,8 @@ TEST_F(HostChangesTest, ARunningCommandHoldsNoMountOfTheHost) {
   });
   brood.AwaitOutput("runs");
   EXPECT_EQ(Among(brood.pid(), [&] { return umount2(host_.c_str(), 0); }), 0);
+  brood.Kill(SIGTERM);
+  EXPECT_EQ(brood.Wait(), 128 + SIGTERM);
 }
 
 TEST_F(HostChangesTest, WhatIsReplacedUnderItsNameIsSeenAfterAReload) {

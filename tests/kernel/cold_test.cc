@@ -588,7 +588,7 @@ TEST_F(ColdFaultTest, RealRefusalsOfTheKernel) {
   const Outcome limit = Run(spec, Words({"true"}));
   EXPECT_EQ(limit.failure.step, Step::kRlimit) << Ending(limit);
   EXPECT_EQ(limit.failure.error, EPERM);
-  EXPECT_THAT(limit.message, HasSubstr("only root can raise a hard limit"));
+  EXPECT_THAT(limit.message, HasSubstr("can be raised only with CAP_SYS_RESOURCE"));
 
   Birthplace gone = Place();
   Remove(gone);
