@@ -37,24 +37,42 @@ DefaultAction DefaultOf(int number) {
   }
 }
 
-// Whether a process neither handles, nor ignores, nor blocks a signal; one that is blocked may be
-// waited for (sigwait(3), signalfd(2)). False where nobody tells: the kernel alone decides then.
-bool TakesDefault(int pid, int number) {
+enum class Attitude : std::uint8_t { kDefault, kBlocks, kOther };
+
+// What a process does with a signal. kOther where nobody tells, too: the kernel alone decides then.
+Attitude AttitudeOf(int pid, int number) {
   std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
+  std::uint64_t blocked = 0;
   std::uint64_t taken = 0;
   int known = 0;
   for (std::string word; known < 3 && status >> word;) {
     if (word != "SigBlk:" && word != "SigIgn:" && word != "SigCgt:") continue;
     std::uint64_t mask = 0;
     status >> std::hex >> mask >> std::dec;
-    taken |= mask;
+    (word == "SigBlk:" ? blocked : taken) |= mask;
     ++known;
   }
-  if (known < 3 || (taken >> (number - 1) & 1) != 0) return false;
+  if (known < 3 || (taken >> (number - 1) & 1) != 0) return Attitude::kOther;
+  if ((blocked >> (number - 1) & 1) != 0) return Attitude::kBlocks;
   // While it waits for signals they do not show as blocked (do_sigtimedwait in the kernel).
   std::istringstream call(TextOf(fmt::format("/proc/{}/syscall", pid)));
   long system_call = -1;
-  return !(call >> system_call) || system_call != SYS_rt_sigtimedwait;
+  const bool waits = call >> system_call && system_call == SYS_rt_sigtimedwait;
+  return waits ? Attitude::kOther : Attitude::kDefault;
+}
+
+// Whether a process neither handles, nor ignores, nor blocks a signal; one that is blocked may be
+// waited for (sigwait(3), signalfd(2)). But libc blocks all while it starts a process, and the
+// kernel drops what has come meanwhile for an init: so whoever blocks it is looked at again for a
+// while.
+bool TakesDefault(int pid, int number) {
+  constexpr int kLooks = 20;
+  for (int look = 0; look < kLooks; ++look) {
+    const Attitude attitude = AttitudeOf(pid, number);
+    if (attitude != Attitude::kBlocks) return attitude == Attitude::kDefault;
+    usleep(1000);
+  }
+  return false;
 }
 
 // Returns once all of a process group that a process leads, as far as it descends from that, has
