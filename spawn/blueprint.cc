@@ -30,6 +30,13 @@ bool JoinsBeforeBirth(const Spec& spec) {
   return false;
 }
 
+absl::Status TooManyMounts(std::size_t count) {
+  return Error(kInvalid,
+               "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
+               "(--rootfs)",
+               count, kMaxTrees);
+}
+
 }  // namespace
 
 BlueprintMaker::BlueprintMaker(const Spec& spec, PlanKind kind)
@@ -52,6 +59,8 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   // Without it nobody may map root's id into a user namespace of his making (Linux 5.12), and its
   // own is the only one that an unprivileged process may map.
   if (spec_.nesting && spec_.uid == 0 && new_user_) kept_capabilities_ |= 1ULL << CAP_SETFCAP;
+  // Before each takes a descriptor.
+  if (spec_.binds.size() > kMaxTrees) return TooManyMounts(spec_.binds.size());
   if (kind_ == PlanKind::kForked) {
     BROOD_RETURN_IF_ERROR(AddForked());
     return Finish(fault);
@@ -88,10 +97,7 @@ absl::Status BlueprintMaker::AddForked() {
 absl::StatusOr<Blueprint> BlueprintMaker::Finish(const FaultInjection& fault) {
   if (builder_.size(PlanBuilder::kWorker) > kMaxOps ||
       builder_.size(PlanBuilder::kTmpl) > kMaxOps || tree_count_ > kMaxTrees) {
-    return Error(kInvalid,
-                 "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
-                 "(--rootfs)",
-                 tree_count_, kMaxTrees);
+    return TooManyMounts(tree_count_);
   }
   SetHeader(fault);
   out_.spec_ = spec_;
@@ -224,7 +230,7 @@ std::string Blueprint::Describe(const Failure& failure, const OpList& list,
     }
   }
   if (failure.step == Step::kJoinNamespace && failure.index >= kUsherJoinsAt &&
-      failure.index - kUsherJoinsAt < launcher_joins_.size()) {
+      std::size_t{failure.index} - kUsherJoinsAt < launcher_joins_.size()) {
     const NamespaceKind kind = launcher_joins_[failure.index - kUsherJoinsAt].kind;
     subject = fmt::format("{} ({})", spec_.ns(kind).path, NamespaceName(kind));
   }
