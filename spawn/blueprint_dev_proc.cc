@@ -103,8 +103,8 @@ void BlueprintMaker::AddNewMounts() {
   constexpr List kWorker = PlanBuilder::kWorker;
   const auto add = [&](const Place& place) {
     const std::size_t tree = tree_count_++;
-    builder_.Add(kWorker, OpCode::kNewMount, place.step, {place.type, place.copy}, place.flags, 0,
-                 static_cast<std::uint16_t>(tree));
+    builder_.Add(kWorker, OpCode::kNewMount, place.step, {place.type, place.copy}, place.flags,
+                 place.if_reachable ? 1 : 0, static_cast<std::uint16_t>(tree));
     return tree;
   };
   for (Place& place : places_) {

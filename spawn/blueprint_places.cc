@@ -135,6 +135,7 @@ void BlueprintMaker::AddOwn() {
     cgroup.step = Step::kMountCgroup;
     cgroup.flags = kReadOnly;
     cgroup.own = true;
+    cgroup.if_reachable = true;
   }
 }
 

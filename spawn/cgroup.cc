@@ -90,7 +90,9 @@ absl::StatusOr<NewNest> MakeNest(int base, const std::string& name) {
   // Between our mkdir and our lock another launcher may remove BASE/brood as the last one out.
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    if (mkdirat(base, kBroodName, 0700) != 0 && errno != EEXIST) {
+    // To be searched by all: before Linux 6.13 or so a worker that mounts cgroup2 is asked for that
+    // permission on each directory above its own.
+    if (mkdirat(base, kBroodName, 0711) != 0 && errno != EEXIST) {
       return MakeError(errno, PathOfFd(base), kBroodName);
     }
     auto brood = OpenDirectoryAt(base, kBroodName);

@@ -118,8 +118,14 @@ sys::Result NewMountOrCopy(const Op& op, ChildContext& context) {
         static_cast<int>(tree), "", kernel::kAtEmptyPath | kernel::kAtRecursive, attributes);
     if (set < 0) return set;
   }
-  if (tree >= 0) context.trees[op.index] = static_cast<int>(tree);
-  return tree;
+  if (tree < 0 && op.number[1] != 0) {
+    if (context.box != nullptr) context.box->sys_error = static_cast<std::int32_t>(-tree);
+    tree = -1;
+  } else if (tree < 0) {
+    return tree;
+  }
+  context.trees[op.index] = static_cast<int>(tree);
+  return 0;
 }
 
 // Binds of what /dev holds anyway; a tmpfs for each would be a superblock for each worker.

@@ -188,8 +188,8 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   outcome.fallbacks.insert(outcome.fallbacks.end(), blueprint.fallbacks().begin(),
                            blueprint.fallbacks().end());
   if (box.sys_error != 0) {
-    outcome.fallbacks.push_back(
-        {"a /sys that shows its own network devices", "the launcher's /sys", box.sys_error});
+    outcome.fallbacks.push_back({"a /sys of its own, with its network devices and its cgroup",
+                                 "the launcher's, or one without its cgroup", box.sys_error});
   }
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
