@@ -49,13 +49,14 @@ absl::Status BlueprintMaker::AddMounts() {
     if (shared_ == PlanBuilder::kTmpl) {
       AddTemplate();
       AddHome();
-      AddNewMounts();
-      AddWorkerRoot();
-    } else {
-      AddNewMounts();
-      AddColdRoot();
-      MountPlaces(kWorker, /*own=*/false);
     }
+  }
+  AddNewMounts();
+  if (shared_ == PlanBuilder::kTmpl) {
+    AddWorkerRoot();
+  } else {
+    AddColdRoot();
+    MountPlaces(kWorker, /*own=*/false);
   }
   AddPrivateMounts();
   return absl::OkStatus();
@@ -91,9 +92,6 @@ void BlueprintMaker::AddMountsToNothing() {
   };
   bring("/proc");
   if (FindPlace(Place::What::kNew, "sysfs") != nullptr) bring("/sys");
-  AddNewMounts();
-  AddColdRoot();
-  MountPlaces(kWorker, /*own=*/false);
 }
 
 // The root of a worker that does everything itself.

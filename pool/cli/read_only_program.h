@@ -9,8 +9,8 @@ namespace brood {
 // from a mount of its own program that is read-only and that nobody can get at.
 //
 // Executes this program anew from there, with `argv`, and returns only where that is not needed or
-// not to be had: the program is on such a mount, or the caller has no privilege over mounts, so that
-// no worker of its has more ids than it.
+// not to be had: the program is on such a mount, or the caller has no privilege over mounts, so
+// that no worker of its has more ids than it.
 void RunFromReadOnlyMount(char** argv);
 
 }  // namespace brood
