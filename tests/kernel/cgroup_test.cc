@@ -221,7 +221,7 @@ TEST_F(CgroupTest, BroodDirectoryIsClosedToOthers) {
   const CgroupNest nest = MakeNest();
   struct stat info {};
   ASSERT_EQ(stat((host_.base + "/brood").c_str(), &info), 0);
-  EXPECT_EQ(info.st_mode & 0777, 0700U);
+  EXPECT_EQ(info.st_mode & 0777, 0711U);
 }
 
 TEST_F(CgroupTest, RemovingOneNestLeavesTheOther) {
