@@ -189,6 +189,8 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   brood::OpenClosedStdio();
-  brood::WatchOutput();
+  if (const absl::Status watched = brood::WatchOutput(); !watched.ok()) {
+    return brood::Complain(watched);
+  }
   return brood::FinishOutput(brood::Main(argc, argv));
 }

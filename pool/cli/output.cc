@@ -30,11 +30,12 @@ ssize_t Write(void* /*cookie*/, const char* bytes, std::size_t count) {
 
 }  // namespace
 
-void WatchOutput() {
+absl::Status WatchOutput() {
   std::FILE* const watched = fopencookie(nullptr, "w", {nullptr, Write, nullptr, nullptr});
-  if (watched == nullptr) return;  // no memory: whatever comes next will tell
+  if (watched == nullptr) return ErrnoError(errno, "preparing to watch what is written to stdout");
   (void)std::setvbuf(watched, nullptr, isatty(STDOUT_FILENO) == 1 ? _IOLBF : _IOFBF, BUFSIZ);
   stdout = watched;
+  return absl::OkStatus();
 }
 
 absl::Status OutputStatus() {

@@ -6,8 +6,8 @@
 namespace brood {
 
 // From here on, whatever is written to stdout through stdio and fails is remembered. Nothing is
-// thrown, and nothing that a command has begun is cut short.
-void WatchOutput();
+// thrown, and nothing that a command has begun is cut short. Fails where there is no memory.
+absl::Status WatchOutput();
 
 // The first write to stdout that failed; OK when there is none. For those who write without end.
 absl::Status OutputStatus();
