@@ -1,12 +1,11 @@
 #include "spawn/attributes.h"
 
+#include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 
 namespace brood {
 namespace {
-
-constexpr int kEnosys = 38;
 
 // Writes 0 into the oom_score_adj of `pid`; 0: of the caller.
 sys::Result ResetOomScore(sys::Result pid, int proc_fd) {
@@ -60,7 +59,7 @@ sys::Result Reset(Attribute attribute, sys::Result pid, int proc_fd) {
       return sys::Call(__NR_personality, 0);
     case Attribute::kMemoryPolicy: {
       const sys::Result set = sys::Call(__NR_set_mempolicy, /*MPOL_DEFAULT*/ 0, 0, 0);
-      return set == -kEnosys ? 0 : set;  // no NUMA here
+      return set == -ENOSYS ? 0 : set;  // no NUMA here
     }
     case Attribute::kCount:
       break;

@@ -1,5 +1,6 @@
 #include "spawn/usher.h"
 
+#include <linux/errno.h>
 #include <linux/sched.h>
 
 namespace brood {
@@ -28,8 +29,7 @@ void UsherMain(void* argument) {
 sys::Result BirthByUsher(UsherRequest& request, char* stack) {
   request.birth.pidfd = &request.pidfd;
   request.birth.extra_flags |= kernel::kCloneParent;
-  constexpr int kEchild = 10;
-  request.result = -kEchild;  // unless it gets to say otherwise
+  request.result = -ECHILD;  // unless it gets to say otherwise
   kernel::CloneArgs args;
   // Its descriptors are the launcher's, so that the pidfd comes there; its memory is as the
   // worker's will be.
@@ -40,7 +40,7 @@ sys::Result BirthByUsher(UsherRequest& request, char* stack) {
   const sys::Result usher = sys::Clone3(args, UsherMain, &request);
   if (usher < 0) return RefuseBirth(request.birth, Step::kCloneWorker, usher);
   sys::AwaitEnd(usher);
-  if (request.result == -kEchild) {
+  if (request.result == -ECHILD) {
     return RefuseBirth(request.birth, Step::kCloneWorker, request.result);
   }
   return request.result;
