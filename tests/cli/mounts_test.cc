@@ -218,7 +218,9 @@ TEST_F(MountsTest, LocalhostAndItsOwnNameAreKnown) {
   };
   // A root without the file, with an empty one, with a link to one, and one that keeps writes.
   EXPECT_THAT(hosts({}), HasSubstr("127.0.0.1\tbrood\n"));
-  EXPECT_THAT(hosts({"--root-mode", "overlay"}), HasSubstr("127.0.0.1\tlocalhost\n"));
+  if (!Without(Way::kIdmap)) {  // else /etc is nobody's, and the worker may make no file in it
+    EXPECT_THAT(hosts({"--root-mode", "overlay"}), HasSubstr("127.0.0.1\tlocalhost\n"));
+  }
   std::ofstream(root_ / "etc/hosts").flush();
   EXPECT_THAT(hosts({"--hostname", "other"}), HasSubstr("127.0.0.1\tother\n"));
   EXPECT_THAT(hosts({"--root-mode", "rw"}), HasSubstr("127.0.0.1\tbrood\n"));
