@@ -49,7 +49,6 @@ constexpr StepFacts kSteps[] = {
     {Step::kGo, "go", "going to a directory"},
     {Step::kMakeDirectory, "make_directory", "making a directory"},
     {Step::kMakeFile, "make_file", "making a file"},
-    {Step::kMakeDevice, "make_device", "making a device node"},
     {Step::kMakeSymlink, "make_symlink", "making a symbolic link"},
     {Step::kRemount, "remount", "changing the flags of a mount"},
     {Step::kEnterRoot, "enter_root", "entering the new root"},

@@ -68,10 +68,13 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   BROOD_RETURN_IF_ERROR(AddJoins());
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
-  if (spec_.is_new(NamespaceKind::kNet)) AddPing();
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
   if (range_) AddIds(PlanBuilder::kWorker, 0, 0, /*keep_capabilities=*/false);
-  if (spec_.is_new(NamespaceKind::kMount)) BROOD_RETURN_IF_ERROR(AddMounts());
+  if (spec_.is_new(NamespaceKind::kMount)) {
+    BROOD_RETURN_IF_ERROR(AddMounts());
+  } else if (spec_.is_new(NamespaceKind::kNet)) {
+    AddNetDefaults(kNoTree);
+  }
   AddRlimits();
   BROOD_RETURN_IF_ERROR(AddPrivileges());
   return Finish(fault);
@@ -187,6 +190,9 @@ absl::StatusOr<Blueprint> Blueprint::Make(const Spec& spec, PlanKind kind,
 absl::StatusOr<std::vector<UniqueFd>> Blueprint::OpenTrees() const {
   std::vector<UniqueFd> trees(plan().tree_count);
   if (!ThisMachine().mount_admin) return trees;
+  if (dev_ != nullptr) {
+    BROOD_ASSIGN_OR_RETURN(trees[dev_index_], dev_->Open());
+  }
   for (std::size_t i = 0; i < tree_sources_.size(); ++i) {
     const TreeSource& source = tree_sources_[i];
     if (source.path.empty()) continue;

@@ -2,13 +2,16 @@
 // operations of zygote and child.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "spawn/dev_tree.h"
 #include "spawn/outcome.h"
 #include "spawn/plan.h"
 #include "spawn/spec.h"
@@ -87,6 +90,8 @@ class Blueprint {
   PlanKind kind_ = PlanKind::kCold;
   std::vector<char> block_;
   std::vector<TreeSource> tree_sources_;
+  std::unique_ptr<DevTree> dev_;  // of tree dev_index_; null: the child makes it
+  std::size_t dev_index_ = 0;
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;

@@ -2,8 +2,8 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <array>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -22,7 +22,7 @@ constexpr DeviceNode kDeviceNodes[] = {{"null", 1, 3},   {"zero", 1, 5},    {"fu
                                        {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}};
 
 // Below /dev, and brood's own: an empty directory (see AddHiddenProc), and what is put elsewhere.
-constexpr std::string_view kHidden = "/brood";
+constexpr char kHidden[] = "brood";
 
 // What Docker and podman hide or protect below /proc and /sys.
 constexpr std::string_view kMaskedFiles[] = {
@@ -37,9 +37,16 @@ constexpr std::string_view kMaskedOfSys[] = {"/sys/firmware", "/sys/devices/virt
 
 }  // namespace
 
-// The host's device nodes, for a child that may make none: brought by the launcher to one that has
-// nothing of the host's before it, else copied by path.
-void BlueprintMaker::AddDeviceTrees() {
+// A minimal /dev, made by a launcher that may make device nodes, or by the child. That has the
+// host's nodes instead: brought by the launcher to one that has nothing of the host's before it,
+// else copied by path.
+void BlueprintMaker::PrepareDev() {
+  if (machine_.makes_nodes) {
+    // Root among the workers with the host's ids could write to it, with CAP_SYS_ADMIN.
+    out_.dev_ = std::make_unique<DevTree>(DevEntries(), /*shared=*/new_user_);
+    out_.dev_index_ = FindPlace(Place::What::kDev)->tree = tree_count_++;
+    return;
+  }
   for (const DeviceNode& node : kDeviceNodes) {
     const std::string path = fmt::format("/dev/{}", node.name);
     device_trees_.push_back(
@@ -49,44 +56,60 @@ void BlueprintMaker::AddDeviceTrees() {
   }
 }
 
-// A minimal /dev on a tmpfs at `at`, read-only once all is made that will be needed there.
-void BlueprintMaker::AddDev(List list, const std::string& at) {
-  AddTmpfs(list, at, "size=64k,mode=0755", kernel::kMsNosuid | kernel::kMsNoexec);
-  for (std::size_t i = 0; i < std::size(kDeviceNodes); ++i) {
-    const DeviceNode& node = kDeviceNodes[i];
-    const std::string path = fmt::format("{}/{}", at, node.name);
-    if (device_trees_.empty()) {
-      In(list, path);
-      builder_.Add(list, OpCode::kMakeNode, Step::kMakeDevice, {path}, S_IFCHR | 0666,
-                   makedev(node.major, node.minor));
-    } else {
-      AddFile(list, path);
-    }
+// All that will be needed there, since it is read-only then.
+std::vector<DevEntry> BlueprintMaker::DevEntries() const {
+  using Kind = DevEntry::Kind;
+  std::vector<DevEntry> entries;
+  for (const DeviceNode& node : kDeviceNodes) {
+    entries.push_back({Kind::kNode, std::string(node.name), {}, makedev(node.major, node.minor)});
   }
-  for (std::size_t i = 0; i < device_trees_.size(); ++i) {
-    AddAttach(list, device_trees_[i], fmt::format("{}/{}", at, kDeviceNodes[i].name));
-  }
-  const std::array<std::array<std::string_view, 2>, 5> links{{{"fd", "/proc/self/fd"},
-                                                              {"stdin", "/proc/self/fd/0"},
-                                                              {"stdout", "/proc/self/fd/1"},
-                                                              {"stderr", "/proc/self/fd/2"},
-                                                              {"ptmx", "pts/ptmx"}}};
-  for (const auto& [name, target] : links) {
-    const std::string path = fmt::format("{}/{}", at, name);
-    In(list, path);
-    builder_.Add(list, OpCode::kMakeSymlink, Step::kMakeSymlink, {path, target});
-  }
-  AddDirectory(list, at + "/mqueue", 0755);  // empty; also what masked directories show
-  const std::string hidden = at + std::string(kHidden);
-  if (spec_.nesting || !hosts_text_.empty()) AddDirectory(list, hidden, 0755);
+  entries.push_back({Kind::kLink, "fd", "/proc/self/fd"});
+  entries.push_back({Kind::kLink, "stdin", "/proc/self/fd/0"});
+  entries.push_back({Kind::kLink, "stdout", "/proc/self/fd/1"});
+  entries.push_back({Kind::kLink, "stderr", "/proc/self/fd/2"});
+  entries.push_back({Kind::kLink, "ptmx", "pts/ptmx"});
+  entries.push_back({Kind::kDirectory, "mqueue", {}});  // empty; also what masked directories show
+  if (spec_.nesting || !hosts_text_.empty()) entries.push_back({Kind::kDirectory, kHidden, {}});
   if (!hosts_text_.empty()) {
-    AddDirectory(list, hidden + "/etc", 0755);
-    AddFile(list, hidden + "/etc/hosts", hosts_text_);
+    entries.push_back({Kind::kDirectory, fmt::format("{}/etc", kHidden), {}});
+    entries.push_back({Kind::kFile, fmt::format("{}/etc/hosts", kHidden), hosts_text_});
   }
   const Place& dev = *FindPlace(Place::What::kDev);
   for (const Place& place : places_) {
     if (!place.make || HolderOf(place) != &dev) continue;
-    MakeTarget(list, at, at + place.at.substr(dev.at.size()), place.directory);
+    const std::string name = place.at.substr(dev.at.size() + 1);
+    for (std::size_t slash = name.find('/'); slash != std::string::npos;
+         slash = name.find('/', slash + 1)) {
+      entries.push_back({Kind::kDirectory, name.substr(0, slash), {}});
+    }
+    entries.push_back({place.directory ? Kind::kDirectory : Kind::kFile, name, {}});
+  }
+  return entries;
+}
+
+// On a tmpfs at `at`, by a child that may make no nodes.
+void BlueprintMaker::AddDev(List list, const std::string& at) {
+  AddTmpfs(list, at, "size=64k,mode=0755", kernel::kMsNosuid | kernel::kMsNoexec);
+  for (const DevEntry& entry : DevEntries()) {
+    const std::string path = fmt::format("{}/{}", at, entry.name);
+    switch (entry.kind) {
+      case DevEntry::Kind::kNode:
+        AddFile(list, path);
+        break;
+      case DevEntry::Kind::kLink:
+        In(list, path);
+        builder_.Add(list, OpCode::kMakeSymlink, Step::kMakeSymlink, {path, entry.text});
+        break;
+      case DevEntry::Kind::kDirectory:
+        AddDirectory(list, path, 0755);
+        break;
+      case DevEntry::Kind::kFile:
+        AddFile(list, path, entry.text);
+        break;
+    }
+  }
+  for (std::size_t i = 0; i < device_trees_.size(); ++i) {
+    AddAttach(list, device_trees_[i], fmt::format("{}/{}", at, kDeviceNodes[i].name));
   }
   builder_.Add(list, OpCode::kRemount, Step::kRemount, {at},
                kernel::kMsRdonly | kernel::kMsNosuid | kernel::kMsNoexec);
@@ -95,7 +118,7 @@ void BlueprintMaker::AddDev(List list, const std::string& at) {
 
 // The directory below the worker's /dev that holds its /etc/hosts.
 std::string BlueprintMaker::HostsSource() const {
-  return fmt::format("{}{}/etc", FindPlace(Place::What::kDev)->at, kHidden);
+  return fmt::format("{}/{}/etc", FindPlace(Place::What::kDev)->at, kHidden);
 }
 
 // Made while an old one with nothing hidden can be seen.
@@ -103,14 +126,21 @@ void BlueprintMaker::AddNewMounts() {
   constexpr List kWorker = PlanBuilder::kWorker;
   const auto add = [&](const Place& place) {
     const std::size_t tree = tree_count_++;
-    builder_.Add(kWorker, OpCode::kNewMount, place.step, {place.type, place.copy}, place.flags,
+    const List list = place.fresh ? kWorker : shared_;
+    builder_.Add(list, OpCode::kNewMount, place.step, {place.type, place.copy}, place.flags,
                  place.if_reachable ? 1 : 0, static_cast<std::uint16_t>(tree));
     return tree;
   };
   for (Place& place : places_) {
-    if (place.what == Place::What::kNew) place.tree = add(place);
+    if (place.what != Place::What::kNew) continue;
+    if (!place.fresh) {
+      builder_.Add(shared_, OpCode::kUnshare, Step::kUnshare, {"net"}, kernel::kCloneNewNet);
+      builder_.Add(shared_, OpCode::kLoopback, Step::kLoopback);
+    }
+    place.tree = add(place);
   }
   const Place* const proc = FindPlace(Place::What::kNew, "proc");
+  if (spec_.is_new(NamespaceKind::kNet)) AddNetDefaults(proc != nullptr ? proc->tree : kNoTree);
   if (spec_.nesting && proc != nullptr) hidden_proc_ = add(*proc);
 }
 
@@ -118,11 +148,6 @@ void BlueprintMaker::AddNewMounts() {
 void BlueprintMaker::AddPrivateMounts() {
   MountPlaces(PlanBuilder::kWorker, /*own=*/true);
   if (hidden_proc_ != kNoTree) AddHiddenProc();
-  // A forked function's own /proc, of which the call has a copy, is protected already.
-  if (kind_ == PlanKind::kForked && spec_.is_new(NamespaceKind::kNet)) {
-    AddLowPorts();
-    AddPing();
-  }
   AddMasks();
 }
 
@@ -133,7 +158,7 @@ void BlueprintMaker::AddPrivateMounts() {
 void BlueprintMaker::AddHiddenProc() {
   constexpr List kWorker = PlanBuilder::kWorker;
   constexpr std::uint64_t kFlags = kernel::kMsNosuid | kernel::kMsNodev | kernel::kMsNoexec;
-  const std::string place = FindPlace(Place::What::kDev)->at + std::string(kHidden);
+  const std::string place = fmt::format("{}/{}", FindPlace(Place::What::kDev)->at, kHidden);
   AddTmpfs(kWorker, place, "size=4k,mode=0755", kFlags);
   AddDirectory(kWorker, place + "/proc", 0555);
   AddAttach(kWorker, hidden_proc_, place + "/proc");

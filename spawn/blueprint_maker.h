@@ -15,11 +15,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "spawn/blueprint.h"
+#include "spawn/dev_tree.h"
 #include "spawn/kernel.h"
 #include "spawn/machine.h"
 #include "spawn/plan_builder.h"
@@ -57,15 +59,16 @@ class BlueprintMaker {
     std::string asked;  // the path as the spec has it
     std::string doing;  // for errors: "bind /srv on", "mount a tmpfs on"; empty: brood's own idea
     std::string at;     // resolved: absolute, without links
-    std::size_t tree = kNoTree;
-    std::string type;     // kNew
-    std::string copy;     // kNew: what to copy where the kernel refuses a new one
-    std::string options;  // kTmpfs
+    std::size_t tree = kNoTree;  // kNoTree: of kDev, the child makes it where it is
+    std::string type;            // kNew
+    std::string copy;            // kNew: what to copy where the kernel refuses a new one
+    std::string options;         // kTmpfs
     std::uint64_t flags = 0;
     Step step = Step::kAttachTree;  // kNew
     UniqueFd source;  // kTree: what will be seen there, where that decides other places
     bool directory = true;
     bool own = false;   // each worker's own, so no template can have it
+    bool fresh = true;  // kNew: each worker makes its own, not the zygote one for all
     bool make = false;  // on a mount that brood makes, and has to be made there
     bool if_reachable = false;
 
@@ -89,8 +92,8 @@ class BlueprintMaker {
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
-  void AddLowPorts();
-  void AddPing();
+  void AddNetDefaults(std::size_t proc);
+  bool MayAddInterfaces() const;
   void AddRlimits();
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);
   void AddBounding();
@@ -122,6 +125,9 @@ class BlueprintMaker {
   void AddResolvConf();
   std::string HostsText() const;
   const Place* FindPlace(Place::What what, std::string_view type = {}) const;
+  Place* FindPlace(Place::What what, std::string_view type = {}) {
+    return const_cast<Place*>(std::as_const(*this).FindPlace(what, type));
+  }
   const Place* HolderOf(const Place& place) const;
 
   // blueprint_mounts.cc
@@ -146,7 +152,8 @@ class BlueprintMaker {
   void AddFile(List list, std::string_view path, std::string_view text = {});
 
   // blueprint_dev_proc.cc
-  void AddDeviceTrees();
+  void PrepareDev();
+  std::vector<DevEntry> DevEntries() const;
   void AddDev(List list, const std::string& at);
   std::string HostsSource() const;
   void AddNewMounts();
@@ -181,7 +188,6 @@ class BlueprintMaker {
   std::vector<std::size_t> device_trees_;
   std::size_t hosts_tree_ = kNoTree;
   std::size_t hidden_proc_ = kNoTree;
-  std::size_t dev_part_ = kNoTree;  // of an overlay template: its /dev
 };
 
 }  // namespace brood

@@ -37,26 +37,21 @@ absl::Status BlueprintMaker::AddMounts() {
   AddRootSource();
   BROOD_RETURN_IF_ERROR(AddPlaces());
 
-  constexpr List kWorker = PlanBuilder::kWorker;
   if (BornEmpty()) {
     AddMountsToNothing();
   } else {
     builder_.Add(shared_, OpCode::kMakePrivate, Step::kPrivatePropagation);
     AddTreesByPath();
-    const bool may_make_nodes =
-        machine_.id_ranges && machine_.initial_user && !InUserNamespace(shared_);
-    if (!may_make_nodes) AddDeviceTrees();
-    if (shared_ == PlanBuilder::kTmpl) {
-      AddTemplate();
-      AddHome();
-    }
+    PrepareDev();
   }
   AddNewMounts();
   if (shared_ == PlanBuilder::kTmpl) {
+    AddTemplate();
+    AddHome();
     AddWorkerRoot();
   } else {
     AddColdRoot();
-    MountPlaces(kWorker, /*own=*/false);
+    MountPlaces(PlanBuilder::kWorker, /*own=*/false);
   }
   AddPrivateMounts();
   return absl::OkStatus();
@@ -81,7 +76,7 @@ bool BlueprintMaker::BornEmpty() const {
 void BlueprintMaker::AddMountsToNothing() {
   constexpr List kWorker = PlanBuilder::kWorker;
   header_.clone_flags |= kernel::kCloneEmptyMntns;
-  AddDeviceTrees();
+  PrepareDev();
   const auto bring = [&](const char* path) {
     AddAttach(
         kWorker,
@@ -127,13 +122,15 @@ void BlueprintMaker::AddTemplate() {
     return place;
   };
   AddAttach(kTmpl, 0, part(0, true));
-  for (const Place& place : places_) {
-    if (place.own && place.what == Place::What::kTree) {
+  for (Place& place : places_) {
+    const bool prepared = place.what == Place::What::kTree || place.what == Place::What::kDev ||
+                          (place.what == Place::What::kNew && !place.fresh);
+    if (!place.own || !prepared) continue;
+    if (place.tree != kNoTree) {
       AddAttach(kTmpl, place.tree, part(place.tree, place.directory), place.if_reachable);
-    }
-    if (place.own && place.what == Place::What::kDev) {
-      dev_part_ = tree_count_++;
-      AddDev(kTmpl, part(dev_part_, true));
+    } else {
+      place.tree = tree_count_++;
+      AddDev(kTmpl, part(place.tree, true));
     }
   }
   builder_.Add(kTmpl, OpCode::kRootAt, Step::kEnterRoot, {PartPlace(0)});
@@ -187,7 +184,8 @@ void BlueprintMaker::AddHome() {
                  static_cast<std::uint16_t>(tree));
     return tree;
   };
-  const bool sys = FindPlace(Place::What::kNew, "sysfs") != nullptr;
+  const Place* const new_sys = FindPlace(Place::What::kNew, "sysfs");
+  const bool sys = new_sys != nullptr && new_sys->fresh;
   const std::size_t sys_tree = sys ? bring("/sys") : kNoTree;
   // A new one is for the owner of the pid namespace to mount, and the zygote is in the host's.
   const std::size_t proc_tree = zygote_user_ ? bring("/proc") : kNoTree;
@@ -236,8 +234,8 @@ void BlueprintMaker::MountPlace(List list, const Place& place) {
       AddTmpfs(list, place.at, place.options, place.flags);
       break;
     case Place::What::kDev:
-      if (dev_part_ != kNoTree) {
-        AddAttach(list, dev_part_, place.at);
+      if (place.tree != kNoTree) {
+        AddAttach(list, place.tree, place.at);
       } else {
         AddDev(list, place.at);
       }

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "spawn/blueprint_maker.h"
 #include "spawn/host_mounts.h"
@@ -115,14 +116,17 @@ void BlueprintMaker::AddOwn() {
 
   constexpr std::uint64_t kReadOnly = kernel::kMountAttrRdonly | kernel::kMountAttrNosuid |
                                       kernel::kMountAttrNodev | kernel::kMountAttrNoexec;
-  // /sys/class/net shows the network namespace that it was mounted in.
+  // /sys/class/net shows the network namespace that it was mounted in. The kernel goes through all
+  // sysfs that there are to make one more, so a thousand parked workers have one together, of a
+  // network namespace as empty as theirs.
   if (spec_.is_new(NamespaceKind::kNet)) {
     Place& sys = AddPlace(Place::What::kNew, "/sys");
     sys.type = "sysfs";
     sys.copy = "/sys";
     sys.step = Step::kMountSys;
     sys.flags = kReadOnly;
-    sys.own = true;
+    sys.fresh = sys.own =
+        shared_ != PlanBuilder::kTmpl || !machine_.mount_admin || MayAddInterfaces();
   } else if (machine_.mount_admin) {
     Place& sys = AddPlace(Place::What::kTree, "/sys");
     sys.type = "sysfs";
@@ -276,24 +280,24 @@ absl::Status BlueprintMaker::CheckGiven(const Place& place) const {
 
 // What brood mounts of itself gives way where the spec mounts something there or above.
 absl::Status BlueprintMaker::DropCovered() {
-  for (std::size_t i = 0; i < places_.size(); ++i) {
-    for (std::size_t j = 0; j < places_.size(); ++j) {
-      const Place& one = places_[i];
-      const Place& other = places_[j];
-      if (i == j || one.given() == other.given()) {
-        if (i < j && one.given() && one.at == other.at) {
-          return Error(kInvalid, "cannot {} {}: {} is to be mounted there, too", other.doing,
-                       other.asked, one.asked);
-        }
-        continue;
-      }
-      const bool gives_way = !one.given() && one.asked != "/proc" && one.asked != "/dev" &&
-                             one.asked != "/dev/pts" && IsUnder(one.at, other.at);
-      if (!gives_way) continue;
-      places_.erase(places_.begin() + static_cast<std::ptrdiff_t>(i--));
-      break;
+  std::vector<std::string> given;
+  for (const Place& place : places_) {
+    if (!place.given()) continue;
+    const auto same = std::find_if(places_.begin(), places_.end(), [&](const Place& other) {
+      return &other != &place && other.given() && other.at == place.at;
+    });
+    if (same != places_.end()) {
+      return Error(kInvalid, "cannot {} {}: {} is to be mounted there, too", same->doing,
+                   same->asked, place.asked);
     }
+    given.push_back(place.at);
   }
+  std::erase_if(places_, [&](const Place& place) {
+    const bool stays = place.given() || place.asked == "/proc" || place.asked == "/dev" ||
+                       place.asked == "/dev/pts";
+    return !stays && std::any_of(given.begin(), given.end(),
+                                 [&](const auto& at) { return IsUnder(place.at, at); });
+  });
   return absl::OkStatus();
 }
 

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <linux/audit.h>
+#include <linux/capability.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
@@ -46,8 +47,8 @@ absl::Status BlueprintMaker::CheckIds() const {
       (spec_.uid != machine_.uid || spec_.gid != machine_.gid) &&
       spec_.ns(NamespaceKind::kUser).mode == NamespaceMode::kHost) {
     return Error(absl::StatusCode::kPermissionDenied,
-                 "without a user namespace an ordinary user can only stay {}:{}", machine_.uid,
-                 machine_.gid);
+                 "without a user namespace, CAP_SETUID and CAP_SETGID the ids can only stay {}:{}",
+                 machine_.uid, machine_.gid);
   }
   return absl::OkStatus();
 }
@@ -125,9 +126,6 @@ void BlueprintMaker::AddEarly() {
   }
   if (spec_.is_new(NamespaceKind::kNet)) {
     builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
-    // Here the kernel makes the directories for it while the ids are being mapped. A call of a
-    // forked function has no /proc yet that it could write to.
-    if (kind_ != PlanKind::kForked) AddLowPorts();
   }
   builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
   // The default filter forbids every call that could reach a keyring.
@@ -182,19 +180,26 @@ void BlueprintMaker::AddTimeOffsets(List list) {
   }
 }
 
-// All capabilities must still be there.
-void BlueprintMaker::AddLowPorts() {
-  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
-               {"sys/net/ipv4/ip_unprivileged_port_start", "0"});
+// Written through the worker's own new /proc, tree `proc`, before anything in it is read-only;
+// kNoTree: through the launcher's. There each network namespace has an entry "net" of its own in
+// one directory, and a look-up compares with all of them. All capabilities must still be there, and
+// the groups be mapped.
+void BlueprintMaker::AddNetDefaults(std::size_t proc) {
+  const auto add = [&](std::string_view name, std::string_view value) {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
+                 {fmt::format("sys/net/ipv4/{}", name), value}, proc != kNoTree ? 1 : 0, 0,
+                 static_cast<std::uint16_t>(proc));
+  };
+  add("ip_unprivileged_port_start", "0");
+  add("ping_group_range", range_      ? fmt::format("0 {}", kIdsPerRange - 1)
+                          : new_user_ ? fmt::format("{0} {0}", spec_.gid)
+                                      : "0 2147483647");
 }
 
-// The same, and the groups must be mapped.
-void BlueprintMaker::AddPing() {
-  const std::string groups = range_      ? fmt::format("0 {}", kIdsPerRange - 1)
-                             : new_user_ ? fmt::format("{0} {0}", spec_.gid)
-                                         : "0 2147483647";
-  builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
-               {"sys/net/ipv4/ping_group_range", groups});
+// In a network namespace of the worker's: by itself, or in namespaces of its making.
+bool BlueprintMaker::MayAddInterfaces() const {
+  return (kept_capabilities_ >> CAP_NET_ADMIN & 1) != 0 || spec_.nesting ||
+         spec_.seccomp.mode != SeccompMode::kDefault;
 }
 
 void BlueprintMaker::AddRlimits() {
@@ -241,7 +246,7 @@ absl::Status BlueprintMaker::AddPrivileges() {
     builder_.Add(kWorker, OpCode::kCapabilities, Step::kCapabilities, {}, keep);
   } else if (keep != 0) {
     return Error(absl::StatusCode::kPermissionDenied,
-                 "without a user namespace an ordinary user has no capabilities to keep");
+                 "without a user namespace and CAP_SYS_ADMIN there are no capabilities to keep");
   }
   builder_.Add(kWorker, OpCode::kParentDeath, Step::kParentDeath);
   builder_.Add(kWorker, OpCode::kNoNewPrivs, Step::kNoNewPrivs);

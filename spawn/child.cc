@@ -2,6 +2,7 @@
 
 #include <asm/ioctls.h>
 #include <linux/close_range.h>
+#include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/if.h>
 #include <linux/keyctl.h>
@@ -14,14 +15,6 @@
 
 namespace brood {
 namespace {
-
-// errno values that decide something here; <errno.h> would bring libc's errno along.
-constexpr int kEperm = 1;
-constexpr int kEnoent = 2;
-constexpr int kEacces = 13;
-constexpr int kEnotdir = 20;
-constexpr int kEproto = 71;
-constexpr int kEcanceled = 125;
 
 constexpr std::uint64_t kSigchld = 17;
 
@@ -55,14 +48,11 @@ sys::Result Loopback() {
 }
 
 // As in Docker's network namespaces: there is nobody in them to be protected from a port or a ping.
-// Written through a /proc from before the worker's own, whose /proc/sys is read-only. That the
-// kernel or the machine refuses is noted, and no reason not to run.
-void NetDefault(ChildContext& context, const char* path, const char* text) {
-  const bool own = context.proc_fd < 0;
-  const sys::Result proc =
-      own ? sys::OpenAt(kCwd, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : context.proc_fd;
-  sys::Result result = proc;
-  if (proc >= 0) result = sys::OpenAt(static_cast<int>(proc), path, O_WRONLY | O_CLOEXEC);
+// That the kernel or the machine refuses is noted, and no reason not to run.
+void NetDefault(const Op& op, ChildContext& context) {
+  const char* const text = context.plan->text(op.text[1]);
+  const int proc = op.number[0] != 0 ? context.trees[op.index] : context.proc_fd;
+  sys::Result result = sys::OpenAt(proc, context.plan->text(op.text[0]), O_WRONLY | O_CLOEXEC);
   if (result >= 0) {
     const int fd = static_cast<int>(result);
     result = sys::Write(fd, text, Length(text));
@@ -71,7 +61,6 @@ void NetDefault(ChildContext& context, const char* path, const char* text) {
   if (result < 0 && context.box != nullptr) {
     context.box->net_error = static_cast<std::int32_t>(-result);
   }
-  if (own && proc >= 0) sys::Close(static_cast<int>(proc));
 }
 
 sys::Result DropBounding(std::uint64_t keep, std::uint64_t last) {
@@ -90,7 +79,7 @@ sys::Result SetIds(const Op& op) {
   }
   if ((op.index & 1) != 0) {
     const sys::Result cleared = sys::Setgroups(0, nullptr);
-    const bool denied = cleared == -kEperm && (op.index & 4) != 0;
+    const bool denied = cleared == -EPERM && (op.index & 4) != 0;
     if (cleared < 0 && !denied) return cleared;
   }
   const auto uid = static_cast<unsigned>(op.number[0]);
@@ -139,7 +128,7 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
     case OpCode::kLoopback:
       return Loopback();
     case OpCode::kNetDefaults:
-      NetDefault(context, first, second);
+      NetDefault(op, context);
       return 0;
     case OpCode::kNewSession:
       return sys::Setsid();
@@ -219,7 +208,7 @@ sys::Result ReceiveFds(const ChildContext& context, LaunchRecord& launch) {
   __atomic_store_n(&context.box->lane_taken, 1U, __ATOMIC_RELEASE);
   if (received < 0) return received;
   constexpr std::size_t kHeader = sizeof(std::size_t) + 2 * sizeof(int);
-  if (received == 0 || control.length != kHeader + 3 * sizeof(int)) return -kEproto;
+  if (received == 0 || control.length != kHeader + 3 * sizeof(int)) return -EPROTO;
   for (int i = 0; i < 3; ++i) launch.fds[i] = control.fds[i];
   return 0;
 }
@@ -326,12 +315,12 @@ sys::Result ExecCandidates(const LaunchRecord& launch) {
   const auto* const* candidates = reinterpret_cast<const char* const*>(launch.candidates);
   const auto* const* argv = reinterpret_cast<const char* const*>(launch.argv);
   const auto* const* envp = reinterpret_cast<const char* const*>(launch.envp);
-  sys::Result answer = -kEnoent;
+  sys::Result answer = -ENOENT;
   for (; *candidates != nullptr; ++candidates) {
     const sys::Result result = sys::Execve(*candidates, argv, envp);
-    if (result == -kEnoent || result == -kEnotdir) continue;
+    if (result == -ENOENT || result == -ENOTDIR) continue;
     answer = result;
-    if (result != -kEacces) break;
+    if (result != -EACCES) break;
   }
   return answer;
 }
@@ -356,11 +345,10 @@ sys::Result EnterDirectory(const char* path) {
 // by descriptor, since a script's interpreter has to open it by that path again.
 sys::Result RefuseMagicLinks(const LaunchRecord& launch) {
   const auto* const* candidates = reinterpret_cast<const char* const*>(launch.candidates);
-  constexpr int kEloop = 40;
   for (; *candidates != nullptr; ++candidates) {
     const sys::Result fd = sys::OpenAt2(kCwd, *candidates, WithoutMagicLinks(0));
     if (fd >= 0) sys::Close(static_cast<int>(fd));
-    if (fd == -kEloop) return fd;
+    if (fd == -ELOOP) return fd;
   }
   return 0;
 }
@@ -490,7 +478,7 @@ sys::Result DieWithLauncher(int launcher_pidfd) {
   if (set < 0 || launcher_pidfd < 0) return set;
   pollfd waiting = {launcher_pidfd, POLLIN, 0};
   const std::int64_t no_time[2] = {0, 0};
-  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -kEcanceled : 0;
+  return sys::Ppoll(&waiting, 1, no_time) > 0 ? -ECANCELED : 0;
 }
 
 sys::Result KeepCapabilities(std::uint64_t keep) {

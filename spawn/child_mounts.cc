@@ -5,6 +5,7 @@
 // link at all (the plan has resolved those that were there), and what has been resolved is what is
 // mounted on. The old root is detached before any of that: as long as it lies over the new one,
 // `..` at "/" leads into it, whatever openat2 is told.
+#include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/stat.h>
 
@@ -12,18 +13,6 @@
 
 namespace brood {
 namespace {
-
-// errno values that decide something here; <errno.h> would bring libc's errno along.
-constexpr int kEnoent = 2;
-constexpr int kEio = 5;
-constexpr int kEacces = 13;
-constexpr int kEexist = 17;
-constexpr int kEnotdir = 20;
-constexpr int kEinval = 22;
-constexpr int kErofs = 30;
-constexpr int kEproto = 71;
-constexpr int kEnotconn = 107;
-constexpr int kEstale = 116;
 
 constexpr int kCwd = AT_FDCWD;
 
@@ -59,13 +48,13 @@ const char* LastName(const char* path) {
 
 // A path that may be missing on this kernel is not an error when it only had to be hidden.
 sys::Result Absent(sys::Result result) {
-  return result == -kEnoent || result == -kEnotdir ? 0 : result;
+  return result == -ENOENT || result == -ENOTDIR ? 0 : result;
 }
 
 // A mount of the host's that the worker could not reach anyway, or that is no more.
 bool Unreachable(sys::Result result) {
-  return result == -kEacces || result == -kEnoent || result == -kEnotdir || result == -kEstale ||
-         result == -kEnotconn || result == -kEio;
+  return result == -EACCES || result == -ENOENT || result == -ENOTDIR || result == -ESTALE ||
+         result == -ENOTCONN || result == -EIO;
 }
 
 sys::Result AttachAt(int tree, int place) {
@@ -86,7 +75,7 @@ sys::Result CopyMount(const ChildContext& context, const char* path, bool recurs
     const unsigned all = recursive ? kernel::kAtRecursive : 0;
     const sys::Result tree = sys::OpenTree(directory, place, kFlags | more | all);
     // Where the submounts are locked (in a user namespace of its own) only all can be copied.
-    if (tree != -kEinval || recursive) return tree;
+    if (tree != -EINVAL || recursive) return tree;
     return sys::OpenTree(directory, place, kFlags | more | kernel::kAtRecursive);
   };
   if (context.root_fd < 0) return copy(kCwd, path, 0);
@@ -148,8 +137,8 @@ sys::Result WriteProtect(const char* path) {
 sys::Result MakeFile(const char* path, const char* text, bool if_allowed) {
   const sys::Result fd =
       sys::OpenAt(kCwd, LastName(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-  if (fd == -kEexist && text == nullptr) return 0;
-  if (if_allowed && (fd == -kEacces || fd == -kErofs)) return 0;
+  if (fd == -EEXIST && text == nullptr) return 0;
+  if (if_allowed && (fd == -EACCES || fd == -EROFS)) return 0;
   if (fd < 0) return fd;
   sys::Result written = 0;
   if (text != nullptr) {
@@ -245,13 +234,10 @@ sys::Result RunMountOp(const Op& op, ChildContext& context) {
       return WriteProtect(first);
     case OpCode::kMakeDirectory: {
       const sys::Result made = sys::MkdirAt(kCwd, LastName(first), static_cast<unsigned>(number));
-      return made == -kEexist ? 0 : made;
+      return made == -EEXIST ? 0 : made;
     }
     case OpCode::kMakeFile:
       return MakeFile(first, second, number != 0);
-    case OpCode::kMakeNode:
-      return sys::MknodAt(kCwd, LastName(first), static_cast<unsigned>(number),
-                          static_cast<unsigned>(op.number[1]));
     case OpCode::kMakeSymlink:
       return sys::SymlinkAt(second, kCwd, LastName(first));
     case OpCode::kEnterRoot:
@@ -263,7 +249,7 @@ sys::Result RunMountOp(const Op& op, ChildContext& context) {
     case OpCode::kRootAt:
       return TakeRoot(context, OpenPlace(context, first));
     default:
-      return -kEproto;
+      return -EPROTO;
   }
 }
 

@@ -38,7 +38,6 @@ enum class Step : std::uint16_t {
   kGo,        // to a directory below the root
   kMakeDirectory,
   kMakeFile,
-  kMakeDevice,
   kMakeSymlink,
   kRemount,
   kEnterRoot,  // the new root is entered, and the old one detached

@@ -62,6 +62,8 @@ Machine Probe() {
   struct stat user = {};
   machine.initial_user =
       stat("/proc/self/ns/user", &user) == 0 && user.st_ino == kInitialUserNamespace;
+  machine.makes_nodes =
+      machine.initial_user && machine.mount_admin && has(CAP_MKNOD) && !Without(Way::kMknod);
   machine.id_ranges = has(CAP_SETUID) && has(CAP_SETGID) && has(CAP_SYS_ADMIN) &&
                       (machine.initial_user ||  // where every id is
                        (MapCovers("/proc/self/uid_map", kFirstRangeId, kEndRangeId) &&

@@ -6,10 +6,11 @@
 namespace brood {
 
 struct Machine {
-  bool mount_admin = false;  // CAP_SYS_ADMIN in the user namespace that owns our mounts
-  // In the machine's own user namespace: the only one that may make device nodes, whatever ids
+  bool mount_admin = false;   // CAP_SYS_ADMIN in the user namespace that owns our mounts
+  bool initial_user = false;  // in the machine's own user namespace
+  // May make device nodes: with CAP_MKNOD, in the machine's own user namespace alone, whatever ids
   // another maps.
-  bool initial_user = false;
+  bool makes_nodes = false;
   bool id_ranges = false;  // may map other ids than its own into a user namespace
   // May have other ids mapped, by newuidmap: see spawn/subordinate_ids.h. Never with id_ranges.
   bool subordinate_ids = false;

@@ -38,7 +38,8 @@ enum class OpCode : std::uint16_t {
   kMakePrivate,  // no mount event leaves or enters
   kBindPath,     // trees[index] = copy of the place text[0]; number[0] = 1: with submounts
   kNewMount,  // trees[index] = new mount of type text[0], MOUNT_ATTR_* number[0]; where the kernel
-              // refuses one, a copy of text[1], if there is one, and the mailbox is told
+              // refuses one, a copy of text[1], if there is one, or number[1] = 1: none; the
+              // mailbox is told then
   kTreeAttributes,  // set number[0] on trees[index]; number[1] = 1: with submounts
   kAttach,   // mount trees[index] on the place text[0]; number[0] = 1: unless it cannot be reached
   kMount,    // mount(text[0] type, place text[1], text[2] options, number[0] flags); leaves the
@@ -49,7 +50,6 @@ enum class OpCode : std::uint16_t {
   kWriteProtect,   // make text[0] read-only, if it is there
   kMakeDirectory,  // text[0], mode number[0]; one that exists is fine
   kMakeFile,       // text[0], with text[1] or as it is; number[0] = 1: where the worker may make it
-  kMakeNode,       // text[0], mode number[0], device number[1]
   kMakeSymlink,    // text[0] pointing to text[1]
   kEnterRoot,      // make the mount at the place text[0] the root, and detach the old one
   kEnterTree,      // make trees[index] the root; the old one lies below it, out of reach
@@ -57,7 +57,8 @@ enum class OpCode : std::uint16_t {
   kRootAt,         // places are below the place text[0] from here on
   kHostname,       // text[0], number[0] bytes
   kLoopback,       // bring lo up
-  kNetDefaults,    // write text[1] into text[0] below /proc, for the new network namespace
+  kNetDefaults,    // write text[1] into text[0] below /proc, for the new network namespace;
+                   // number[0] = 1: below the /proc that trees[index] is
   kNewSession,     // leave the launcher's session and terminal
   kNewKeyring,     // leave the launcher's session keyring
   kBounding,       // drop all up to number[1] but number[0] from the bounding set

@@ -94,9 +94,6 @@ inline Result Fchdir(int fd) { return Call(__NR_fchdir, fd); }
 inline Result MkdirAt(int directory, const char* path, unsigned mode) {
   return Call(__NR_mkdirat, directory, Arg(path), mode);
 }
-inline Result MknodAt(int directory, const char* path, unsigned mode, unsigned device) {
-  return Call(__NR_mknodat, directory, Arg(path), mode, device);
-}
 inline Result SymlinkAt(const char* target, int directory, const char* path) {
   return Call(__NR_symlinkat, Arg(target), directory, Arg(path));
 }

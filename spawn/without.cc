@@ -16,6 +16,7 @@ constexpr WayName kWays[] = {
      "a copy of the host's mounts"},
     {Way::kExecTime, "exec_time", "a time namespace entered by exec", "a birth into it"},
     {Way::kIdmap, "idmap", "idmapped mounts", "files that show nobody as their owner"},
+    {Way::kMknod, "mknod", "device nodes of its own", "the host's device nodes, one mount each"},
     {Way::kPidfdInfo, "pidfd_info", "exit codes from pidfds", "those of waitid alone"},
     {Way::kUring, "io_uring", "io_uring", "epoll"},
 };

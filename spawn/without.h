@@ -17,6 +17,7 @@ enum class Way : std::uint8_t {
   kEmptyMounts,  // "empty_mounts": CLONE_EMPTY_MNTNS (7.1); else the host's mounts are copied
   kExecTime,     // "exec_time": exec enters a time namespace (6.2); else the worker is born into it
   kIdmap,        // "idmap": idmapped mounts (5.12, tmpfs 6.3); else owners show as nobody
+  kMknod,        // "mknod": device nodes of brood's own; else the host's are bound
   kPidfdInfo,    // "pidfd_info": a pidfd knows its exit code (6.15); else a stolen one is lost
   kUring,        // "io_uring": io_uring with timed waits (5.11); else epoll
 };

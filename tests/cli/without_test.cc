@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <string>
@@ -41,6 +42,26 @@ TEST_F(WithoutTest, EveryWayHasAnother) {
       RunAs(name, {"run", "--json", "--", "/bin/sh", "-c", "exit 7"}, 7, way.used);
     }
   }
+}
+
+// Whatever the umask of who makes it.
+TEST_F(WithoutTest, DevIsTheSameWhoeverMakesIt) {
+  BROOD_NEEDS_ROOT();
+  const auto dev = [](const char* without, mode_t mask) {
+    Brood brood({"run", "--", "/bin/sh", "-c",
+                 "cd /dev && stat -c '%n %a %F %t:%T %N' * && echo x >null && cat brood/etc/hosts"},
+                [&] {
+                  setenv(kWithoutVariable, without, 1);
+                  umask(mask);
+                });
+    EXPECT_EQ(brood.Wait(), 0) << brood.err();
+    return brood.out();
+  };
+  const std::string made = dev("", 077);
+  EXPECT_THAT(made, HasSubstr("null 666 character special file 1:3"));
+  EXPECT_THAT(made, HasSubstr("localhost"));
+  EXPECT_EQ(made, dev("", 0));
+  EXPECT_EQ(made, dev("mknod", 022));
 }
 
 TEST_F(WithoutTest, ManyAreNamedWithCommas) {

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "spawn/blueprint.h"
+#include "spawn/machine.h"
 #include "spawn/reap.h"
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
@@ -172,6 +173,31 @@ TEST_F(PoolTest, NoTwoWorkersShareANamespace) {
       ++count;
     }
     EXPECT_EQ(count, 8);
+  }
+}
+
+// The kernel goes through all sysfs that there are to make one more, so workers whose network
+// cannot change have one together.
+TEST_F(PoolTest, SysShowsLoAloneAndIsOnlySharedWhereNothingCanBeAdded) {
+  for (const bool may_add : {false, true}) {
+    SCOPED_TRACE(may_add);
+    TemplateOptions tmpl;
+    if (may_add) tmpl.spec.capabilities = {"NET_ADMIN"};
+    Start(2, std::move(tmpl));
+    AwaitParked(2);
+    // Both alive at once: a device number may be given again later.
+    const std::vector<Outcome> two =
+        RunMany(2, ShellRequest("ls /sys/class/net; stat -c %d /sys; cat /proc/self/mountinfo | "
+                                "grep -c ' - cgroup2 '; echo > /sys/kernel/profiling; sleep 0.3"));
+    ASSERT_EQ(two.size(), 2U);
+    for (const Outcome& outcome : two) {
+      EXPECT_EQ(outcome.out.substr(0, 3), "lo\n") << outcome.out << outcome.err;
+      EXPECT_NE(outcome.err.find("/sys/kernel/profiling"), std::string::npos) << "written";
+    }
+    const bool shared = !may_add && ThisMachine().mount_admin;
+    EXPECT_EQ(two[0].out == two[1].out, shared) << two[0].out << two[1].out;
+    EXPECT_TRUE(pool_->Shutdown(Patience(seconds(20))).ok());
+    pool_.reset();
   }
 }
 
