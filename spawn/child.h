@@ -29,7 +29,7 @@ struct ChildContext {
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
   std::int64_t clock_shift_ns = 0;    // see Now
-  int proc_fd = -1;                   // the launcher's /proc; -1: look for one at /proc
+  int proc_fd = -1;                   // the launcher's /proc; -1: a forked call has its own alone
   std::uint32_t attributes = 0;       // to be put back by the worker itself (kOwnAttributes)
 };
 
