@@ -71,8 +71,7 @@ absl::StatusOr<std::function<bool(const std::string&)>> MakeFilter(const Options
     const std::regex filter(options.filter);
     return [filter](const std::string& name) { return std::regex_search(name, filter); };
   } catch (const std::regex_error& error) {
-    return Error(absl::StatusCode::kInvalidArgument, "--filter {} is no regular expression: {}",
-                 options.filter, error.what());
+    return InvalidError("--filter {} is no regular expression: {}", options.filter, error.what());
   }
 }
 

@@ -20,10 +20,10 @@
 namespace brood {
 namespace {
 
-struct Closer {
+struct FileCloser {
   void operator()(std::FILE* file) const { std::fclose(file); }
 };
-using File = std::unique_ptr<std::FILE, Closer>;
+using File = std::unique_ptr<std::FILE, FileCloser>;
 
 // Far above any that people use; the author of a root is not trusted to stay below.
 constexpr off_t kMostBytes = 16 << 20;
@@ -57,8 +57,7 @@ absl::StatusOr<File> Open(const Place& place) {
   // Nonblocking, for a FIFO would wait for a writer.
   constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
   const auto failed = [&](int error) {
-    return Error(absl::StatusCode::kInvalidArgument, "opening {}: {}; give a number", place.Name(),
-                 ErrnoText(error));
+    return InvalidError("opening {}: {}; give a number", place.Name(), ErrnoText(error));
   };
   UniqueFd fd;
   if (place.source == "/" || place.below.empty()) {
@@ -77,9 +76,8 @@ absl::StatusOr<File> Open(const Place& place) {
   struct stat status = {};
   if (fstat(fd.get(), &status) != 0) return failed(errno);
   if (!S_ISREG(status.st_mode) || status.st_size > kMostBytes) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "{} is no file of accounts: it is {}; give a number", place.Name(),
-                 S_ISREG(status.st_mode) ? "larger than 16 MiB" : "not a regular file");
+    return InvalidError("{} is no file of accounts: it is {}; give a number", place.Name(),
+                        S_ISREG(status.st_mode) ? "larger than 16 MiB" : "not a regular file");
   }
   File file(fdopen(fd.get(), "r"));
   if (!file) return failed(errno);
@@ -88,8 +86,7 @@ absl::StatusOr<File> Open(const Place& place) {
 }
 
 absl::Status None(std::string_view what, const std::string& name, const Place& place) {
-  return Error(absl::StatusCode::kInvalidArgument, "there is no {} \"{}\" in {}; give a number",
-               what, name, place.Name());
+  return InvalidError("there is no {} \"{}\" in {}; give a number", what, name, place.Name());
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ class Burst {
 
   absl::StatusOr<BurstReport> Run() {
     if (options_.count == 0) {
-      return Error(absl::StatusCode::kInvalidArgument, "a burst needs at least one worker");
+      return InvalidError("a burst needs at least one worker");
     }
     const Census before = Census::Take();
     if (options_.floor) {

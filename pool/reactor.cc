@@ -55,7 +55,7 @@ absl::Status Reactor::PrepareLimits() {
 
 absl::Status Reactor::Start() {
   if (options_.templates.empty()) {
-    return Error(absl::StatusCode::kInvalidArgument, "a pool needs at least one template");
+    return InvalidError("a pool needs at least one template");
   }
   BROOD_ASSIGN_OR_RETURN(ring_, Ring::Create({.refusal = options_.ring_refusal}));
   BROOD_RETURN_IF_ERROR(PrepareLimits());

@@ -21,14 +21,14 @@ namespace brood {
 namespace {
 
 // Closes descriptors in a thread of its own, which starts with the first of them.
-class Closer {
+class ThreadedCloser {
  public:
   absl::Status Open() {
     wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake_.valid()) return ErrnoError(errno, "making an eventfd");
     return absl::OkStatus();
   }
-  ~Closer() {
+  ~ThreadedCloser() {
     if (!thread_.joinable()) return;
     {
       const std::lock_guard lock(mutex_);
@@ -210,7 +210,7 @@ class EpollRing : public Ring {
   }
 
   UniqueFd epoll_;
-  Closer closer_;
+  ThreadedCloser closer_;
   std::unordered_map<int, Waiting> waits_;  // by their own descriptors
   std::vector<int> spent_;                  // those that are over, kept for AwaitAgain until Wait
   std::unordered_multimap<std::uint64_t, int> by_token_;

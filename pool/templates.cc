@@ -10,9 +10,8 @@ namespace brood {
 absl::Status CompleteOptions(TemplateOptions& options) {
   if (options.max_workers == 0) options.max_workers = std::max(4096U, options.parked + 64);
   if (options.max_workers < options.parked) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "template {}: {} parked workers do not fit into {} workers", options.name,
-                 options.parked, options.max_workers);
+    return InvalidError("template {}: {} parked workers do not fit into {} workers", options.name,
+                        options.parked, options.max_workers);
   }
   if (options.zygotes == 0) {
     options.zygotes = std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);

@@ -41,11 +41,11 @@ absl::StatusOr<BlockDevice> DiskOf(const std::string& text) {
     const dev_t number = S_ISBLK(info.st_mode) ? info.st_rdev : info.st_dev;
     device = BlockDevice{major(number), minor(number)};
     if (device->major == 0) {
-      return Error(absl::StatusCode::kInvalidArgument,
-                   "{} lies on no single disk (its filesystem has the number 0:{}, as tmpfs, "
-                   "overlayfs, btrfs and network filesystems have): name the disk itself, as "
-                   "/dev/sda or 8:0 (lsblk lists them)",
-                   text, device->minor);
+      return InvalidError(
+          "{} lies on no single disk (its filesystem has the number 0:{}, as tmpfs, "
+          "overlayfs, btrfs and network filesystems have): name the disk itself, as "
+          "/dev/sda or 8:0 (lsblk lists them)",
+          text, device->minor);
     }
   }
   const std::string entry = fmt::format("/sys/dev/block/{}:{}", device->major, device->minor);

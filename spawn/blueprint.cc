@@ -19,8 +19,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Whether it has namespaces to join that a worker cannot enter by itself, or not early enough.
 bool JoinsBeforeBirth(const Spec& spec) {
   for (const NamespaceKind kind : {NamespaceKind::kUser, NamespaceKind::kPid, NamespaceKind::kNet,
@@ -31,10 +29,10 @@ bool JoinsBeforeBirth(const Spec& spec) {
 }
 
 absl::Status TooManyMounts(std::size_t count) {
-  return Error(kInvalid,
-               "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
-               "(--rootfs)",
-               count, kMaxTrees);
+  return InvalidError(
+      "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
+      "(--rootfs)",
+      count, kMaxTrees);
 }
 
 }  // namespace

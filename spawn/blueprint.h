@@ -65,6 +65,8 @@ class Blueprint {
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
   // What the spec wants and this root or machine cannot give.
   const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
+  // Workers make /etc/hosts in the overlay: not where the owners of the root's files are not mapped.
+  bool makes_hosts() const { return makes_hosts_; }
   // An usher has to be in them, not the launcher (spawn/usher.h).
   bool by_usher() const { return !launcher_joins_.empty(); }
 
@@ -95,6 +97,7 @@ class Blueprint {
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;
+  bool makes_hosts_ = false;
 };
 
 }  // namespace brood

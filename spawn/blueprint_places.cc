@@ -24,8 +24,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 std::ptrdiff_t Depth(std::string_view path) { return std::count(path.begin(), path.end(), '/'); }
 
 bool IsPrivate(std::string_view path) {
@@ -210,8 +208,8 @@ absl::Status BlueprintMaker::ResolvePlaces() {
     if (found == before) return DropCovered();
     before = std::move(found);
   }
-  return Error(kInvalid, "the links in the root {} lead the mounts below it into each other",
-               spec_.root.directory.empty() ? "/" : spec_.root.directory);
+  return InvalidError("the links in the root {} lead the mounts below it into each other",
+                      spec_.root.directory.empty() ? "/" : spec_.root.directory);
 }
 
 // Whether the root has the place.
@@ -227,7 +225,8 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
                     fmt::format("{}{}", missing ? "make it first: " : "", Message(found.status())));
     }
     if (found->exists && found->directory != place.directory) {
-      return cannot(kInvalid, place.directory ? "it is not a directory" : "it is a directory");
+      return cannot(absl::StatusCode::kInvalidArgument,
+                    place.directory ? "it is not a directory" : "it is a directory");
     }
   } else if (place.if_reachable) {
     // The kernel's own word for where it is, which no link is on the way to.
@@ -252,7 +251,7 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
 
 absl::Status BlueprintMaker::CheckGiven(const Place& place) const {
   const auto cannot = [&](std::string_view why) {
-    return Error(kInvalid, "cannot {} {}: {}", place.doing, place.asked, why);
+    return InvalidError("cannot {} {}: {}", place.doing, place.asked, why);
   };
   for (const Place& own : places_) {
     if (&own == &place || own.given()) continue;
@@ -287,8 +286,8 @@ absl::Status BlueprintMaker::DropCovered() {
       return &other != &place && other.given() && other.at == place.at;
     });
     if (same != places_.end()) {
-      return Error(kInvalid, "cannot {} {}: {} is to be mounted there, too", same->doing,
-                   same->asked, place.asked);
+      return InvalidError("cannot {} {}: {} is to be mounted there, too", same->doing, same->asked,
+                          place.asked);
     }
     given.push_back(place.at);
   }
@@ -342,6 +341,7 @@ absl::Status BlueprintMaker::AddHosts() {
     }
     found->path += "/hosts";
     place.make = spec_.root.mode == RootMode::kOverlay;
+    out_.makes_hosts_ = place.make;
     if (!place.make) {
       place.what = Place::What::kHostsBelow;
       found->path = found->path.substr(0, found->path.rfind('/'));

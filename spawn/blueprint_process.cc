@@ -34,14 +34,12 @@ constexpr std::uint32_t kNativeArchitecture = AUDIT_ARCH_X86_64;
 constexpr std::uint32_t kNativeArchitecture = AUDIT_ARCH_AARCH64;
 #endif
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 }  // namespace
 
 absl::Status BlueprintMaker::CheckIds() const {
   if (range_ && (spec_.uid >= kIdsPerRange || spec_.gid >= kIdsPerRange)) {
-    return Error(kInvalid, "ids inside go from 0 to {}: {}:{} does not fit", kIdsPerRange - 1,
-                 spec_.uid, spec_.gid);
+    return InvalidError("ids inside go from 0 to {}: {}:{} does not fit", kIdsPerRange - 1,
+                        spec_.uid, spec_.gid);
   }
   if (!new_user_ && !machine_.id_ranges &&
       (spec_.uid != machine_.uid || spec_.gid != machine_.gid) &&
@@ -77,7 +75,7 @@ absl::Status BlueprintMaker::AddJoins() {
     constexpr unsigned long kNsGetNstype = 0xb703;  // NS_GET_NSTYPE, 4.11
     const int type = static_cast<int>(syscall(SYS_ioctl, fd.get(), kNsGetNstype, 0));
     if (type != static_cast<int>(NamespaceFlag(kind))) {
-      return Error(kInvalid, "{} is not a {} namespace", choice.path, NamespaceName(kind));
+      return InvalidError("{} is not a {} namespace", choice.path, NamespaceName(kind));
     }
     const auto index = static_cast<std::uint16_t>(out_.namespace_fds_.size());
     out_.namespace_fds_.push_back(std::move(fd));
@@ -99,10 +97,10 @@ absl::Status BlueprintMaker::AddJoins() {
       // a user namespace of its own may not enter what belongs to the host.
       out_.launcher_joins_.push_back({kind, out_.namespace_fds_.back().get()});
     } else if (new_user_) {
-      return Error(kInvalid,
-                   "a worker in a user namespace of its own cannot join the {} namespace {}: "
-                   "keep the user namespace (--no-user)",
-                   NamespaceName(kind), choice.path);
+      return InvalidError(
+          "a worker in a user namespace of its own cannot join the {} namespace {}: "
+          "keep the user namespace (--no-user)",
+          NamespaceName(kind), choice.path);
     } else {
       builder_.Add(PlanBuilder::kWorker, OpCode::kSetns, Step::kJoinNamespace, {choice.path},
                    NamespaceFlag(kind), 0, index);
@@ -275,10 +273,10 @@ absl::Status BlueprintMaker::AddInit() {
     data.arch = kNativeArchitecture;
     data.args[0] = call.first_argument;
     if (filter_.empty() || EvaluateSeccomp(filter_, data) == SECCOMP_RET_ALLOW) continue;
-    return Error(kInvalid,
-                 "the seccomp profile {} refuses {}, which an init needs: allow it there, or leave "
-                 "the init out",
-                 spec_.seccomp.file, call.name);
+    return InvalidError(
+        "the seccomp profile {} refuses {}, which an init needs: allow it there, or leave "
+        "the init out",
+        spec_.seccomp.file, call.name);
   }
   const std::span<const char> program(brood_init_image, brood_init_image_end);
   BROOD_ASSIGN_OR_RETURN(UniqueFd image, SealedMemory("brood-init", program, true));
@@ -292,10 +290,10 @@ absl::Status BlueprintMaker::AddSeccomp() {
   BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
                          CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
   if (program.kills_exec && kind_ != PlanKind::kForked) {
-    return Error(kInvalid,
-                 "seccomp profile {} kills whoever calls execve (SIGSYS), so no command can be run "
-                 "under it: allow execve and exit_group",
-                 spec_.seccomp.file);
+    return InvalidError(
+        "seccomp profile {} kills whoever calls execve (SIGSYS), so no command can be run "
+        "under it: allow execve and exit_group",
+        spec_.seccomp.file);
   }
   filter_ = std::move(program.instructions);
   if (spec_.init) BROOD_RETURN_IF_ERROR(AddInit());

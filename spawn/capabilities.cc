@@ -127,12 +127,10 @@ absl::StatusOr<int> CapabilityFromName(std::string_view name) {
   if (found != kNames.end()) return static_cast<int>(found - kNames.begin());
 
   if (const std::string_view nearest = NearestName(canonical); !nearest.empty()) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "there is no capability \"{}\"; did you mean {}?", name, nearest);
+    return InvalidError("there is no capability \"{}\"; did you mean {}?", name, nearest);
   }
-  return Error(absl::StatusCode::kInvalidArgument,
-               "there is no capability \"{}\"; capabilities(7) lists them, from {} to {}", name,
-               kNames.front(), kNames.back());
+  return InvalidError("there is no capability \"{}\"; capabilities(7) lists them, from {} to {}",
+                      name, kNames.front(), kNames.back());
 }
 
 std::string_view CapabilityName(int capability) {

@@ -31,10 +31,10 @@ absl::Status CheckName(std::string_view name) {
   const bool ok = !name.empty() && name.size() <= kLongest && name != "." && name != ".." &&
                   name.find_first_of(std::string_view("/\n\0", 3)) == std::string_view::npos;
   if (ok) return absl::OkStatus();
-  return Error(absl::StatusCode::kInvalidArgument,
-               "naming a cgroup leaf '{}': it must be a file name of 1 to {} bytes without '/', "
-               "newline and NUL, and neither '.' nor '..'",
-               name, kLongest);
+  return InvalidError(
+      "naming a cgroup leaf '{}': it must be a file name of 1 to {} bytes without '/', "
+      "newline and NUL, and neither '.' nor '..'",
+      name, kLongest);
 }
 
 absl::Status CheckBase(const CgroupHost& host) {

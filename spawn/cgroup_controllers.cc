@@ -101,7 +101,7 @@ Limits LimitsToBeHad(const CgroupHost& host) {
   if (host.Has("pids")) limits.pids = 1;
   if (host.Has("cpu")) limits.cpus = 1;
   if (host.Has("io")) limits.io_weight = 100;
-  if (host.Has("cpuset")) limits.cpuset_cpus = "0";
+  if (host.Has("cpuset")) limits.cpuset_cpus.assign(1, '0');
   return limits;
 }
 

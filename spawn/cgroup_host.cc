@@ -9,68 +9,18 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
-#include <optional>
 #include <tuple>
 #include <utility>
 
 #include "spawn/cgroup_tree.h"
 #include "spawn/machine.h"
+#include "spawn/mountinfo.h"
+#include "spawn/split.h"
 #include "spawn/status.h"
 #include "spawn/without.h"
 
 namespace brood {
 namespace {
-
-// Cuts `text` at each `separator`, without empty pieces. The pieces point into `text`.
-std::vector<std::string_view> Split(std::string_view text, char separator) {
-  std::vector<std::string_view> pieces;
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find(separator), text.size());
-    if (end > 0) pieces.push_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return pieces;
-}
-
-bool Contains(const std::vector<std::string_view>& words, std::string_view word) {
-  return std::find(words.begin(), words.end(), word) != words.end();
-}
-
-// Undoes mountinfo's escapes: space, tab, newline and backslash are written as \ooo.
-std::string Unescape(std::string_view text) {
-  const auto is_octal = [](char c) { return c >= '0' && c <= '7'; };
-  std::string plain;
-  plain.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size() && is_octal(text[i + 1]) && is_octal(text[i + 2]) &&
-        is_octal(text[i + 3])) {
-      const int code = (text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0');
-      plain.push_back(static_cast<char>(code));
-      i += 3;
-    } else {
-      plain.push_back(text[i]);
-    }
-  }
-  return plain;
-}
-
-// One line of mountinfo, as far as cgroups need it. Views into the line, still escaped.
-struct MountLine {
-  std::string_view root;
-  std::string_view point;
-  std::string_view type;
-  std::vector<std::string_view> options;        // of this mount
-  std::vector<std::string_view> super_options;  // of the file system
-};
-
-// proc_pid_mountinfo(5): ID PARENT MAJ:MIN ROOT POINT OPTIONS TAG... - TYPE SOURCE SUPER-OPTIONS
-std::optional<MountLine> ParseMountLine(std::string_view line) {
-  const std::vector<std::string_view> fields = Split(line, ' ');
-  const auto dash = std::find(fields.begin() + std::min<std::ptrdiff_t>(6, std::ssize(fields)),
-                              fields.end(), "-");
-  if (std::distance(dash, fields.end()) < 4) return std::nullopt;
-  return MountLine{fields[3], fields[4], dash[1], Split(fields[5], ','), Split(dash[3], ',')};
-}
 
 // The path in the "0::PATH" line; empty when there is none.
 std::string_view OwnCgroup(std::string_view self_cgroup) {
@@ -132,7 +82,7 @@ std::string ChooseBase(const std::string& mount, const std::string& own) {
   return {};
 }
 
-absl::StatusOr<std::string> ReadText(const char* path) {
+absl::StatusOr<std::string> ReadToFindCgroups(const char* path) {
   std::string text;
   if (const int error = ReadFileAt(AT_FDCWD, path, text); error != 0) {
     return ErrnoError(error, "reading {} to find the cgroups", path);
@@ -162,24 +112,21 @@ CgroupLayout CgroupMounts::layout() const {
 CgroupMounts ParseCgroupMounts(std::string_view mountinfo, std::string_view self_cgroup) {
   const std::string_view own = OwnCgroup(self_cgroup);
   CgroupMounts mounts;
-  for (std::string_view text : Split(mountinfo, '\n')) {
-    const std::optional<MountLine> line = ParseMountLine(text);
-    if (!line) continue;
-    const std::string point = Unescape(line->point);
-    if (line->type == "cgroup") {
+  for (const MountLine& line : ParseMountinfo(mountinfo)) {
+    if (line.type == "cgroup") {
       mounts.any_v1 = true;
-      for (std::string_view option : line->super_options) {
-        if (!IsV1Option(option)) mounts.v1.push_back({std::string(option), point});
+      for (const std::string& option : line.super_options) {
+        if (!IsV1Option(option)) mounts.v1.push_back({option, line.point});
       }
-    } else if (line->type == "cgroup2") {
+    } else if (line.type == "cgroup2") {
       CgroupMount mount;
-      mount.point = point;
-      mount.root = Unescape(line->root);
-      mount.own = DirectoryOf(own, mount.root, point);
-      mount.writable = Contains(line->options, "rw") && Contains(line->super_options, "rw");
-      mount.favordynmods = Contains(line->super_options, "favordynmods");
+      mount.point = line.point;
+      mount.root = line.root;
+      mount.own = DirectoryOf(own, line.root, line.point);
+      mount.writable = line.has_option("rw") && line.has_super_option("rw");
+      mount.favordynmods = line.has_super_option("favordynmods");
       // Of two mounts on one directory the later one covers the earlier.
-      std::erase_if(mounts.v2, [&](const CgroupMount& other) { return other.point == point; });
+      std::erase_if(mounts.v2, [&](const CgroupMount& other) { return other.point == line.point; });
       mounts.v2.push_back(std::move(mount));
     }
   }
@@ -203,8 +150,8 @@ std::string CgroupHost::PlaceFor(std::string_view controller) const {
 }
 
 absl::StatusOr<CgroupHost> CgroupHost::Discover() {
-  BROOD_ASSIGN_OR_RETURN(const std::string mountinfo, ReadText("/proc/self/mountinfo"));
-  BROOD_ASSIGN_OR_RETURN(const std::string self_cgroup, ReadText("/proc/self/cgroup"));
+  BROOD_ASSIGN_OR_RETURN(const std::string mountinfo, ReadToFindCgroups("/proc/self/mountinfo"));
+  BROOD_ASSIGN_OR_RETURN(const std::string self_cgroup, ReadToFindCgroups("/proc/self/cgroup"));
   CgroupMounts mounts = ParseCgroupMounts(mountinfo, self_cgroup);
   // mountinfo also lists what another mount hides; the file system type at the path does not lie.
   std::erase_if(mounts.v2, [](const CgroupMount& seen) {
@@ -223,7 +170,7 @@ absl::StatusOr<CgroupHost> CgroupHost::Discover() {
   host.base = ChooseBase(host.mount, host.own);
 
   const std::string file = (host.base.empty() ? host.mount : host.base) + "/cgroup.controllers";
-  BROOD_ASSIGN_OR_RETURN(const std::string controllers, ReadText(file.c_str()));
+  BROOD_ASSIGN_OR_RETURN(const std::string controllers, ReadToFindCgroups(file.c_str()));
   for (std::string_view line : Split(controllers, '\n')) {
     for (std::string_view name : Split(line, ' ')) host.controllers.emplace_back(name);
   }

@@ -13,7 +13,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 constexpr auto kNotHere = absl::StatusCode::kFailedPrecondition;
 
 bool HasController(int parent, const std::string& name, std::string_view controller) {
@@ -99,13 +98,13 @@ absl::StatusOr<std::string> CpuMaxText(double cpus, std::optional<std::uint64_t>
   constexpr std::uint64_t kLeast = 1'000;  // of quota and period alike
   constexpr std::uint64_t kLongestPeriod = 1'000'000;
   if (!(cpus * kLongestPeriod >= kLeast) || !(cpus <= 1e6)) {
-    return Error(kInvalid,
-                 "limiting cpu to {} cpus: the kernel takes no less than 0.001 (1 ms in 1 s), and "
-                 "a million is the most",
-                 cpus);
+    return InvalidError(
+        "limiting cpu to {} cpus: the kernel takes no less than 0.001 (1 ms in 1 s), and "
+        "a million is the most",
+        cpus);
   }
   if (period_us && (*period_us < kLeast || *period_us > kLongestPeriod)) {
-    return Error(kInvalid, "a cpu period of {} us is outside the kernel's 1 ms to 1 s", *period_us);
+    return InvalidError("a cpu period of {} us is outside the kernel's 1 ms to 1 s", *period_us);
   }
   const auto quota = [&](std::uint64_t period) {
     return static_cast<std::uint64_t>(std::llround(cpus * static_cast<double>(period)));
@@ -113,10 +112,10 @@ absl::StatusOr<std::string> CpuMaxText(double cpus, std::optional<std::uint64_t>
   const std::uint64_t period =
       period_us.value_or(quota(kUsualPeriod) >= kLeast ? kUsualPeriod : kLongestPeriod);
   if (quota(period) < kLeast) {
-    return Error(kInvalid,
-                 "{} cpus of a period of {} us are {} us, and the kernel gives no less than 1000: "
-                 "use a longer period",
-                 cpus, period, quota(period));
+    return InvalidError(
+        "{} cpus of a period of {} us are {} us, and the kernel gives no less than 1000: "
+        "use a longer period",
+        cpus, period, quota(period));
   }
   return fmt::format("{} {}", quota(period), period);
 }
@@ -137,7 +136,7 @@ std::string IoMaxText(const IoLimit& limit) {
 absl::StatusOr<std::vector<std::uint32_t>> ParseCpuList(std::string_view text) {
   constexpr std::uint32_t kLargest = 65'535;
   const auto bad = [&] {
-    return Error(kInvalid, "\"{}\" is not a list of numbers: write it as 0-3,7", text);
+    return InvalidError("\"{}\" is not a list of numbers: write it as 0-3,7", text);
   };
   std::vector<std::uint32_t> numbers;
   const char* at = text.data();

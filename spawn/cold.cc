@@ -182,8 +182,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   layout.Write(strings, reinterpret_cast<std::uint64_t>(strings), box.launch);
   SetIdMap(blueprint, place.id_first, box);
   if (place.leaf.size() >= sizeof(box.leaf)) {
-    return Error(absl::StatusCode::kInvalidArgument, "the cgroup leaf's name {} is too long",
-                 place.leaf);
+    return InvalidError("the cgroup leaf's name {} is too long", place.leaf);
   }
   std::memcpy(box.leaf, place.leaf.c_str(), place.leaf.size() + 1);
 

@@ -13,29 +13,24 @@ extern "C" const char brood_ready_image[];
 extern "C" const char brood_ready_image_end[];
 
 namespace brood {
-namespace {
-
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
-}  // namespace
+namespace {}  // namespace
 
 absl::StatusOr<ForkedSpecs> SplitForked(const Spec& spec) {
   for (const NamespaceKind kind :
        {NamespaceKind::kUser, NamespaceKind::kPid, NamespaceKind::kMount, NamespaceKind::kIpc}) {
     if (!spec.is_new(kind)) {
-      return Error(kInvalid, "a forked function needs a {} namespace of its own",
-                   NamespaceName(kind));
+      return InvalidError("a forked function needs a {} namespace of its own", NamespaceName(kind));
     }
   }
   if (spec.root.mode == RootMode::kOverlay || spec.root.mode == RootMode::kReadWrite) {
-    return Error(kInvalid,
-                 "a forked function's root must be read-only, since its calls have it in common: "
-                 "they write to /tmp or a tmpfs");
+    return InvalidError(
+        "a forked function's root must be read-only, since its calls have it in common: "
+        "they write to /tmp or a tmpfs");
   }
   if (spec.init) {
-    return Error(kInvalid,
-                 "a forked function's calls are clones of it, which no init can start: "
-                 "leave init out");
+    return InvalidError(
+        "a forked function's calls are clones of it, which no init can start: "
+        "leave init out");
   }
   ForkedSpecs out{spec, spec};
   out.process.nesting = true;

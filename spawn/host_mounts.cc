@@ -3,52 +3,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
+
+#include "spawn/mountinfo.h"
 
 namespace brood {
-namespace {
-
-struct MountLine {
-  std::string id;
-  std::string parent;
-  std::string point;
-};
-
-// Space, tab, newline and backslash are written as a backslash and three octal digits (proc(5)).
-std::string Unescape(std::string_view text) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
-                               (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
-std::vector<MountLine> ReadMounts() {
-  std::vector<MountLine> mounts;
-  std::ifstream file("/proc/self/mountinfo");
-  std::string line;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    MountLine mount;
-    std::string device;
-    std::string subtree;
-    std::string point;
-    fields >> mount.id >> mount.parent >> device >> subtree >> point;
-    mount.point = Unescape(point);
-    mounts.push_back(std::move(mount));
-  }
-  return mounts;
-}
-
-}  // namespace
-
 bool IsUnder(std::string_view path, std::string_view directory) {
   if (directory == "/") return path.starts_with('/');
   return path == directory || (path.starts_with(directory) && path.size() > directory.size() &&
@@ -56,7 +14,7 @@ bool IsUnder(std::string_view path, std::string_view directory) {
 }
 
 std::vector<std::string> MountsOnRoot() {
-  const std::vector<MountLine> mounts = ReadMounts();
+  const std::vector<MountLine> mounts = ReadOwnMounts();
   // The last of several at "/" is the one that is seen.
   std::string root;
   for (const MountLine& mount : mounts) {
@@ -74,7 +32,7 @@ std::vector<std::string> MountsOnRoot() {
 
 std::vector<std::string> MountsBelow(std::string_view directory) {
   std::vector<std::string> points;
-  for (MountLine& mount : ReadMounts()) {
+  for (MountLine& mount : ReadOwnMounts()) {
     if (mount.point != directory && IsUnder(mount.point, directory)) {
       points.push_back(std::move(mount.point));
     }

@@ -194,8 +194,12 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files that show nobody as their owner", box.idmap_error});
+    if (blueprint.makes_hosts()) {
+      outcome.fallbacks.push_back({"an /etc/hosts that names localhost and itself",
+                                   "none, since the root has no such file and its /etc is nobody's",
+                                   box.idmap_error});
+    }
   }
-
   if (box.net_error != 0) {
     outcome.fallbacks.push_back({"ports below 1024 and ping without a capability",
                                  "its network namespace as the kernel makes it", box.net_error});

@@ -7,7 +7,7 @@
 namespace brood {
 namespace {
 
-struct NumberedCall {
+struct DirectCall {
   std::string_view name;
   std::uint32_t number;
 };
@@ -15,7 +15,7 @@ struct NumberedCall {
 // libseccomp answers with numbers of its own for what i386 also reaches through socketcall(2) and
 // ipc(2). These are the kernel's: the first since Linux 4.3, the second since 5.1.
 #if defined(__x86_64__)
-constexpr NumberedCall kDirectCalls[] = {
+constexpr DirectCall kDirectCalls[] = {
     {"socket", 359},      {"socketpair", 360},  {"bind", 361},       {"connect", 362},
     {"listen", 363},      {"accept4", 364},     {"getsockopt", 365}, {"setsockopt", 366},
     {"getsockname", 367}, {"getpeername", 368}, {"sendto", 369},     {"sendmsg", 370},
@@ -25,7 +25,7 @@ constexpr NumberedCall kDirectCalls[] = {
     {"msgctl", 402},
 };
 #else
-constexpr NumberedCall kDirectCalls[] = {{"", 0}};
+constexpr DirectCall kDirectCalls[] = {{"", 0}};
 #endif
 
 }  // namespace
@@ -34,7 +34,7 @@ std::optional<std::uint32_t> CompatCallNumber(std::string_view name) {
   if (!kCompat) return std::nullopt;
   const int number = seccomp_syscall_resolve_name_arch(kCompat->arch, std::string(name).c_str());
   if (number >= 0) return static_cast<std::uint32_t>(number);
-  for (const NumberedCall& call : kDirectCalls) {
+  for (const DirectCall& call : kDirectCalls) {
     if (call.name == name) return call.number;
   }
   return NewerCallNumber(name);

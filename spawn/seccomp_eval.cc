@@ -7,7 +7,7 @@
 namespace brood {
 namespace {
 
-constexpr std::uint32_t kInvalid = SECCOMP_RET_KILL_PROCESS;
+constexpr std::uint32_t kInvalidProgram = SECCOMP_RET_KILL_PROCESS;
 
 constexpr std::uint16_t kLoadWord = BPF_LD | BPF_W | BPF_ABS;
 constexpr std::uint16_t kAndConstant = BPF_ALU | BPF_AND | BPF_K;
@@ -79,7 +79,7 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
     switch (in.code) {
       case kLoadWord: {
         const auto word = WordAt(call, in.k);
-        if (!word) return kInvalid;
+        if (!word) return kInvalidProgram;
         a = *word;
         continue;
       }
@@ -96,19 +96,19 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
         x = sizeof(call);
         continue;
       case BPF_LD | BPF_MEM:
-        if (!in_memory) return kInvalid;
+        if (!in_memory) return kInvalidProgram;
         a = memory[in.k];
         continue;
       case BPF_LDX | BPF_MEM:
-        if (!in_memory) return kInvalid;
+        if (!in_memory) return kInvalidProgram;
         x = memory[in.k];
         continue;
       case BPF_ST:
-        if (!in_memory) return kInvalid;
+        if (!in_memory) return kInvalidProgram;
         memory[in.k] = a;
         continue;
       case BPF_STX:
-        if (!in_memory) return kInvalid;
+        if (!in_memory) return kInvalidProgram;
         memory[in.k] = x;
         continue;
       case BPF_MISC | BPF_TAX:
@@ -118,7 +118,7 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
         a = x;
         continue;
       case BPF_ALU | BPF_DIV | BPF_K:
-        if (in.k == 0) return kInvalid;
+        if (in.k == 0) return kInvalidProgram;
         a /= in.k;
         continue;
       case BPF_ALU | BPF_DIV | BPF_X:
@@ -138,17 +138,17 @@ std::uint32_t EvaluateSeccomp(std::span<const sock_filter> program, const seccom
     }
     if (BPF_CLASS(in.code) == BPF_ALU) {
       const auto result = Arithmetic(BPF_OP(in.code), a, operand);
-      if (!result) return kInvalid;
+      if (!result) return kInvalidProgram;
       a = *result;
     } else if (BPF_CLASS(in.code) == BPF_JMP) {
       const auto taken = Compare(BPF_OP(in.code), a, operand);
-      if (!taken) return kInvalid;
+      if (!taken) return kInvalidProgram;
       pc += *taken ? in.jt : in.jf;
     } else {
-      return kInvalid;
+      return kInvalidProgram;
     }
   }
-  return kInvalid;
+  return kInvalidProgram;
 }
 
 std::optional<std::uint32_t> AlwaysAnswers(std::span<const sock_filter> program, std::uint32_t arch,

@@ -19,14 +19,14 @@ namespace {
 // Death by SIGSYS says what happened; an errno would not even let a foreign binary exit.
 constexpr std::uint32_t kForeignArchitecture = SECCOMP_RET_KILL_PROCESS;
 
-struct NumberedCall {
+struct NewerCall {
   std::string_view name;
   int number;
 };
 
 // Calls newer than the libseccomp in use may know. Since Linux 5.1 a new call has the same number
 // on every architecture, so that a table will do.
-constexpr NumberedCall kNewerCalls[] = {
+constexpr NewerCall kNewerCalls[] = {
     {"cachestat", 451},          // Linux 6.5
     {"fchmodat2", 452},          // 6.6
     {"map_shadow_stack", 453},   // 6.6
@@ -75,7 +75,7 @@ std::optional<std::uint32_t> CallNumber(std::string_view name) {
 }
 
 std::optional<std::uint32_t> NewerCallNumber(std::string_view name) {
-  for (const NumberedCall& call : kNewerCalls) {
+  for (const NewerCall& call : kNewerCalls) {
     if (call.name == name) return static_cast<std::uint32_t>(call.number);
   }
   return std::nullopt;

@@ -41,8 +41,7 @@ absl::StatusOr<std::string> ReadProfile(const std::string& path) {
   struct stat status {};
   if (fstat(fd.get(), &status) != 0) return ErrnoError(errno, "examining seccomp profile {}", path);
   if (!S_ISREG(status.st_mode)) {
-    return Error(absl::StatusCode::kInvalidArgument, "seccomp profile {} is not a regular file",
-                 path);
+    return InvalidError("seccomp profile {} is not a regular file", path);
   }
   std::string text(kMaxFileBytes + 1, '\0');
   std::size_t size = 0;
@@ -54,8 +53,8 @@ absl::StatusOr<std::string> ReadProfile(const std::string& path) {
     size += static_cast<std::size_t>(n);
   }
   if (size > kMaxFileBytes) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "seccomp profile {} is larger than the {} bytes allowed", path, kMaxFileBytes);
+    return InvalidError("seccomp profile {} is larger than the {} bytes allowed", path,
+                        kMaxFileBytes);
   }
   text.resize(size);
   return text;
@@ -377,8 +376,8 @@ class ProfileReader {
   // ---- Access with complaints ----
 
   absl::Status Wrong(const Item& item, std::string_view problem, std::string_view glue = " ") {
-    return Error(absl::StatusCode::kInvalidArgument, "seccomp profile {}: {}{}{}", file_,
-                 item.place.empty() ? "the document" : item.place, glue, problem);
+    return InvalidError("seccomp profile {}: {}{}{}", file_,
+                        item.place.empty() ? "the document" : item.place, glue, problem);
   }
 
   absl::Status CheckType(const Item& item, Json::value_t type) {
@@ -464,8 +463,7 @@ std::vector<int> NumbersOf(const Rule& rule, bool compat) {
 absl::StatusOr<std::vector<sock_filter>> CompileRules(const Profile& profile, bool compat) {
   const FilterContext context(seccomp_init(profile.default_action), &seccomp_release);
   if (context == nullptr) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "libseccomp refuses the default action; does this kernel know it?");
+    return InvalidError("libseccomp refuses the default action; does this kernel know it?");
   }
   if (compat) {
     int error = seccomp_arch_add(context.get(), kCompat->arch);
@@ -522,8 +520,7 @@ absl::StatusOr<SeccompProgram> CompileSeccompProfile(const std::string& file,
   BROOD_ASSIGN_OR_RETURN(const std::string text, ReadProfile(file));
   const Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) {
-    return Error(absl::StatusCode::kInvalidArgument, "{} is not JSON: see line {}", origin,
-                 SyntaxErrorFinder::Line(text));
+    return InvalidError("{} is not JSON: see line {}", origin, SyntaxErrorFinder::Line(text));
   }
   BROOD_ASSIGN_OR_RETURN(const Profile profile,
                          ProfileReader(file, capability_mask).Read(document));

@@ -33,12 +33,10 @@ const NamespaceFacts& Facts(NamespaceKind kind) {
   return kNamespaces[static_cast<std::size_t>(kind)];
 }
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // The kernel takes strings up to their first NUL; one inside would silently mean something else.
 absl::Status CheckText(std::string_view what, std::string_view text) {
   if (text.find('\0') != std::string_view::npos) {
-    return Error(kInvalid, "{} contains a NUL byte, which no kernel interface can carry", what);
+    return InvalidError("{} contains a NUL byte, which no kernel interface can carry", what);
   }
   return absl::OkStatus();
 }
@@ -46,11 +44,11 @@ absl::Status CheckText(std::string_view what, std::string_view text) {
 absl::Status CheckPath(std::string_view what, std::string_view path) {
   BROOD_RETURN_IF_ERROR(CheckText(what, path));
   if (path.empty() || path.front() != '/') {
-    return Error(kInvalid, "{} must be an absolute path, not \"{}\"", what, path);
+    return InvalidError("{} must be an absolute path, not \"{}\"", what, path);
   }
   if (path.size() >= 4096) {
-    return Error(kInvalid, "{} is {} bytes long; the kernel takes paths up to 4095", what,
-                 path.size());
+    return InvalidError("{} is {} bytes long; the kernel takes paths up to 4095", what,
+                        path.size());
   }
   // A path inside that climbs could only be a mistake: ".." stops at the worker's root.
   std::size_t start = 0;
@@ -58,7 +56,7 @@ absl::Status CheckPath(std::string_view what, std::string_view path) {
     std::size_t end = path.find('/', start);
     if (end == std::string_view::npos) end = path.size();
     if (path.substr(start, end - start) == "..") {
-      return Error(kInvalid, "{} may not contain \"..\": \"{}\"", what, path);
+      return InvalidError("{} may not contain \"..\": \"{}\"", what, path);
     }
     start = end + 1;
   }
@@ -66,15 +64,15 @@ absl::Status CheckPath(std::string_view what, std::string_view path) {
 }
 
 absl::Status CheckSize(std::string_view what, std::uint64_t bytes) {
-  if (bytes == 0) return Error(kInvalid, "{} must be above zero bytes", what);
-  if (bytes > (1ULL << 60)) return Error(kInvalid, "{} of {} bytes is beyond reason", what, bytes);
+  if (bytes == 0) return InvalidError("{} must be above zero bytes", what);
+  if (bytes > (1ULL << 60)) return InvalidError("{} of {} bytes is beyond reason", what, bytes);
   return absl::OkStatus();
 }
 
 absl::Status CheckWeight(std::string_view what, const std::optional<std::uint64_t>& weight) {
   if (!weight || (*weight >= 1 && *weight <= 10'000)) return absl::OkStatus();
-  return Error(kInvalid, "the {} weight {} is outside 1 to 10000 (the kernel's own is 100)", what,
-               *weight);
+  return InvalidError("the {} weight {} is outside 1 to 10000 (the kernel's own is 100)", what,
+                      *weight);
 }
 
 absl::Status CheckIo(const IoLimit& io) {
@@ -84,12 +82,12 @@ absl::Status CheckIo(const IoLimit& io) {
   for (const std::optional<std::uint64_t>& rate : rates) {
     any |= rate.has_value();
     if (rate == std::uint64_t{0}) {
-      return Error(kInvalid, "an io limit of 0 for the device {}:{} would stop it for good",
-                   io.major, io.minor);
+      return InvalidError("an io limit of 0 for the device {}:{} would stop it for good", io.major,
+                          io.minor);
     }
   }
   if (any) return absl::OkStatus();
-  return Error(kInvalid, "the io limit of the device {}:{} limits nothing", io.major, io.minor);
+  return InvalidError("the io limit of the device {}:{} limits nothing", io.major, io.minor);
 }
 
 absl::Status CheckLimits(const Limits& limits) {
@@ -99,29 +97,28 @@ absl::Status CheckLimits(const Limits& limits) {
   if (limits.memory_high_bytes) {
     BROOD_RETURN_IF_ERROR(CheckSize("memory.high", *limits.memory_high_bytes));
     if (limits.memory_bytes && *limits.memory_high_bytes > *limits.memory_bytes) {
-      return Error(kInvalid,
-                   "memory.high of {} bytes is above the memory limit of {}, so it would never be "
-                   "met",
-                   *limits.memory_high_bytes, *limits.memory_bytes);
+      return InvalidError(
+          "memory.high of {} bytes is above the memory limit of {}, so it would never be "
+          "met",
+          *limits.memory_high_bytes, *limits.memory_bytes);
     }
   }
   if (limits.pids && *limits.pids == 0) {
-    return Error(kInvalid,
-                 "a pids limit of 0 leaves no room for the command itself; use 1 or more");
+    return InvalidError("a pids limit of 0 leaves no room for the command itself; use 1 or more");
   }
   if (limits.cpus && !(*limits.cpus >= 0.01 && *limits.cpus <= 100000)) {
-    return Error(kInvalid, "a cpu limit of {} is outside 0.01 to 100000 cpus", *limits.cpus);
+    return InvalidError("a cpu limit of {} is outside 0.01 to 100000 cpus", *limits.cpus);
   }
   if (limits.cpu_period_us) {
-    if (!limits.cpus) return Error(kInvalid, "a cpu period needs a cpu limit");
+    if (!limits.cpus) return InvalidError("a cpu period needs a cpu limit");
     BROOD_RETURN_IF_ERROR(CpuMaxText(*limits.cpus, limits.cpu_period_us).status());
   }
   BROOD_RETURN_IF_ERROR(CheckWeight("cpu", limits.cpu_weight));
   BROOD_RETURN_IF_ERROR(CheckWeight("io", limits.io_weight));
   constexpr std::size_t kMostDisks = 64;  // each is a write to the cgroup for each worker
   if (limits.io.size() > kMostDisks) {
-    return Error(kInvalid, "io limits of {} disks are more than the {} that are taken",
-                 limits.io.size(), kMostDisks);
+    return InvalidError("io limits of {} disks are more than the {} that are taken",
+                        limits.io.size(), kMostDisks);
   }
   for (const IoLimit& io : limits.io) BROOD_RETURN_IF_ERROR(CheckIo(io));
   for (const auto& [what, list] :
@@ -129,7 +126,7 @@ absl::Status CheckLimits(const Limits& limits) {
         std::pair{"the memory nodes of a cpuset", &limits.cpuset_mems}}) {
     if (list->empty()) continue;
     if (const auto numbers = ParseCpuList(*list); !numbers.ok()) {
-      return Error(kInvalid, "{}: {}", what, Message(numbers.status()));
+      return InvalidError("{}: {}", what, Message(numbers.status()));
     }
   }
   return absl::OkStatus();
@@ -138,8 +135,8 @@ absl::Status CheckLimits(const Limits& limits) {
 absl::Status CheckRoot(const Root& root) {
   if (root.mode == RootMode::kHostReadOnly) {
     if (!root.directory.empty()) {
-      return Error(kInvalid, "the host's own tree was asked for together with the root {}",
-                   root.directory);
+      return InvalidError("the host's own tree was asked for together with the root {}",
+                          root.directory);
     }
     return absl::OkStatus();
   }
@@ -190,40 +187,40 @@ absl::Status Validate(const Spec& spec) {
     BROOD_RETURN_IF_ERROR(CheckPath("a bind's source", bind.source));
     BROOD_RETURN_IF_ERROR(CheckPath("a bind's target", bind.target));
     if (bind.target == "/") {
-      return Error(kInvalid, "a bind cannot replace the root: use the root directory for {}",
-                   bind.source);
+      return InvalidError("a bind cannot replace the root: use the root directory for {}",
+                          bind.source);
     }
   }
   for (const Tmpfs& tmpfs : spec.tmpfs) {
     BROOD_RETURN_IF_ERROR(CheckPath("a tmpfs target", tmpfs.target));
-    if (tmpfs.target == "/") return Error(kInvalid, "a tmpfs cannot replace the root");
+    if (tmpfs.target == "/") return InvalidError("a tmpfs cannot replace the root");
     BROOD_RETURN_IF_ERROR(CheckSize(fmt::format("the tmpfs on {}", tmpfs.target), tmpfs.bytes));
   }
   BROOD_RETURN_IF_ERROR(CheckSize("the size of /tmp", spec.tmp_bytes));
 
   if (!spec.is_new(NamespaceKind::kMount) &&
       (spec.root.mode != RootMode::kHostReadOnly || !spec.binds.empty() || !spec.tmpfs.empty())) {
-    return Error(kInvalid,
-                 "a root directory, binds and tmpfs mounts need a mount namespace of the worker's "
-                 "own");
+    return InvalidError(
+        "a root directory, binds and tmpfs mounts need a mount namespace of the worker's "
+        "own");
   }
   if (spec.time_offsets.any() && !spec.is_new(NamespaceKind::kTime)) {
-    return Error(kInvalid, "clock offsets need a new time namespace");
+    return InvalidError("clock offsets need a new time namespace");
   }
 
   if (spec.init && !spec.is_new(NamespaceKind::kPid)) {
-    return Error(kInvalid,
-                 "an init is the first process of a new pid namespace: without one "
-                 "(--no-pid, --join-pid) there can be none");
+    return InvalidError(
+        "an init is the first process of a new pid namespace: without one "
+        "(--no-pid, --join-pid) there can be none");
   }
 
   BROOD_RETURN_IF_ERROR(CheckText("the hostname", spec.hostname));
   if (spec.hostname.size() > 64) {
-    return Error(kInvalid, "the hostname has {} bytes; the kernel takes 64", spec.hostname.size());
+    return InvalidError("the hostname has {} bytes; the kernel takes 64", spec.hostname.size());
   }
   // (uid_t)-1 means "leave it" to setresuid, so it can never be somebody.
   if (spec.uid == UINT32_MAX || spec.gid == UINT32_MAX) {
-    return Error(kInvalid, "4294967295 is not an id: the kernel reads it as \"unchanged\"");
+    return InvalidError("4294967295 is not an id: the kernel reads it as \"unchanged\"");
   }
   if (const auto mask = CapabilityMask(spec.capabilities); !mask.ok()) return mask.status();
   if (spec.seccomp.mode == SeccompMode::kFile) {
@@ -231,19 +228,19 @@ absl::Status Validate(const Spec& spec) {
   }
   for (const Rlimit& limit : spec.rlimits) {
     if (limit.soft > limit.hard) {
-      return Error(kInvalid, "rlimit {}: the soft limit {} is above the hard limit {}",
-                   limit.resource, limit.soft, limit.hard);
+      return InvalidError("rlimit {}: the soft limit {} is above the hard limit {}", limit.resource,
+                          limit.soft, limit.hard);
     }
   }
   if (spec.limits.any() && !spec.use_cgroup) {
-    return Error(kInvalid, "memory, pids, cpu and io limits need a cgroup of the worker's own");
+    return InvalidError("memory, pids, cpu and io limits need a cgroup of the worker's own");
   }
   return CheckLimits(spec.limits);
 }
 
 absl::Status Validate(const Command& command) {
   if (command.argv.empty() || command.argv.front().empty()) {
-    return Error(kInvalid, "no command was given");
+    return InvalidError("no command was given");
   }
   // execve(2): one string may have 128 KiB (MAX_ARG_STRLEN), all of them a quarter of the stack
   // limit; refused here so that the sentence can say which.
@@ -254,8 +251,8 @@ absl::Status Validate(const Command& command) {
     for (std::size_t i = 0; i < strings.size(); ++i) {
       BROOD_RETURN_IF_ERROR(CheckText(fmt::format("{} {}", what, i), strings[i]));
       if (strings[i].size() >= kMaxString) {
-        return Error(kInvalid, "{} {} has {} bytes; the kernel takes at most {} in one string",
-                     what, i, strings[i].size(), kMaxString - 1);
+        return InvalidError("{} {} has {} bytes; the kernel takes at most {} in one string", what,
+                            i, strings[i].size(), kMaxString - 1);
       }
       total += strings[i].size() + 1 + sizeof(char*);
     }
@@ -264,25 +261,25 @@ absl::Status Validate(const Command& command) {
   BROOD_RETURN_IF_ERROR(check("argument", command.argv));
   BROOD_RETURN_IF_ERROR(check("environment entry", command.env));
   if (total > kMaxTotal) {
-    return Error(kInvalid, "arguments and environment together have {} bytes; at most {} fit",
-                 total, kMaxTotal);
+    return InvalidError("arguments and environment together have {} bytes; at most {} fit", total,
+                        kMaxTotal);
   }
   for (const std::string& entry : command.env) {
     if (const std::size_t equals = entry.find('='); equals == std::string::npos || equals == 0) {
-      return Error(kInvalid, "an environment entry must be NAME=value, not \"{}\"",
-                   std::string_view(entry).substr(0, 60));
+      return InvalidError("an environment entry must be NAME=value, not \"{}\"",
+                          std::string_view(entry).substr(0, 60));
     }
   }
   BROOD_RETURN_IF_ERROR(CheckPath("the working directory", command.cwd));
   if (command.timeout && command.timeout->count() <= 0) {
-    return Error(kInvalid, "a timeout must be longer than zero");
+    return InvalidError("a timeout must be longer than zero");
   }
   const bool endpoint = command.stdio.mode == StdioMode::kEndpoint;
-  if (endpoint && command.stdio.port == 0) return Error(kInvalid, "an endpoint needs a port");
+  if (endpoint && command.stdio.port == 0) return InvalidError("an endpoint needs a port");
   if ((endpoint || command.stdio.mode == StdioMode::kFds) &&
       std::any_of(command.stdio.fds.begin(), command.stdio.fds.end(),
                   [](int fd) { return fd < 0; })) {
-    return Error(kInvalid, "three open descriptors are needed for stdin, stdout and stderr");
+    return InvalidError("three open descriptors are needed for stdin, stdout and stderr");
   }
   return absl::OkStatus();
 }

@@ -3,12 +3,20 @@
 #include <cerrno>
 
 namespace brood {
-namespace {
 
-// Of the kernel's own, which no call should return, and seccomp(2) does (include/linux/errno.h).
-constexpr int kEnotsupp = 524;
+namespace internal {
 
-}  // namespace
+absl::Status FormatError(absl::StatusCode code, fmt::string_view format, fmt::format_args args) {
+  const std::string text = fmt::vformat(format, args);
+  return absl::Status(code, absl::string_view(text.data(), text.size()));
+}
+
+absl::Status FormatErrnoError(int error_number, fmt::string_view format, fmt::format_args args) {
+  return Error(CodeForErrno(error_number), "{}: {}", fmt::vformat(format, args),
+               ErrnoText(error_number));
+}
+
+}  // namespace internal
 
 std::string ErrnoName(int error_number) {
   if (error_number == kEnotsupp) return "ENOTSUPP";

@@ -17,17 +17,32 @@
 
 namespace brood {
 
+// Compiled once, not with each sentence.
+namespace internal {
+absl::Status FormatError(absl::StatusCode code, fmt::string_view format, fmt::format_args args);
+absl::Status FormatErrnoError(int error_number, fmt::string_view format, fmt::format_args args);
+}  // namespace internal
+
 // Builds a status of `code` whose message is the formatted sentence.
 template <typename... Args>
 absl::Status Error(absl::StatusCode code, fmt::format_string<Args...> format, Args&&... args) {
-  const std::string text = fmt::format(format, std::forward<Args>(args)...);
-  return absl::Status(code, absl::string_view(text.data(), text.size()));
+  return internal::FormatError(code, format, fmt::make_format_args(args...));
+}
+
+// Builds a status of kInvalidArgument: what was asked for is wrong in itself.
+template <typename... Args>
+absl::Status InvalidError(fmt::format_string<Args...> format, Args&&... args) {
+  return Error(absl::StatusCode::kInvalidArgument, format, std::forward<Args>(args)...);
 }
 
 // The message of a status as the standard library's view. Valid while `status` lives.
 inline std::string_view Message(const absl::Status& status) {
   return {status.message().data(), status.message().size()};
 }
+
+// An errno of the kernel's own, which no call should return and seccomp(2) does
+// (include/linux/errno.h).
+inline constexpr int kEnotsupp = 524;
 
 // The kernel's word for an errno: "ENOENT", or "errno 4711" where it has none.
 std::string ErrnoName(int error_number);
@@ -40,8 +55,7 @@ absl::StatusCode CodeForErrno(int error_number);
 // A status for a failed call: "<what was being done>: EPERM (Operation not permitted)".
 template <typename... Args>
 absl::Status ErrnoError(int error_number, fmt::format_string<Args...> format, Args&&... args) {
-  return Error(CodeForErrno(error_number), "{}: {}",
-               fmt::format(format, std::forward<Args>(args)...), ErrnoText(error_number));
+  return internal::FormatErrnoError(error_number, format, fmt::make_format_args(args...));
 }
 
 }  // namespace brood

@@ -17,7 +17,7 @@
 namespace brood {
 namespace {
 
-constexpr std::array<std::string_view, 3> kNames = {"stdin", "stdout", "stderr"};
+constexpr std::array<std::string_view, 3> kStreamNames = {"stdin", "stdout", "stderr"};
 
 // Standard input, output or error that can be handed on. A program started without one has some
 // other file there, which is close-on-exec when it is ours.
@@ -61,8 +61,7 @@ bool GainsNothing(int fd, const struct stat& status) {
 
 absl::Status Check(std::string_view name, int fd, const struct stat& status, bool foreign) {
   const auto refuse = [&](std::string_view what) {
-    return Error(
-        absl::StatusCode::kInvalidArgument,
+    return InvalidError(
         "{} is {}: through it the command would reach what is outside its isolate; give it "
         "a file, a pipe, a socket or a terminal",
         name, what);
@@ -98,8 +97,8 @@ absl::Status HandOver(PreparedStdio& stdio, std::size_t i, int null_fd,
   const int fd = stdio.fds[i];
   if (fd < 0 || fd == null_fd) return absl::OkStatus();
   struct stat status = {};
-  if (fstat(fd, &status) != 0) return ErrnoError(errno, "looking at {}", kNames[i]);
-  BROOD_RETURN_IF_ERROR(Check(kNames[i], fd, status, foreign));
+  if (fstat(fd, &status) != 0) return ErrnoError(errno, "looking at {}", kStreamNames[i]);
+  BROOD_RETURN_IF_ERROR(Check(kStreamNames[i], fd, status, foreign));
   if (S_ISFIFO(status.st_mode) && status.st_dev == PipeDevice()) GivePipe(fd, status, worker);
   if (worker && S_ISCHR(status.st_mode) && isatty(fd) == 1) {
     stdio.terminals.Lend(fd, {status.st_uid, status.st_gid}, *worker);

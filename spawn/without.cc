@@ -66,9 +66,8 @@ absl::Status CheckWithout() {
     for (const WayName& each : kWays) {
       names += (names.empty() ? "" : ", ") + std::string(each.name);
     }
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "{} names \"{}\", which brood knows nothing of: it may name {}, or {}",
-                 kWithoutVariable, word, names, kAllWays);
+    return InvalidError("{} names \"{}\", which brood knows nothing of: it may name {}, or {}",
+                        kWithoutVariable, word, names, kAllWays);
   }
   return absl::OkStatus();
 }

@@ -76,6 +76,31 @@ install_packages() {
   fi
 }
 
+# Reads ninja's output with the status "@FINISHED TOTAL SECONDS " and says how far it is: on a terminal
+# in one line, else once a minute. What the compiler says is passed on.
+show_progress() {
+  local what=$1 line done total seconds text next=0
+  while IFS= read -r line; do
+    if [[ $line != @* ]]; then
+      echo "$line"
+      continue
+    fi
+    read -r done total seconds _ <<<"${line#@}"
+    seconds=${seconds%.*}
+    text="$what: $done of $total steps"
+    if ((done > 2 && done < total)); then
+      text+=", about $((seconds * (total - done) / done / 60 + 1)) min to go"
+    fi
+    if [[ -t 1 ]]; then
+      printf '\r%s\033[K' "$text"
+      if ((done == total)); then echo; fi
+    elif ((done == total || seconds >= next)); then
+      echo "$text"
+      next=$((seconds + 60))
+    fi
+  done
+}
+
 # Configures and builds a preset; further arguments are targets (default: all).
 build() {
   local preset=$1 targets=()
@@ -86,9 +111,9 @@ build() {
   if command -v ccache >/dev/null; then
     export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER-ccache}
   fi
-  say "building $preset"
   cmake --preset "$preset" >/dev/null
-  cmake --build --preset "$preset" --parallel "$(nproc)" "${targets[@]}" >&2
+  NINJA_STATUS="@%f %t %e " cmake --build --preset "$preset" --parallel "$(nproc)" \
+    "${targets[@]}" 2>&1 | show_progress "building $preset" >&2
 }
 
 # Where apt gets this machine's release, as lines for sources.list: the distribution's own archives,

@@ -27,7 +27,7 @@ constexpr std::array kModes = {"cold", "parked", "primed"};
 constexpr std::array kPythonModes = {"cold", "primed", kForked};
 constexpr std::array kConnections = {2, 8, 32};
 
-constexpr char kFloor[] = "function/floor";
+constexpr char kFunctionFloor[] = "function/floor";
 constexpr char kIdleFloor[] = "function/floor/idle";
 constexpr char kRateFloor[] = "function/rate/floor";
 constexpr char kForkedFloor[] = "function/forked/floor";
@@ -172,10 +172,10 @@ std::vector<Row> FunctionRows(const Setup& setup) {
   const Command& echo = setup.echo;
   const std::string& program = echo.argv[0];
   std::vector<Row> rows;
-  rows.push_back(ExecRow(kFloor, Start::kClone3Vfork, echo));
+  rows.push_back(ExecRow(kFunctionFloor, Start::kClone3Vfork, echo));
   for (const char* const mode : kModes) {
     rows.push_back(OneAtATime(setup, fmt::format("function/{}", mode), {program}, mode));
-    rows.back().floor = kFloor;
+    rows.back().floor = kFunctionFloor;
   }
   for (Row& row : rows) row.brief = true;
   // One now and then, when all that the last one left behind has been cleaned up.

@@ -25,7 +25,7 @@
 namespace brood::bench {
 namespace {
 
-constexpr char kFloor[] = "cgroup/none";
+constexpr char kCgroupFloor[] = "cgroup/none";
 
 enum class Way {
   kNone,  // where its parent is
@@ -189,7 +189,7 @@ std::vector<Row> CgroupRows(const Setup& setup) {
     const char* note;
   };
   const std::array named = {
-      Named{kFloor, {Way::kNone}, "where its parent is"},
+      Named{kCgroupFloor, {Way::kNone}, "where its parent is"},
       Named{"cgroup/into", {Way::kInto}, "CLONE_INTO_CGROUP, the same leaf for all"},
       Named{"cgroup/into-fresh", {Way::kInto, true}, "and a leaf made and removed for each"},
       Named{"cgroup/procs", {Way::kMove}, "its pid written to cgroup.procs, the same leaf for all"},
@@ -229,16 +229,17 @@ std::vector<Row> CgroupRows(const Setup& setup) {
       row.warm_ups = 1;
       row.parameters = {{"idle_ms", static_cast<double>(kQuiet.count())}};
     }
-    if (row.name != kFloor) row.floor = row.name.ends_with("/idle") ? "cgroup/none/idle" : kFloor;
-    if (row.floor == row.name) row.floor = kFloor;
+    if (row.name != kCgroupFloor)
+      row.floor = row.name.ends_with("/idle") ? "cgroup/none/idle" : kCgroupFloor;
+    if (row.floor == row.name) row.floor = kCgroupFloor;
   }
   rows.push_back(LeafRow());
   const auto most = static_cast<int>(4 * std::max(1U, std::thread::hardware_concurrency()));
   for (const Named& each : named) {
     for (int threads = 1; threads <= most; threads *= 2) {
       rows.push_back(ConcurrentCgroupRow(each.name, each.wanted, threads));
-      rows.back().floor = fmt::format("{}/concurrency={}", kFloor, threads);
-      if (rows.back().floor == rows.back().name) rows.back().floor = kFloor;
+      rows.back().floor = fmt::format("{}/concurrency={}", kCgroupFloor, threads);
+      if (rows.back().floor == rows.back().name) rows.back().floor = kCgroupFloor;
     }
   }
   if (!obstacle.empty()) {

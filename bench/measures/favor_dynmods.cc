@@ -8,10 +8,9 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
+#include "spawn/mountinfo.h"
 #include "spawn/status.h"
 
 namespace brood::bench {
@@ -22,23 +21,11 @@ constexpr char kOption[] = "favordynmods";
 // The options that the hierarchy has: a remount sets all of them anew, and would drop those that it
 // does not name.
 absl::StatusOr<std::string> HierarchyOptions(const std::string& mount) {
-  std::ifstream file("/proc/self/mountinfo");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    std::string word;
-    std::string point;
-    for (int i = 0; i < 5 && words >> word; ++i) point = word;
-    if (point != mount) continue;
-    while (words >> word && word != "-") {
-    }
-    std::string type;
-    std::string source;
-    std::string options;
-    if (!(words >> type >> source >> options) || type != "cgroup2") continue;
+  for (const MountLine& line : ReadOwnMounts()) {
+    if (line.point != mount || line.type != "cgroup2") continue;
     std::string kept;
-    std::istringstream list(options);
-    while (std::getline(list, word, ',')) {
-      if (word != "rw" && word != "ro") kept += (kept.empty() ? "" : ",") + word;
+    for (const std::string& option : line.super_options) {
+      if (option != "rw" && option != "ro") kept += (kept.empty() ? "" : ",") + option;
     }
     return kept;
   }

@@ -14,7 +14,7 @@
 namespace brood::bench {
 namespace {
 
-constexpr char kFloor[] = "fence/none";
+constexpr char kFenceFloor[] = "fence/none";
 
 // A filter, and how the kernel takes it.
 struct Filter {
@@ -31,7 +31,7 @@ Row FenceRow(std::string name, std::function<void(BareChild&)> tell,
              std::uint64_t flags = kLikeVfork) {
   Row row;
   row.name = std::move(name);
-  if (row.name != kFloor) row.floor = kFloor;
+  if (row.name != kFenceFloor) row.floor = kFenceFloor;
   row.run = [tell = std::move(tell), flags](benchmark::State& state, Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();
     if (!clone.ok()) return Fail(state, clone.status());
@@ -68,7 +68,7 @@ std::vector<sock_filter> LinearFilter(std::size_t calls) {
 
 std::vector<Row> FenceRows(const Setup&) {
   std::vector<Row> rows;
-  rows.push_back(FenceRow(kFloor, nullptr));
+  rows.push_back(FenceRow(kFenceFloor, nullptr));
   rows.push_back(
       FenceRow("fence/no_new_privs", [](BareChild& child) { child.no_new_privs = true; }));
   if (CloneKnows(kernel::kCloneNnp)) {

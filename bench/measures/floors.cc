@@ -26,7 +26,7 @@ namespace brood::bench {
 namespace {
 
 constexpr char kCalls[] = "floor/getppid";
-constexpr char kFloor[] = "floor/clone3-vfork/exec";
+constexpr char kExecFloor[] = "floor/clone3-vfork/exec";
 
 absl::Status ReapChild(std::string_view what, pid_t pid) {
   int wait_status = 0;
@@ -191,15 +191,15 @@ absl::StatusOr<Once> PreparePageFault() {
   };
 }
 
-struct Way {
+struct StartWay {
   const char* name;
   Start how;
   bool can_only_exit = true;
 };
-constexpr std::array kWays = {Way{"fork", Start::kFork}, Way{"vfork", Start::kVfork},
-                              Way{"posix_spawn", Start::kPosixSpawn, false},
-                              Way{"clone3", Start::kClone3},
-                              Way{"clone3-vfork", Start::kClone3Vfork}};
+constexpr std::array kStartWays = {StartWay{"fork", Start::kFork}, StartWay{"vfork", Start::kVfork},
+                                   StartWay{"posix_spawn", Start::kPosixSpawn, false},
+                                   StartWay{"clone3", Start::kClone3},
+                                   StartWay{"clone3-vfork", Start::kClone3Vfork}};
 
 // Memory that this process has, touched page by page as a program's own is.
 absl::Status Occupy(std::size_t mib) {
@@ -229,7 +229,7 @@ absl::Status OpenMany(int count) {
 }
 
 // Spawning from a process that is larger than this one.
-Row SweptRow(const Way& way, const Command& command, const char* parameter, double value,
+Row SweptRow(const StartWay& way, const Command& command, const char* parameter, double value,
              const std::string& spelled, Lab::SetUp set_up) {
   // Prepared at the first measurement, in the lab.
   const auto once = std::make_shared<Once>();
@@ -241,7 +241,7 @@ Row SweptRow(const Way& way, const Command& command, const char* parameter, doub
                      }
                      return MeasureEach(warm_ups, iterations, *once, series);
                    });
-  row.floor = kFloor;
+  row.floor = kExecFloor;
   row.parameters = {{parameter, value}};
   row.iterations = 20;
   return row;
@@ -266,22 +266,22 @@ std::vector<Row> FloorRows(const Setup& setup) {
   rows.push_back(CallRow(kCalls, 1000, PrepareGetppid));
   rows.push_back(CallRow("floor/pipe", 50, PreparePipe));
   rows.push_back(CallRow("floor/page_fault", 256, PreparePageFault));
-  for (const Way& way : kWays) {
+  for (const StartWay& way : kStartWays) {
     const std::string name = std::string("floor/") + way.name;
     if (way.can_only_exit) rows.push_back(StartRow(name + "/exit", way.how, nullptr));
     rows.push_back(StartRow(name + "/exec", way.how, &setup.payload));
     rows.push_back(StartRow(name + "/exec-dynamic", way.how, &setup.dynamic_payload));
   }
   for (Row& row : rows) {
-    if (row.name != kFloor && row.name.find("/ex") != std::string::npos) row.floor = kFloor;
+    if (row.name != kExecFloor && row.name.find("/ex") != std::string::npos) row.floor = kExecFloor;
   }
-  for (const Way& way : kWays) {
+  for (const StartWay& way : kStartWays) {
     for (const std::size_t mib : {1, 16, 128, 1024}) {
       rows.push_back(SweptRow(way, setup.payload, "parent_mib", static_cast<double>(mib),
                               fmt::format("parent={}MiB", mib), [mib] { return Occupy(mib); }));
     }
   }
-  for (const Way& way : kWays) {
+  for (const StartWay& way : kStartWays) {
     for (const int fds : {16, 1000, 10000}) {
       rows.push_back(SweptRow(way, setup.payload, "fds", fds, fmt::format("fds={}", fds),
                               [fds] { return OpenMany(fds); }));

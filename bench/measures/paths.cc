@@ -20,7 +20,7 @@
 namespace brood::bench {
 namespace {
 
-constexpr char kFloor[] = "spawn/clone3-vfork";
+constexpr char kPathFloor[] = "spawn/clone3-vfork";
 
 // All eight namespaces and not one thing in them: no mounts, no id maps, no lo, no cgroup, no
 // filter.
@@ -154,16 +154,15 @@ Command PayloadCommand(const std::string& payload) {
 
 absl::Status CheckPayload(const std::string& payload) {
   if (payload.empty() || payload.front() != '/') {
-    return Error(absl::StatusCode::kInvalidArgument, "the payload must be an absolute path, not {}",
-                 payload);
+    return InvalidError("the payload must be an absolute path, not {}", payload);
   }
   if (access(payload.c_str(), X_OK) != 0) return ErrnoError(errno, "looking for {}", payload);
   for (const std::string_view private_inside : {"/tmp/", "/run/", "/dev/"}) {
     if (!payload.starts_with(private_inside)) continue;
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "the payload {} cannot be seen by an isolated process, whose {} is its own: build "
-                 "elsewhere, or name a copy with --payload",
-                 payload, private_inside);
+    return InvalidError(
+        "the payload {} cannot be seen by an isolated process, whose {} is its own: build "
+        "elsewhere, or name a copy with --payload",
+        payload, private_inside);
   }
   return absl::OkStatus();
 }
@@ -171,7 +170,7 @@ absl::Status CheckPayload(const std::string& payload) {
 std::vector<Row> PathRows(const Setup& setup) {
   const Command& command = setup.payload;
   std::vector<Row> rows;
-  rows.push_back(ExecRow(kFloor, Start::kClone3Vfork, command));
+  rows.push_back(ExecRow(kPathFloor, Start::kClone3Vfork, command));
   rows.push_back(ExecRow("spawn/fork", Start::kFork, command));
   rows.push_back(ExecRow("spawn/vfork", Start::kVfork, command));
   rows.push_back(ExecRow("spawn/posix_spawn", Start::kPosixSpawn, command));
@@ -180,10 +179,10 @@ std::vector<Row> PathRows(const Setup& setup) {
   rows.push_back(PoolRow("spawn/brood-zygote", command, SpawnPath::kZygote));
   rows.push_back(PoolRow("spawn/brood-parked", command, SpawnPath::kParked));
   for (Row& row : rows) {
-    if (row.name != kFloor) row.floor = kFloor;
+    if (row.name != kPathFloor) row.floor = kPathFloor;
   }
   // One now and then, when all that the last one left behind has been cleaned up.
-  const std::string idle_floor = std::string(kFloor) + "/idle";
+  const std::string idle_floor = std::string(kPathFloor) + "/idle";
   rows.push_back(ExecRow(idle_floor, Start::kClone3Vfork, command, kQuiet));
   rows.push_back(PoolRow("spawn/brood-cold/idle", command, SpawnPath::kCold, kQuiet));
   rows.push_back(PoolRow("spawn/brood-zygote/idle", command, SpawnPath::kZygote, kQuiet));

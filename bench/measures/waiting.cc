@@ -29,27 +29,27 @@ namespace {
 
 constexpr int kOpWaitid = 50;  // IORING_OP_WAITID, Linux 6.7; not in the liburing of 2022
 
-enum class Way { kSigchld, kWaitid, kEpoll, kRingPoll, kRingWaitid, kAutoreap };
+enum class Wait { kSigchld, kWaitid, kEpoll, kRingPoll, kRingWaitid, kAutoreap };
 
-struct WayName {
-  Way way;
+struct WaitName {
+  Wait way;
   const char* name;
   bool pidfds;
 };
-constexpr std::array kWays = {WayName{Way::kSigchld, "sigchld", false},
-                              WayName{Way::kWaitid, "waitid", false},
-                              WayName{Way::kEpoll, "epoll", true},
-                              WayName{Way::kRingPoll, "ring-poll", true},
-                              WayName{Way::kRingWaitid, "ring-waitid", true},
-                              WayName{Way::kAutoreap, "autoreap", true}};
+constexpr std::array kWaits = {WaitName{Wait::kSigchld, "sigchld", false},
+                               WaitName{Wait::kWaitid, "waitid", false},
+                               WaitName{Wait::kEpoll, "epoll", true},
+                               WaitName{Wait::kRingPoll, "ring-poll", true},
+                               WaitName{Wait::kRingWaitid, "ring-waitid", true},
+                               WaitName{Wait::kAutoreap, "autoreap", true}};
 
 // Children that all wait for the same end of file. They share memory and descriptors with their
 // parent, each on a small stack of its own, so that their own ends cost as little as may be.
 class Children {
  public:
-  static absl::StatusOr<std::unique_ptr<Children>> Make(int count, bool with_pidfds, Way way) {
+  static absl::StatusOr<std::unique_ptr<Children>> Make(int count, bool with_pidfds, Wait way) {
     std::unique_ptr<Children> all(new Children(count));
-    all->autoreap_ = way == Way::kAutoreap;
+    all->autoreap_ = way == Wait::kAutoreap;
     all->stacks_ = mmap(nullptr, all->StackBytes(), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all->stacks_ == MAP_FAILED) return ErrnoError(errno, "mapping {} stacks", count);
@@ -68,7 +68,7 @@ class Children {
         args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
       }
       if (all->autoreap_) args.flags |= kernel::kCloneAutoreap;
-      args.exit_signal = way == Way::kSigchld ? static_cast<std::uint64_t>(SIGCHLD) : 0;
+      args.exit_signal = way == Wait::kSigchld ? static_cast<std::uint64_t>(SIGCHLD) : 0;
       args.stack = reinterpret_cast<std::uint64_t>(all->stacks_) +
                    static_cast<std::uint64_t>(i) * kStackBytes;
       args.stack_size = kStackBytes;
@@ -300,18 +300,18 @@ class RingWaiter : public Waiter {
   std::vector<siginfo_t> infos_;
 };
 
-std::unique_ptr<Waiter> MakeWaiter(Way way) {
+std::unique_ptr<Waiter> MakeWaiter(Wait way) {
   switch (way) {
-    case Way::kSigchld:
+    case Wait::kSigchld:
       return std::make_unique<SigchldWaiter>();
-    case Way::kWaitid:
+    case Wait::kWaitid:
       return std::make_unique<WaitidWaiter>();
-    case Way::kEpoll:
+    case Wait::kEpoll:
       return std::make_unique<EpollWaiter>();
-    case Way::kRingPoll:
-    case Way::kAutoreap:
+    case Wait::kRingPoll:
+    case Wait::kAutoreap:
       return std::make_unique<RingWaiter>(false);
-    case Way::kRingWaitid:
+    case Wait::kRingWaitid:
       return std::make_unique<RingWaiter>(true);
   }
   return nullptr;
@@ -325,7 +325,7 @@ absl::Status RaiseDescriptors() {
   return absl::OkStatus();
 }
 
-absl::Status WaitOnce(Way way, bool pidfds, int count, Series* series) {
+absl::Status WaitOnce(Wait way, bool pidfds, int count, Series* series) {
   const std::unique_ptr<Waiter> waiter = MakeWaiter(way);
   BROOD_ASSIGN_OR_RETURN(const std::unique_ptr<Children> children,
                          Children::Make(count, pidfds, way));
@@ -357,7 +357,7 @@ std::vector<Row> WaitRows(const Setup&) {
   getrlimit(RLIMIT_NOFILE, &files);
   const bool autoreap = CloneKnows(kernel::kClonePidfd | kernel::kCloneAutoreap);
   std::vector<Row> rows;
-  for (const WayName& each : kWays) {
+  for (const WaitName& each : kWaits) {
     for (const int count : {1, 10, 100, 1000, 10000, 20000}) {
       Row row = LabRow(fmt::format("wait/{}/children={}", each.name, count), RaiseDescriptors,
                        [each, count](int warm_ups, int iterations, Series& series) -> absl::Status {
@@ -371,15 +371,15 @@ std::vector<Row> WaitRows(const Setup&) {
       row.iterations = count >= 1000 ? 1 : count >= 100 ? 5 : 20;
       row.warm_ups = count >= 1000 ? 0 : 2;
       row.every = count >= 10000 ? 3 : 1;
-      if (each.way != Way::kWaitid) row.floor = fmt::format("wait/waitid/children={}", count);
+      if (each.way != Wait::kWaitid) row.floor = fmt::format("wait/waitid/children={}", count);
       if (each.pidfds && files.rlim_max < static_cast<rlim_t>(count) + 64) {
         row.unavailable =
             fmt::format("needs as many descriptors, and RLIMIT_NOFILE is {}", files.rlim_max);
       }
-      if (each.way == Way::kAutoreap && !autoreap) {
+      if (each.way == Wait::kAutoreap && !autoreap) {
         row.unavailable = "this kernel does not know CLONE_AUTOREAP (it came with Linux 7.1)";
-      } else if (each.way >= Way::kRingPoll) {
-        if (std::string why = ObstacleToRing(each.way == Way::kRingWaitid); !why.empty()) {
+      } else if (each.way >= Wait::kRingPoll) {
+        if (std::string why = ObstacleToRing(each.way == Wait::kRingWaitid); !why.empty()) {
           row.unavailable = std::move(why);
         }
       }

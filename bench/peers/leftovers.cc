@@ -13,10 +13,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
-#include <sstream>
 #include <string_view>
 #include <thread>
+
+#include "spawn/mountinfo.h"
 
 namespace brood::bench {
 namespace {
@@ -45,26 +45,6 @@ bool IsZombie(pid_t pid) {
          info.si_pid == pid;
 }
 
-struct Mount {
-  std::string point;
-  std::string type;
-};
-
-// In the order they were made.
-std::vector<Mount> Mounts() {
-  std::vector<Mount> mounts;
-  std::ifstream file("/proc/self/mountinfo");
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    const std::vector<std::string> fields{std::istream_iterator<std::string>(words), {}};
-    // proc_pid_mountinfo(5): ID PARENT MAJ:MIN ROOT POINT OPTIONS TAG... - TYPE ...
-    std::size_t dash = 6;
-    while (dash < fields.size() && fields[dash] != "-") ++dash;
-    if (dash + 1 < fields.size()) mounts.push_back({fields[4], fields[dash + 1]});
-  }
-  return mounts;
-}
-
 // Whether a cgroup's name ("4711-ab") holds the number of a process that lives: a launcher's.
 bool BelongsToTheLiving(const std::string& name) {
   if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) == 0) return false;
@@ -87,7 +67,7 @@ void AddCgroups(const fs::path& directory, std::vector<std::string>& out) {
 std::vector<std::string> Cgroups(const std::vector<std::string>& names) {
   std::vector<std::string> cgroups;
   if (names.empty()) return cgroups;
-  for (const Mount& mount : Mounts()) {
+  for (const MountLine& mount : ReadOwnMounts()) {
     if (mount.type != "cgroup" && mount.type != "cgroup2") continue;
     for (const std::string& name : names) AddCgroups(fs::path(mount.point) / name, cgroups);
   }
@@ -97,7 +77,7 @@ std::vector<std::string> Cgroups(const std::vector<std::string>& names) {
 // Below the directories, but not below what is mounted there.
 std::set<std::string> Files(const std::vector<std::string>& directories) {
   std::set<std::string> mounted;
-  for (const Mount& mount : Mounts()) mounted.insert(mount.point);
+  for (const MountLine& mount : ReadOwnMounts()) mounted.insert(mount.point);
   std::set<std::string> files;
   for (const std::string& directory : directories) {
     std::error_code error;
@@ -112,7 +92,7 @@ std::set<std::string> Files(const std::vector<std::string>& directories) {
 
 std::vector<std::string> MountsIn(const Territory& territory) {
   std::vector<std::string> points;
-  for (const Mount& mount : Mounts()) {
+  for (const MountLine& mount : ReadOwnMounts()) {
     for (const std::string& directory : territory.directories) {
       if (!IsBelow(mount.point, directory)) continue;
       points.push_back(mount.point);

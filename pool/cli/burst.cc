@@ -34,23 +34,21 @@ absl::StatusOr<SpawnPath> ParsePath(std::string_view word) {
   for (const SpawnPath path : {SpawnPath::kCold, SpawnPath::kZygote, SpawnPath::kParked}) {
     if (word == SpawnPathName(path)) return path;
   }
-  return Error(absl::StatusCode::kInvalidArgument,
-               "--path knows cold, zygote and parked, not \"{}\"", word);
+  return InvalidError("--path knows cold, zygote and parked, not \"{}\"", word);
 }
 
 // What would be without effect.
 absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   if (words.socket.empty()) {
     if (!words.tmpl.empty()) {
-      return Error(kInvalid, "--template is one of a daemon's: it needs --socket");
+      return InvalidError("--template is one of a daemon's: it needs --socket");
     }
     if (!words.parked.empty() && path != SpawnPath::kParked) {
-      return Error(kInvalid, "--parked is for --path parked: nobody is parked with --path {}",
-                   SpawnPathName(path));
+      return InvalidError("--parked is for --path parked: nobody is parked with --path {}",
+                          SpawnPathName(path));
     }
     if (!words.zygotes.empty() && path == SpawnPath::kCold) {
-      return Error(kInvalid, "--zygotes does nothing with --path cold, which has none");
+      return InvalidError("--zygotes does nothing with --path cold, which has none");
     }
     return absl::OkStatus();
   }
@@ -60,9 +58,8 @@ absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
   if (!words.zygotes.empty()) decided = "--zygotes";
   if (!words.window.empty()) decided = "--launch-window";
   if (decided.empty()) return absl::OkStatus();
-  return Error(kInvalid,
-               "{} is for the daemon to decide, in its template: leave it out, or --socket",
-               decided);
+  return InvalidError("{} is for the daemon to decide, in its template: leave it out, or --socket",
+                      decided);
 }
 
 absl::StatusOr<BurstOptions> Resolve(const BurstWords& words,

@@ -14,7 +14,7 @@
 namespace brood {
 namespace {
 
-struct Options {
+struct DoctorCommandOptions {
   DoctorOptions doctor;
   bool json = false;
 };
@@ -40,7 +40,7 @@ void Print(const std::vector<Finding>& findings) {
   }
 }
 
-int Run(const Options& options) {
+int Run(const DoctorCommandOptions& options) {
   DoctorOptions doctor = options.doctor;
   std::error_code error;
   doctor.brood = std::filesystem::read_symlink("/proc/self/exe", error);
@@ -60,7 +60,7 @@ int Run(const Options& options) {
 CommandAction AddDoctorCommand(CLI::App& app) {
   CLI::App* const doctor =
       app.add_subcommand("doctor", "What this machine allows brood, and what it costs");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<DoctorCommandOptions>();
   doctor->add_flag("--json", options->json, "As JSON: a list of findings");
   doctor
       ->add_option("--for", options->doctor.workers,

@@ -17,8 +17,7 @@ struct ExecWords {
 
 int Run(const ExecWords& words, std::vector<std::string> command) {
   if (command.empty()) {
-    return Complain(Error(absl::StatusCode::kInvalidArgument,
-                          "which isolate? brood exec ID [--] COMMAND [argument...]"));
+    return Complain(InvalidError("which isolate? brood exec ID [--] COMMAND [argument...]"));
   }
   ExecIn exec;
   exec.isolate = command.front();

@@ -14,15 +14,13 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::Status ParseWords(CLI::App& app, const std::vector<std::string>& words) {
   app.set_help_flag();
   try {
     // CLI11 takes them from the back.
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::ParseError& error) {
-    return Error(kInvalid, "{}", error.what());
+    return InvalidError("{}", error.what());
   }
   return absl::OkStatus();
 }
@@ -41,11 +39,11 @@ absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out
 
 absl::Status TakeRuntime(const std::string& text, FunctionOptions& options) {
   if (text == "stdin") return absl::OkStatus();
-  if (text != "lambda") return Error(kInvalid, "runtime knows stdin and lambda, not \"{}\"", text);
+  if (text != "lambda") return InvalidError("runtime knows stdin and lambda, not \"{}\"", text);
   if (options.cgi) {
-    return Error(kInvalid,
-                 "cgi is for functions that answer on their stdout, not for runtime = "
-                 "\"lambda\"; leave it out");
+    return InvalidError(
+        "cgi is for functions that answer on their stdout, not for runtime = "
+        "\"lambda\"; leave it out");
   }
   options.runtime = FunctionRuntime::kLambda;
   options.max_body = LambdaRuntime::kMaxPayload;
@@ -165,13 +163,12 @@ absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
   for (const NamespaceKind kind :
        {NamespaceKind::kPid, NamespaceKind::kMount, NamespaceKind::kIpc, NamespaceKind::kUser}) {
     if (!spec.is_new(kind)) {
-      return Error(kInvalid, "a function needs a {} namespace of its own", NamespaceName(kind));
+      return InvalidError("a function needs a {} namespace of its own", NamespaceName(kind));
     }
   }
-  if (!spec.use_cgroup) return Error(kInvalid, "a function needs a cgroup of its own");
+  if (!spec.use_cgroup) return InvalidError("a function needs a cgroup of its own");
   if (spec.root.mode == RootMode::kReadWrite) {
-    return Error(kInvalid,
-                 "a function may not write to a root that outlives it; use overlay or ro");
+    return InvalidError("a function may not write to a root that outlives it; use overlay or ro");
   }
   if (options.runtime == FunctionRuntime::kLambda) return FitLambda(spec, options);
   return absl::OkStatus();
@@ -182,9 +179,9 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& command,
                                                  const std::vector<std::string>& env) {
   if (!IsFunctionName(name)) {
-    return Error(kInvalid, "\"{}\" is no name: letters, digits, _ and -, at most 64", name);
+    return InvalidError("\"{}\" is no name: letters, digits, _ and -, at most 64", name);
   }
-  if (command.empty()) return Error(kInvalid, "it needs a command");
+  if (command.empty()) return InvalidError("it needs a command");
   ServeFunction out;
   for (const std::vector<std::string>* const each : {&words, &command, &env}) {
     out.words.insert(out.words.end(), each->begin(), each->end());
@@ -209,22 +206,21 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   } else if (typed.mode == "forked") {
     options.mode = FunctionMode::kForked;
   } else if (typed.mode != "parked") {
-    return Error(kInvalid, "mode knows cold, parked, primed and forked, not \"{}\"", typed.mode);
+    return InvalidError("mode knows cold, parked, primed and forked, not \"{}\"", typed.mode);
   }
   const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
   if (options.mode == FunctionMode::kCold && given("--min")) {
-    return Error(kInvalid, "min is without effect where mode is cold, which keeps no worker");
+    return InvalidError("min is without effect where mode is cold, which keeps no worker");
   }
   if (!own && options.mode == FunctionMode::kParked && given("--min")) {
-    return Error(kInvalid,
-                 "min is without effect beside template, which keeps workers parked itself");
+    return InvalidError("min is without effect beside template, which keeps workers parked itself");
   }
   if (!own && given("--max")) {
-    return Error(kInvalid, "max is without effect beside template, whose own max-workers counts");
+    return InvalidError("max is without effect beside template, whose own max-workers counts");
   }
   const bool forked = options.mode == FunctionMode::kForked;
   if (forked && !own) {
-    return Error(kInvalid, "a forked function has fences of its own: leave template out");
+    return InvalidError("a forked function has fences of its own: leave template out");
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
@@ -234,15 +230,15 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   if (options.runtime == FunctionRuntime::kLambda &&
       options.max_body > LambdaRuntime::kMaxPayload) {
-    return Error(kInvalid, "with runtime = \"lambda\" max-body is {} bytes at most",
-                 LambdaRuntime::kMaxPayload);
+    return InvalidError("with runtime = \"lambda\" max-body is {} bytes at most",
+                        LambdaRuntime::kMaxPayload);
   }
   options.command.argv = command;
   options.command.env = DefaultEnvironment();
   for (const std::string& entry : env) {
     const std::size_t equals = entry.find('=');
     if (equals == std::string::npos || equals == 0) {
-      return Error(kInvalid, "env has \"{}\", which is not NAME=value", entry);
+      return InvalidError("env has \"{}\", which is not NAME=value", entry);
     }
     const std::string head = entry.substr(0, equals + 1);
     std::erase_if(options.command.env,
@@ -257,7 +253,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, fences.Resolve());
   BROOD_RETURN_IF_ERROR(FitFunction(tmpl.spec, options));
   if (forked && options.runtime == FunctionRuntime::kLambda) {
-    return Error(kInvalid, "a custom runtime asks for its call itself: it cannot be forked");
+    return InvalidError("a custom runtime asks for its call itself: it cannot be forked");
   }
   if (forked) {
     BROOD_RETURN_IF_ERROR(SplitForked(tmpl.spec).status());
@@ -278,8 +274,8 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
   http = typed.options;
   for (const char* const name : {"--keep", "--max-calls"}) {
     if (!http.calls.empty() || app.get_option(name)->count() == 0) continue;
-    return Error(kInvalid, "{} is without effect without calls, the file that they are kept in",
-                 name + 2);
+    return InvalidError("{} is without effect without calls, the file that they are kept in",
+                        name + 2);
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.header_timeout, http.header_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.body_timeout, http.body_timeout));
@@ -290,7 +286,7 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
 absl::Status ParseHttpAddress(const std::string& text, HttpOptions& http) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0) {
-    return Error(kInvalid, "--http takes ADDRESS:PORT, as 127.0.0.1:8080, not \"{}\"", text);
+    return InvalidError("--http takes ADDRESS:PORT, as 127.0.0.1:8080, not \"{}\"", text);
   }
   std::string address = text.substr(0, colon);
   if (address.starts_with('[') && address.ends_with(']')) {

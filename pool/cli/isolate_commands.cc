@@ -30,8 +30,7 @@ struct IsolateWords {
 int ForEach(const IsolateWords& words, const std::vector<std::string>& isolates,
             const std::function<int(Client&, const std::string&)>& act) {
   if (isolates.empty()) {
-    return Complain(Error(absl::StatusCode::kInvalidArgument,
-                          "which isolate? name it by id, the beginning of one, or name"));
+    return Complain(InvalidError("which isolate? name it by id, the beginning of one, or name"));
   }
   absl::StatusOr<Client> client = Client::Connect(words.socket);
   if (!client.ok()) return Complain(client.status());
@@ -52,8 +51,7 @@ absl::StatusOr<int> SignalNumber(const std::string& word) {
     const char* const known = sigabbrev_np(number);
     if ((known != nullptr && name == known) || name == std::to_string(number)) return number;
   }
-  return Error(absl::StatusCode::kInvalidArgument, "there is no signal {}; as TERM, HUP or 10",
-               word);
+  return InvalidError("there is no signal {}; as TERM, HUP or 10", word);
 }
 
 void WriteLog(const LogPart& part) {

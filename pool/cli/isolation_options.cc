@@ -13,13 +13,11 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 absl::StatusOr<RootMode> ParseRootMode(std::string_view word) {
   if (word.empty() || word == "ro") return RootMode::kReadOnly;
   if (word == "rw") return RootMode::kReadWrite;
   if (word == "overlay") return RootMode::kOverlay;
-  return Error(kInvalid, "--root-mode knows ro, rw and overlay, not \"{}\"", word);
+  return InvalidError("--root-mode knows ro, rw and overlay, not \"{}\"", word);
 }
 
 // Relative paths are meant from where the user stands; links are followed once, here.
@@ -166,12 +164,12 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     BROOD_ASSIGN_OR_RETURN(spec.root.mode, ParseRootMode(root_mode_));
     BROOD_ASSIGN_OR_RETURN(spec.root.directory, HostPath("the root directory", rootfs_));
   } else if (!root_mode_.empty()) {
-    return Error(kInvalid, "--root-mode {} needs --rootfs DIR", root_mode_);
+    return InvalidError("--root-mode {} needs --rootfs DIR", root_mode_);
   }
   if (!overlay_size_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.overlay_bytes, ParseSize(overlay_size_));
     if (spec.root.mode != RootMode::kOverlay) {
-      return Error(kInvalid, "--overlay-size is the room for what --root-mode overlay takes");
+      return InvalidError("--overlay-size is the room for what --root-mode overlay takes");
     }
   }
   for (const std::string& word : binds_) {
@@ -190,29 +188,27 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   const bool own_net = !without_[static_cast<std::size_t>(NamespaceKind::kNet)] &&
                        join_[static_cast<std::size_t>(NamespaceKind::kNet)].empty();
   if (net_ == "none" && !own_net) {
-    return Error(
-        kInvalid,
+    return InvalidError(
         "--net none is a network namespace of its own: it excludes --no-net and --join-net");
   }
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (without_[i] && !join_[i].empty()) {
       const std::string_view name = NamespaceName(static_cast<NamespaceKind>(i));
-      return Error(kInvalid, "--no-{0} and --join-{0} exclude each other", name);
+      return InvalidError("--no-{0} and --join-{0} exclude each other", name);
     }
     if (without_[i]) spec.namespaces[i].mode = NamespaceMode::kHost;
     if (!join_[i].empty()) spec.namespaces[i] = {NamespaceMode::kJoin, join_[i]};
   }
   if (net_ == "host") {
     if (spec.ns(NamespaceKind::kNet).mode == NamespaceMode::kJoin) {
-      return Error(kInvalid, "--net host and --join-net exclude each other");
+      return InvalidError("--net host and --join-net exclude each other");
     }
     spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
   } else if (!net_.empty() && net_ != "none") {
-    return Error(kInvalid, "--net knows none and host, not \"{}\"", net_);
+    return InvalidError("--net knows none and host, not \"{}\"", net_);
   }
   if (!tmp_size_.empty() && !spec.is_new(NamespaceKind::kMount)) {
-    return Error(
-        kInvalid,
+    return InvalidError(
         "--tmp-size is that of a private /tmp, for which it needs a mount namespace of its "
         "own");
   }
@@ -224,9 +220,9 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   }
   if (hostname_) {
     if (!spec.is_new(NamespaceKind::kUts)) {
-      return Error(kInvalid,
-                   "--hostname is that of a uts namespace of its own: it excludes --no-uts "
-                   "and --join-uts");
+      return InvalidError(
+          "--hostname is that of a uts namespace of its own: it excludes --no-uts "
+          "and --join-uts");
     }
     spec.hostname = *hostname_;
   }
@@ -242,8 +238,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   spec.capabilities = capabilities_;
   // Here it was asked for by name, so that it cannot be meant to do nothing.
   if (const std::vector<Fallback> idle = CapabilitiesWithoutEffect(spec); !idle.empty()) {
-    return Error(kInvalid, "--cap-add {} has no effect: it would be {}", idle[0].wanted,
-                 idle[0].used);
+    return InvalidError("--cap-add {} has no effect: it would be {}", idle[0].wanted, idle[0].used);
   }
   spec.nesting = nesting_;
   spec.init = init_;
@@ -258,7 +253,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
     BROOD_ASSIGN_OR_RETURN(const Rlimit limit, ParseRlimit(word));
     for (const Rlimit& other : spec.rlimits) {
       if (other.resource != limit.resource) continue;
-      return Error(kInvalid, "--rlimit sets the limit of \"{}\" twice", word);
+      return InvalidError("--rlimit sets the limit of \"{}\" twice", word);
     }
     spec.rlimits.push_back(limit);
   }
@@ -270,8 +265,8 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
 
 absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& words) const {
   if (words.empty()) {
-    return Error(kInvalid,
-                 "no command was given: it stands behind the options, [--] COMMAND [argument...]");
+    return InvalidError(
+        "no command was given: it stands behind the options, [--] COMMAND [argument...]");
   }
   Command command;
   command.argv = words;
@@ -282,7 +277,7 @@ absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& 
     if (equals == std::string::npos) {
       const char* value = std::getenv(word.c_str());
       if (value == nullptr) {
-        return Error(kInvalid, "-e {}: there is no such variable here to hand on", word);
+        return InvalidError("-e {}: there is no such variable here to hand on", word);
       }
       entry += '=' + std::string(value);
     }

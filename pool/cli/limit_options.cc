@@ -9,19 +9,17 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Memory and swap together, as Docker and Podman count, into memory.swap.max.
 absl::StatusOr<std::uint64_t> SwapBeside(const Limits& limits, const std::string& text) {
   if (!limits.memory_bytes) {
-    return Error(kInvalid, "--memory-swap is memory and swap together: it needs --memory");
+    return InvalidError("--memory-swap is memory and swap together: it needs --memory");
   }
   BROOD_ASSIGN_OR_RETURN(const std::uint64_t together, ParseSize(text));
   if (together < *limits.memory_bytes) {
-    return Error(kInvalid,
-                 "--memory-swap {} is memory and swap together, and less than --memory; for no "
-                 "swap leave it out",
-                 text);
+    return InvalidError(
+        "--memory-swap {} is memory and swap together, and less than --memory; for no "
+        "swap leave it out",
+        text);
   }
   return together - *limits.memory_bytes;
 }
@@ -92,8 +90,8 @@ absl::StatusOr<Limits> LimitOptions::Resolve() const {
       return other.major == limit.major && other.minor == limit.minor;
     };
     if (std::any_of(limits.io.begin(), limits.io.end(), same)) {
-      return Error(kInvalid, "--io-max limits the disk {}:{} twice: put all keys into one",
-                   limit.major, limit.minor);
+      return InvalidError("--io-max limits the disk {}:{} twice: put all keys into one",
+                          limit.major, limit.minor);
     }
     limits.io.push_back(limit);
   }

@@ -30,8 +30,7 @@ int Complain(const absl::Status& status) {
 }
 
 int TakesOptionsOnly(std::string_view command, const std::vector<std::string>& extra) {
-  return Complain(Error(absl::StatusCode::kInvalidArgument,
-                        "brood {} takes options only, not \"{}\"", command, extra.front()));
+  return Complain(InvalidError("brood {} takes options only, not \"{}\"", command, extra.front()));
 }
 
 absl::Status WriteJson(const nlohmann::ordered_json& json, const std::string& file,
@@ -161,17 +160,15 @@ int Main(int argc, char** argv) {
       std::fputs(help.str().c_str(), stdout);
       return status;
     }
-    return Complain(
-        Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help", error.what()));
+    return Complain(InvalidError("{}; see brood --help", error.what()));
   }
   if (absl::Status known = CheckWithout(); !known.ok()) return Complain(known);
   for (const auto& [command, action] : commands) {
     if (!command->parsed()) continue;
     std::vector<std::string> words = command->remaining();
     if (!words.empty() && words[0].size() > 1 && words[0][0] == '-') {
-      return Complain(Error(absl::StatusCode::kInvalidArgument,
-                            "there is no option {}; see brood {} --help", words[0],
-                            command->get_name()));
+      return Complain(InvalidError("there is no option {}; see brood {} --help", words[0],
+                                   command->get_name()));
     }
     // A "--" behind the command's first word is one of its own arguments.
     if (!words.empty() && own < argc) words.emplace_back("--");
@@ -179,9 +176,10 @@ int Main(int argc, char** argv) {
     return action(words);
   }
   const std::vector<std::string> unknown = app.remaining();
-  return Complain(Error(absl::StatusCode::kInvalidArgument, "{}; see brood --help",
-                        unknown.empty() ? "a command is required, as run, submit or ps"
-                                        : fmt::format("there is no command \"{}\"", unknown[0])));
+  return Complain(InvalidError("{}; see brood --help",
+                               unknown.empty()
+                                   ? "a command is required, as run, submit or ps"
+                                   : fmt::format("there is no command \"{}\"", unknown[0])));
 }
 
 }  // namespace

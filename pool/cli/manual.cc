@@ -83,9 +83,9 @@ int Run(const CLI::App& app, const std::string& socket, const std::vector<std::s
   if (words.size() == 1 && what == "zsh") text = ZshCompletion(ManualOf(app));
   if (words.size() == 1 && what == "fish") text = FishCompletion(ManualOf(app));
   if (text.empty()) {
-    return Complain(Error(absl::StatusCode::kInvalidArgument,
-                          "brood manual man DIRECTORY writes the manual pages, brood manual bash, "
-                          "zsh and fish print completions"));
+    return Complain(
+        InvalidError("brood manual man DIRECTORY writes the manual pages, brood manual bash, "
+                     "zsh and fish print completions"));
   }
   std::fputs(text.c_str(), stdout);
   return 0;

@@ -192,8 +192,7 @@ using Show = std::function<absl::Status(const OverviewWords&, Client&)>;
 CommandAction Action(std::shared_ptr<OverviewWords> words, Show show) {
   return [words = std::move(words), show = std::move(show)](const std::vector<std::string>& extra) {
     if (!extra.empty()) {
-      return Complain(Error(absl::StatusCode::kInvalidArgument,
-                            "this command takes options only, not \"{}\"", extra[0]));
+      return Complain(InvalidError("this command takes options only, not \"{}\"", extra[0]));
     }
     absl::StatusOr<Client> client = Client::Connect(words->socket);
     if (!client.ok()) return Complain(client.status());

@@ -156,16 +156,14 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     if (words.pool) host.options.parked = *words.pool;
     config.templates.push_back(std::move(host));
   } else if (words.pool) {
-    return Error(
-        absl::StatusCode::kInvalidArgument,
+    return InvalidError(
         "--pool is for a daemon without templates: template {} says with `parked` how many "
         "it keeps",
         config.templates.front().options.name);
   }
   if (words.http.empty() && !config.functions.empty()) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "{} has functions, which nobody can call without --http ADDRESS:PORT",
-                 words.config_file);
+    return InvalidError("{} has functions, which nobody can call without --http ADDRESS:PORT",
+                        words.config_file);
   }
   for (ServeTemplate& each : config.templates) each.sources = SourceState(each.options.spec);
   for (ServeFunction& each : config.functions) {
@@ -176,10 +174,9 @@ absl::StatusOr<ServeConfig> ReadConfig(const ServeWords& words) {
     const std::string& wanted = each.options.template_name;
     const auto tmpl = std::find_if(config.templates.begin(), config.templates.end(),
                                    [&](const auto& one) { return one.options.name == wanted; });
-    const absl::Status fit =
-        tmpl == config.templates.end()
-            ? Error(absl::StatusCode::kInvalidArgument, "there is no template \"{}\"", wanted)
-            : FitFunction(tmpl->options.spec, each.options);
+    const absl::Status fit = tmpl == config.templates.end()
+                                 ? InvalidError("there is no template \"{}\"", wanted)
+                                 : FitFunction(tmpl->options.spec, each.options);
     if (!fit.ok()) {
       return Error(fit.code(), "function {}: {}", each.options.name, Message(fit));
     }

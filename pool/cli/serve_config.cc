@@ -18,8 +18,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 constexpr std::array<ServeSetting, 5> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
@@ -50,7 +48,7 @@ absl::Status AppendWords(std::string_view key, const toml::node& value,
   } else if (const auto number = value.value_exact<double>()) {
     words.push_back(fmt::format("--{}={}", key, *number));
   } else {
-    return Error(kInvalid, "{} must be a string, a number, true, false, or an array of such", key);
+    return InvalidError("{} must be a string, a number, true, false, or an array of such", key);
   }
   return absl::OkStatus();
 }
@@ -66,10 +64,10 @@ absl::Status CheckFalse(const std::string& key, const toml::node& value, const C
       (array == nullptr || std::none_of(array->begin(), array->end(), is_false)))
     return absl::OkStatus();
   const CLI::Option* const option = app.get_option_no_throw("--" + key);
-  if (option == nullptr) return Error(kInvalid, "there is no option {}", key);
+  if (option == nullptr) return InvalidError("there is no option {}", key);
   if (option->get_items_expected_max() == 0) return absl::OkStatus();
-  return Error(kInvalid, "{} takes a value ({}), not false; leave it out", key,
-               option->get_type_name());
+  return InvalidError("{} takes a value ({}), not false; leave it out", key,
+                      option->get_type_name());
 }
 
 // An array of strings, or one string split as a shell would.
@@ -77,10 +75,10 @@ absl::StatusOr<std::vector<std::string>> StringsOf(std::string_view key, const t
   if (const auto text = value.value_exact<std::string>()) return SplitWords(*text);
   std::vector<std::string> out;
   const toml::array* const array = value.as_array();
-  if (array == nullptr) return Error(kInvalid, "{} must be an array of strings", key);
+  if (array == nullptr) return InvalidError("{} must be an array of strings", key);
   for (const toml::node& each : *array) {
     const auto text = each.value_exact<std::string>();
-    if (!text) return Error(kInvalid, "{} must be an array of strings", key);
+    if (!text) return InvalidError("{} must be an array of strings", key);
     out.push_back(*text);
   }
   return out;
@@ -191,7 +189,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
     // CLI11 takes them from the back.
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::ParseError& error) {
-    return Error(kInvalid, "{}", error.what());
+    return InvalidError("{}", error.what());
   }
   BROOD_ASSIGN_OR_RETURN(out.options.spec, fences.Resolve());
   return out;
@@ -259,14 +257,14 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
   } else if (key == "log-size" && text) {
     BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
   } else if (key == "socket" || key == "group" || key == "log-size") {
-    return Error(kInvalid, "{} must be a string", key);
+    return InvalidError("{} must be a string", key);
   } else if (key == "max-running" || key == "max-unclaimed") {
-    return Error(kInvalid, "{} must be a whole number", key);
+    return InvalidError("{} must be a whole number", key);
   } else {
-    return Error(kInvalid,
-                 "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
-                 "log-size, and tables [template.NAME], [function.NAME] and [http]",
-                 key);
+    return InvalidError(
+        "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
+        "log-size, and tables [template.NAME], [function.NAME] and [http]",
+        key);
   }
   return absl::OkStatus();
 }
@@ -276,7 +274,7 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
 absl::Status ForEachTable(
     std::string_view kind, const toml::node& all, toml::source_position& line,
     const std::function<absl::Status(const std::string& name, const toml::table& table)>& take) {
-  if (all.as_table() == nullptr) return Error(kInvalid, "{0}s are tables: [{0}.NAME]", kind);
+  if (all.as_table() == nullptr) return InvalidError("{0}s are tables: [{0}.NAME]", kind);
   std::vector<std::pair<toml::source_position, std::string>> names;
   for (const auto& [key, value] : *all.as_table()) {
     names.emplace_back(key.source().begin, key.str());
@@ -286,7 +284,7 @@ absl::Status ForEachTable(
   for (const auto& [at, name] : names) {
     line = at;
     const toml::table* const table = (*all.as_table())[name].as_table();
-    if (table == nullptr) return Error(kInvalid, "a {0} is a table: [{0}.{1}]", kind, name);
+    if (table == nullptr) return InvalidError("a {0} is a table: [{0}.{1}]", kind, name);
     if (const absl::Status taken = take(name, *table); !taken.ok()) {
       return Error(taken.code(), "{} {}: {}", kind, name, Message(taken));
     }
@@ -312,7 +310,7 @@ absl::Status TakeKey(const std::string& key, const toml::node& value, ServeConfi
     });
   }
   if (key != "http") return TakeSetting(key, value, config);
-  if (value.as_table() == nullptr) return Error(kInvalid, "http is a table: [http]");
+  if (value.as_table() == nullptr) return InvalidError("http is a table: [http]");
   return ParseHttpTable(*value.as_table(), config.http, line);
 }
 
@@ -349,7 +347,7 @@ absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::s
   try {
     root = toml::parse(text);
   } catch (const toml::parse_error& error) {
-    return Error(kInvalid, "{}, line {}: {}", file, error.source().begin.line, error.description());
+    return InvalidError("{}, line {}: {}", file, error.source().begin.line, error.description());
   }
   for (const auto& [key, value] : root) {
     toml::source_position line = key.source().begin;

@@ -30,7 +30,7 @@ constexpr std::string_view kStorm = "storm";
 constexpr std::string_view kIsolates = "isolates";
 constexpr int kInterrupted = 130;
 
-struct Options {
+struct StressCommandOptions {
   std::vector<std::string> limits;
   std::uint64_t up_to = 0;  // 0: 500, or 20,000 isolates
   std::string budget;
@@ -130,7 +130,7 @@ int List() {
 }
 
 // The machine's own limits are other people's, too.
-bool Agreed(const Options& options) {
+bool Agreed(const StressCommandOptions& options) {
   if (options.yes) return true;
   if (isatty(STDIN_FILENO) == 0) {
     fmt::print(stderr,
@@ -157,7 +157,7 @@ int Failed(const absl::Status& status) {
   return absl::IsCancelled(status) ? kInterrupted : failed;
 }
 
-int RunStorms(const Options& options, std::vector<std::string> units) {
+int RunStorms(const StressCommandOptions& options, std::vector<std::string> units) {
   limits::StormOptions storm;
   storm.rate = options.rate;
   const absl::StatusOr<std::chrono::nanoseconds> length = ParseDuration(options.length);
@@ -180,11 +180,10 @@ int RunStorms(const Options& options, std::vector<std::string> units) {
 }
 
 absl::StatusOr<Json> PushOne(const std::string& name, const limits::StressOptions& stress,
-                             const Options& options) {
+                             const StressCommandOptions& options) {
   if (name != kIsolates) return limits::Push(name, stress);
   if (!options.host) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "isolates are the whole machine's: add --host");
+    return InvalidError("isolates are the whole machine's: add --host");
   }
   limits::IsolatesOptions isolates;
   if (options.up_to != 0) isolates.up_to = options.up_to;
@@ -193,7 +192,7 @@ absl::StatusOr<Json> PushOne(const std::string& name, const limits::StressOption
   return limits::PushIsolates(isolates);
 }
 
-int RunLimits(const Options& options) {
+int RunLimits(const StressCommandOptions& options) {
   limits::StressOptions stress;
   if (options.up_to != 0) stress.up_to = options.up_to;
   stress.host = options.host;
@@ -233,19 +232,18 @@ int RunLimits(const Options& options) {
 }
 
 // An option that would be without effect, and why.
-absl::Status CheckCombination(const Options& options, const CLI::App& stress) {
+absl::Status CheckCombination(const StressCommandOptions& options, const CLI::App& stress) {
   const bool storm = !options.limits.empty() && options.limits.front() == kStorm;
   const auto refuse_any = [&](std::initializer_list<const char*> names, std::string_view why) {
     for (const char* const name : names) {
       if (stress.get_option(name)->count() == 0) continue;
-      return Error(absl::StatusCode::kInvalidArgument, "{} {}", name, why);
+      return InvalidError("{} {}", name, why);
     }
     return absl::OkStatus();
   };
   if (options.list) {
     if (!options.limits.empty()) {
-      return Error(absl::StatusCode::kInvalidArgument, "--list lists all limits: leave out {}",
-                   options.limits.front());
+      return InvalidError("--list lists all limits: leave out {}", options.limits.front());
     }
     return refuse_any({"--json", "--up-to", "--budget", "--memory-reserve", "--host", "--yes",
                        "--namespace", "--rate", "--for"},
@@ -272,14 +270,13 @@ absl::Status CompleteNames(std::vector<std::string>& names) {
     }
     if (those.size() == 1) name = those.front();
     if (those.size() > 1) {
-      return Error(absl::StatusCode::kInvalidArgument, "{} may be {}: write more of it", name,
-                   absl::StrJoin(those, " or "));
+      return InvalidError("{} may be {}: write more of it", name, absl::StrJoin(those, " or "));
     }
   }
   return absl::OkStatus();
 }
 
-int Run(const Options& options) {
+int Run(const StressCommandOptions& options) {
   if (options.list) return List();
   if (!options.limits.empty() && options.limits.front() == kStorm) {
     return RunStorms(options, {options.limits.begin() + 1, options.limits.end()});
@@ -292,7 +289,7 @@ int Run(const Options& options) {
 CommandAction AddStressCommand(CLI::App& app) {
   CLI::App* const stress =
       app.add_subcommand("stress", "Drives the kernel's limits to failure, one by one");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<StressCommandOptions>();
   stress
       ->add_option("limit", options->limits,
                    "Which limits; all by default. Or storm, and which of them to make and let go")

@@ -46,8 +46,7 @@ int Run(const SubmitWords& words, const std::vector<std::string>& command) {
   absl::StatusOr<Submit> submit = Resolve(words, command);
   if (!submit.ok()) return Complain(submit.status());
   if (words.detach && (words.attach.interactive || words.attach.terminal)) {
-    return Complain(Error(absl::StatusCode::kInvalidArgument,
-                          "-d runs in the background, where there is nobody for -i and -t"));
+    return Complain(InvalidError("-d runs in the background, where there is nobody for -i and -t"));
   }
   absl::StatusOr<Client> client = Client::Connect(words.socket);
   if (!client.ok()) return Complain(client.status());

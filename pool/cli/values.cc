@@ -16,8 +16,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // A decimal number and what follows it.
 struct Quantity {
   double number;
@@ -51,7 +49,7 @@ std::string Upper(std::string_view text) {
 absl::StatusOr<std::uint64_t> ParseSize(std::string_view text) {
   const auto quantity = SplitQuantity(text);
   const auto bad = [&] {
-    return Error(kInvalid, "\"{}\" is not a size: write it as 64M, 1.5G or 4096 (bytes)", text);
+    return InvalidError("\"{}\" is not a size: write it as 64M, 1.5G or 4096 (bytes)", text);
   };
   if (!quantity) return bad();
   std::string unit = Upper(quantity->unit);
@@ -65,9 +63,9 @@ absl::StatusOr<std::uint64_t> ParseSize(std::string_view text) {
   }
   if (factor == 0) return bad();
   const double bytes = quantity->number * factor;
-  if (bytes < 1) return Error(kInvalid, "the size \"{}\" must be at least one byte", text);
+  if (bytes < 1) return InvalidError("the size \"{}\" must be at least one byte", text);
   if (bytes > 0x1p60)
-    return Error(kInvalid, "the size \"{}\" is beyond what a kernel can count", text);
+    return InvalidError("the size \"{}\" is beyond what a kernel can count", text);
   return static_cast<std::uint64_t>(bytes);
 }
 
@@ -81,12 +79,12 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
     }
   }
   if (factor == 0) {
-    return Error(kInvalid, "\"{}\" is not a duration: write it as 5s, 200ms or 1.5m", text);
+    return InvalidError("\"{}\" is not a duration: write it as 5s, 200ms or 1.5m", text);
   }
   const double nanoseconds = quantity->number * factor;
-  if (nanoseconds < 1) return Error(kInvalid, "the duration \"{}\" must be longer than zero", text);
+  if (nanoseconds < 1) return InvalidError("the duration \"{}\" must be longer than zero", text);
   // A hundred years still leaves room to add it to a clock.
-  if (nanoseconds > 3.15e18) return Error(kInvalid, "the duration \"{}\" is over a century", text);
+  if (nanoseconds > 3.15e18) return InvalidError("the duration \"{}\" is over a century", text);
   return std::chrono::nanoseconds(static_cast<std::int64_t>(nanoseconds));
 }
 
@@ -116,22 +114,21 @@ absl::StatusOr<Bind> ParseBind(std::string_view text) {
   std::string_view rest = text;
   const std::size_t first = rest.find(':');
   if (first == std::string_view::npos || first == 0) {
-    return Error(kInvalid, "\"{}\" is not a bind: write SOURCE:TARGET or SOURCE:TARGET:ro", text);
+    return InvalidError("\"{}\" is not a bind: write SOURCE:TARGET or SOURCE:TARGET:ro", text);
   }
   bind.source = rest.substr(0, first);
   rest.remove_prefix(first + 1);
   if (const std::size_t second = rest.find(':'); second != std::string_view::npos) {
     const std::string_view mode = rest.substr(second + 1);
     if (mode != "ro" && mode != "rw") {
-      return Error(kInvalid, "the bind \"{}\" ends in \"{}\": only ro and rw are known", text,
-                   mode);
+      return InvalidError("the bind \"{}\" ends in \"{}\": only ro and rw are known", text, mode);
     }
     bind.read_only = mode == "ro";
     rest = rest.substr(0, second);
   }
   bind.target = rest;
   if (bind.target.empty()) {
-    return Error(kInvalid, "the bind \"{}\" has no target: write SOURCE:TARGET", text);
+    return InvalidError("the bind \"{}\" has no target: write SOURCE:TARGET", text);
   }
   return bind;
 }
@@ -142,7 +139,7 @@ absl::StatusOr<Tmpfs> ParseTmpfs(std::string_view text) {
   tmpfs.target = text.substr(0, colon);
   tmpfs.mode = 01777;
   if (tmpfs.target.empty()) {
-    return Error(kInvalid, "the tmpfs \"{}\" has no target: write TARGET or TARGET:SIZE", text);
+    return InvalidError("the tmpfs \"{}\" has no target: write TARGET or TARGET:SIZE", text);
   }
   if (colon != std::string_view::npos) {
     BROOD_ASSIGN_OR_RETURN(tmpfs.bytes, ParseSize(text.substr(colon + 1)));
@@ -164,13 +161,13 @@ absl::StatusOr<Rlimit> ParseRlimit(std::string_view text) {
   const auto* found = std::find_if(std::begin(kResources), std::end(kResources),
                                    [&](const auto& entry) { return entry.first == name; });
   if (equals == std::string_view::npos || found == std::end(kResources)) {
-    return Error(kInvalid, "\"{}\" is not a resource limit: write NOFILE=1024 or NOFILE=512:1024",
-                 text);
+    return InvalidError("\"{}\" is not a resource limit: write NOFILE=1024 or NOFILE=512:1024",
+                        text);
   }
   const auto value = [&](std::string_view word) -> absl::StatusOr<std::uint64_t> {
     if (word == "unlimited") return RLIM_INFINITY;
     if (const auto number = WholeNumber<std::uint64_t>(word)) return *number;
-    return Error(kInvalid, "\"{}\" in \"{}\" is neither a number nor unlimited", word, text);
+    return InvalidError("\"{}\" in \"{}\" is neither a number nor unlimited", word, text);
   };
   const std::string_view values = text.substr(equals + 1);
   const std::size_t colon = values.find(':');
@@ -188,15 +185,14 @@ absl::StatusOr<double> ParseCpus(std::string_view text) {
   const auto quantity = SplitQuantity(text);
   if (!quantity || !quantity->unit.empty() || quantity->number < 0.01 ||
       quantity->number > 100000) {
-    return Error(kInvalid, "\"{}\" is not a number of cpus: write 0.5 or 2 (at least 0.01)", text);
+    return InvalidError("\"{}\" is not a number of cpus: write 0.5 or 2 (at least 0.01)", text);
   }
   return quantity->number;
 }
 
 absl::StatusOr<IoLimit> ParseIoMax(std::string_view text) {
   const auto bad = [&] {
-    return Error(
-        kInvalid,
+    return InvalidError(
         "\"{}\" is not an io limit: write DISK:rbps=10M,wbps=10M,riops=100,wiops=100, with "
         "one of these or more",
         text);
@@ -220,7 +216,7 @@ absl::StatusOr<IoLimit> ParseIoMax(std::string_view text) {
     const absl::StatusOr<std::uint64_t> number =
         key.ends_with("bps") ? ParseSize(value) : ParseCount(key, value, 1, UINT32_MAX);
     if (!number.ok()) {
-      return Error(kInvalid, "the io limit \"{}\": {}", text, Message(number.status()));
+      return InvalidError("the io limit \"{}\": {}", text, Message(number.status()));
     }
     *field = *number;
   } while (!rates.empty());
@@ -234,8 +230,8 @@ absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view
                                          std::uint64_t least, std::uint64_t most) {
   const auto number = WholeNumber<std::uint64_t>(text);
   if (!number || *number < least || *number > most) {
-    return Error(kInvalid, "{} must be a whole number from {} to {}, not \"{}\"", what, least, most,
-                 text);
+    return InvalidError("{} must be a whole number from {} to {}, not \"{}\"", what, least, most,
+                        text);
   }
   return *number;
 }

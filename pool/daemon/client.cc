@@ -53,8 +53,8 @@ absl::StatusOr<Client> Client::Connect(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
-    return Error(absl::StatusCode::kInvalidArgument, "the socket's path {} is longer than {} bytes",
-                 path, sizeof(address.sun_path) - 1);
+    return InvalidError("the socket's path {} is longer than {} bytes", path,
+                        sizeof(address.sun_path) - 1);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

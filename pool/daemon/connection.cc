@@ -22,8 +22,7 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
   }
   for (std::size_t i = 0; i < fds.count; ++i) in_fds_.emplace_back(fds.fds[i]);
   if (fds.cut) {
-    return Error(
-        absl::StatusCode::kInvalidArgument,
+    return InvalidError(
         "descriptors that came with a message could not be taken: at most {} may come, and "
         "this process must be able to open that many",
         kMaxMessageFds);
@@ -42,9 +41,8 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
     if (!status.ok()) break;
     if (in_.size() - taken - sizeof(header) < header.length) break;
     if (in_fds_.size() < header.fds) {
-      status = Error(absl::StatusCode::kInvalidArgument,
-                     "a message came with {} descriptors and not with {} as it says",
-                     in_fds_.size(), header.fds);
+      status = InvalidError("a message came with {} descriptors and not with {} as it says",
+                            in_fds_.size(), header.fds);
       break;
     }
     Incoming& whole = out.emplace_back();
@@ -57,8 +55,7 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
   in_.erase(0, taken);
   // Descriptors nobody announced would pile up.
   if (status.ok() && in_fds_.size() > kMaxMessageFds) {
-    status =
-        Error(absl::StatusCode::kInvalidArgument, "descriptors came that no message asked for");
+    status = InvalidError("descriptors came that no message asked for");
   }
   return status;
 }
@@ -66,8 +63,7 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
 absl::Status Connection::SendBody(MessageType type, std::uint64_t tag, const std::string& body,
                                   std::span<const int> fds) {
   if (fds.size() > kMaxMessageFds) {
-    return Error(absl::StatusCode::kInvalidArgument, "{} descriptors are too many for one message",
-                 fds.size());
+    return InvalidError("{} descriptors are too many for one message", fds.size());
   }
   MessageHeader header;
   header.type = static_cast<std::uint16_t>(type);

@@ -109,15 +109,13 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
 
 absl::StatusOr<Isolate*> Isolates::Add(const std::string& name) {
   if (!name.empty() && !IsName(name)) {
-    return Error(
-        absl::StatusCode::kInvalidArgument,
+    return InvalidError(
         "a name begins with a letter or digit and goes on with those, '_', '.' and '-', 64 "
         "in all at most: \"{}\" is none",
         name);
   }
   if (LooksLikeId(name)) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 "the name \"{}\" looks like an id; choose another", name);
+    return InvalidError("the name \"{}\" looks like an id; choose another", name);
   }
   for (const Isolate& isolate : isolates_) {
     if (name.empty() || isolate.name != name || isolate.state == IsolateState::kEnded) continue;
@@ -152,11 +150,11 @@ absl::StatusOr<Isolate*> Isolates::Find(std::string_view word) {
   if (begin_so.empty()) return NotFound(word);
   const auto id = [](std::string* out, const Isolate* isolate) { out->append(isolate->id); };
   const std::size_t shown = std::min<std::size_t>(begin_so.size(), 5);
-  return Error(absl::StatusCode::kInvalidArgument, "{} isolates begin with \"{}\": {}{}",
-               begin_so.size(), word,
-               absl::StrJoin(begin_so.begin(),
-                             begin_so.begin() + static_cast<std::ptrdiff_t>(shown), ", ", id),
-               shown < begin_so.size() ? ", ..." : "; give one more digit");
+  return InvalidError(
+      "{} isolates begin with \"{}\": {}{}", begin_so.size(), word,
+      absl::StrJoin(begin_so.begin(), begin_so.begin() + static_cast<std::ptrdiff_t>(shown), ", ",
+                    id),
+      shown < begin_so.size() ? ", ..." : "; give one more digit");
 }
 
 Isolate* Isolates::ById(std::string_view id) {

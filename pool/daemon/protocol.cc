@@ -45,9 +45,8 @@ void FieldReader::operator()(std::vector<IoLimit>& list) {
 }
 
 absl::Status CheckHeader(const MessageHeader& header) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
   if (header.magic != kProtocolMagic) {
-    return Error(kInvalid, "what came over the socket is no brood message");
+    return InvalidError("what came over the socket is no brood message");
   }
   if (header.version != kProtocolVersion) {
     return Error(absl::StatusCode::kFailedPrecondition,
@@ -56,12 +55,12 @@ absl::Status CheckHeader(const MessageHeader& header) {
                  header.version, kProtocolVersion);
   }
   if (header.length > kMaxBody) {
-    return Error(kInvalid, "a message of {} bytes is too long: {} are allowed", header.length,
-                 kMaxBody);
+    return InvalidError("a message of {} bytes is too long: {} are allowed", header.length,
+                        kMaxBody);
   }
   if (header.fds > kMaxMessageFds) {
-    return Error(kInvalid, "{} descriptors with one message are too many: {} are allowed",
-                 header.fds, kMaxMessageFds);
+    return InvalidError("{} descriptors with one message are too many: {} are allowed", header.fds,
+                        kMaxMessageFds);
   }
   return absl::OkStatus();
 }

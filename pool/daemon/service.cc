@@ -19,8 +19,6 @@
 namespace brood {
 namespace {
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 Ended EndedMessage(const Outcome& outcome) {
   const auto replace = nlohmann::ordered_json::error_handler_t::replace;
   // A command that failed is told which limits it met; one that did not has no use for that.
@@ -36,7 +34,7 @@ absl::StatusOr<Stdio> StdioOf(const Peer& peer, ClientIo io, std::uint16_t rows,
   stdio.foreign = peer.uid() != geteuid();
   const std::size_t needed = io == ClientIo::kFds ? 3 : io == ClientIo::kTerminal ? 1 : 0;
   if (io > ClientIo::kNone || held.size() != needed) {
-    return Error(kInvalid, "{} descriptors came where {} are needed", held.size(), needed);
+    return InvalidError("{} descriptors came where {} are needed", held.size(), needed);
   }
   if (io == ClientIo::kFds) {
     stdio.mode = StdioMode::kFds;
@@ -229,7 +227,7 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   if (idle_) return Error(absl::StatusCode::kUnavailable, "the daemon is shutting down");
   const std::uint64_t tag = message.header.tag;
   if (peer->foreground.contains(tag)) {
-    return Error(kInvalid, "tag {} runs something already", tag);
+    return InvalidError("tag {} runs something already", tag);
   }
   const auto tmpl = std::find_if(templates_.begin(), templates_.end(), [&](const auto& each) {
     return submit.template_name.empty() || each.first == submit.template_name;
@@ -401,12 +399,12 @@ absl::Status Service::MayTouch(const Peer& peer, const Isolate& isolate,
 // own; by then somebody else could have it.
 absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(ExecIn exec, DecodeBody<ExecIn>(message.body));
-  if (exec.io == ClientIo::kLogs) return Error(kInvalid, "exec runs in the foreground only");
+  if (exec.io == ClientIo::kLogs) return InvalidError("exec runs in the foreground only");
   BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, FindRunning(exec.isolate));
   BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "enter it"));
   const std::uint64_t tag = message.header.tag;
   if (peer->foreground.contains(tag)) {
-    return Error(kInvalid, "tag {} runs something already", tag);
+    return InvalidError("tag {} runs something already", tag);
   }
   if (!pool_.RunsCommand(isolate->request)) {
     // A moment later, then: what is entered now might have fences that do not stand yet.
@@ -483,7 +481,7 @@ absl::Status Service::OnSignal(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const SignalTo to, DecodeBody<SignalTo>(message.body));
   const int number = to.order.number;
   if (number < 0 || number >= SIGRTMAX + 1) {
-    return Error(kInvalid, "there is no signal {}", number);
+    return InvalidError("there is no signal {}", number);
   }
   const auto send = [&](std::uint64_t request) {
     return number == 0 ? pool_.Kill(request) : pool_.Signal(request, to.order);

@@ -211,7 +211,7 @@ Finding Cgroups() {
   return finding;
 }
 
-Finding Ring() {
+Finding IoUring() {
   Finding finding{.subject = "io_uring"};
   const int error = TryInChild(SetUpRing);
   if (error == 0) {
@@ -316,8 +316,8 @@ Finding Trial(const DoctorOptions& options) {
 }  // namespace
 
 std::vector<Finding> Examine(const DoctorOptions& options) {
-  std::vector<Finding> findings = {UserNamespaces(), Ids(),  Namespaces(), Proc(),
-                                   Cgroups(),        Ring(), Filters(),    Trial(options)};
+  std::vector<Finding> findings = {UserNamespaces(), Ids(),     Namespaces(), Proc(),
+                                   Cgroups(),        IoUring(), Filters(),    Trial(options)};
   AddCapacity(options.workers, findings);
   AddCosts(findings);
   return findings;

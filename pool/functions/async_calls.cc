@@ -37,7 +37,7 @@ absl::StatusOr<std::string> NewId() {
   return id;
 }
 
-void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
+void AnswerText(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
   fields.emplace_back("Content-Type", "text/plain");
   if (status == 429 || status == 503) fields.emplace_back("Retry-After", "1");
   connection.Answer(status, std::move(fields), fmt::format("{}\n", text));
@@ -86,8 +86,8 @@ class AsyncCalls::AsyncBody : public Exchange, public std::enable_shared_from_th
     if (connection_ == nullptr) return;
     bytes_ += bytes;
     if (bytes_.size() <= limit_) return;
-    Plain(*Take(), 413, fmt::format("the body is longer than {} bytes", limit_),
-          {{"Brood-End", "refused"}});
+    AnswerText(*Take(), 413, fmt::format("the body is longer than {} bytes", limit_),
+               {{"Brood-End", "refused"}});
   }
   void OnBodyEnd() override {
     if (connection_ != nullptr) calls_.Keep(shared_from_this());
@@ -133,15 +133,15 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
   const std::uint64_t limit = std::min(function.max_body, kMaxBody);
   const std::uint64_t told = head.has_body ? head.content_length.value_or(limit) : std::uint64_t{0};
   if (told > limit) {
-    Plain(connection, 413, fmt::format("a call that is kept takes {} bytes at most", limit),
-          {{"Brood-End", "refused"}});
+    AnswerText(connection, 413, fmt::format("a call that is kept takes {} bytes at most", limit),
+               {{"Brood-End", "refused"}});
   } else if (waiting_ + busy_ + accepting_ >= options_.max_calls) {
-    Plain(connection, 429,
-          fmt::format("{} calls wait or run: there is room for no more",
-                      waiting_ + busy_ + accepting_),
-          {{"Brood-End", "refused"}});
+    AnswerText(connection, 429,
+               fmt::format("{} calls wait or run: there is room for no more",
+                           waiting_ + busy_ + accepting_),
+               {{"Brood-End", "refused"}});
   } else if (bodies_ + told > kMaxBodies) {
-    Plain(connection, 503, "too much is on its way to the disk", {{"Brood-End", "refused"}});
+    AnswerText(connection, 503, "too much is on its way to the disk", {{"Brood-End", "refused"}});
   } else {
     auto body = std::make_shared<AsyncBody>(*this, connection, function.name, told, limit);
     if (head.expects_continue) connection.Continue();
@@ -153,7 +153,7 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
 // Only what is on disk has been accepted.
 void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
   const absl::StatusOr<std::string> id = NewId();
-  if (!id.ok()) return Plain(*body->Take(), 503, Message(id.status()));
+  if (!id.ok()) return AnswerText(*body->Take(), 503, Message(id.status()));
   const auto add = [body, id = *id](CallStore& store) {
     return store.Add(id, body->function(), body->bytes(), WallUs());
   };
@@ -162,7 +162,7 @@ void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
     if (!kept.ok()) {
       options_.complain(Message(kept));
       if (connection != nullptr) {
-        Plain(*connection, 503, "the call could not be kept", {{"Brood-End", "refused"}});
+        AnswerText(*connection, 503, "the call could not be kept", {{"Brood-End", "refused"}});
       }
       return;
     }
@@ -189,8 +189,8 @@ std::shared_ptr<Exchange> AsyncCalls::Tell(HttpConnection& connection, const std
     if (!read.ok()) options_.complain(Message(read));
     HttpConnection* const to = later->Take();
     if (to == nullptr) return;
-    if (!read.ok()) return Plain(*to, 503, "the calls cannot be read");
-    if (!*found) return Plain(*to, 404, "there is no call of that id, or no longer");
+    if (!read.ok()) return AnswerText(*to, 503, "the calls cannot be read");
+    if (!*found) return AnswerText(*to, 404, "there is no call of that id, or no longer");
     to->Answer(200, {{"Content-Type", "application/json"}}, CallToJson(**found));
   });
   return later;

@@ -48,7 +48,7 @@ constexpr const char* kSql[] = {
     "DELETE FROM calls WHERE ended > 0 AND ended < ?",
 };
 
-void Bind(sqlite3_stmt* query, int at, std::string_view text) {
+void BindValue(sqlite3_stmt* query, int at, std::string_view text) {
   sqlite3_bind_text(query, at, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
 }
 
@@ -188,8 +188,8 @@ absl::StatusOr<std::vector<CallStore::Waiting>> CallStore::Recover(std::int64_t 
 absl::Status CallStore::Add(const std::string& id, const std::string& function,
                             const std::string& body, std::int64_t now_us) {
   const Use query(queries_[kAdd]);
-  Bind(query.get(), 1, id);
-  Bind(query.get(), 2, function);
+  BindValue(query.get(), 1, id);
+  BindValue(query.get(), 2, function);
   BindBytes(query.get(), 3, body);
   sqlite3_bind_int64(query.get(), 4, now_us);
   return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("keeping a call");
@@ -198,12 +198,12 @@ absl::Status CallStore::Add(const std::string& id, const std::string& function,
 absl::StatusOr<std::string> CallStore::Start(const std::string& id, std::int64_t now_us) {
   {
     const Use query(queries_[kStart]);
-    Bind(query.get(), 1, id);
+    BindValue(query.get(), 1, id);
     sqlite3_bind_int64(query.get(), 2, now_us);
     if (sqlite3_step(query.get()) != SQLITE_DONE) return Fault("beginning a call");
   }
   const Use query(queries_[kBody]);
-  Bind(query.get(), 1, id);
+  BindValue(query.get(), 1, id);
   const int step = sqlite3_step(query.get());
   if (step == SQLITE_ROW) return Column(query.get(), 0);
   if (step != SQLITE_DONE) return Fault("reading a call");
@@ -212,17 +212,17 @@ absl::StatusOr<std::string> CallStore::Start(const std::string& id, std::int64_t
 
 absl::Status CallStore::PutBack(const std::string& id) {
   const Use query(queries_[kPutBack]);
-  Bind(query.get(), 1, id);
+  BindValue(query.get(), 1, id);
   return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("putting a call back");
 }
 
 absl::Status CallStore::Finish(const std::string& id, const CallResult& result,
                                std::int64_t now_us) {
   const Use query(queries_[kFinish]);
-  Bind(query.get(), 1, id);
+  BindValue(query.get(), 1, id);
   sqlite3_bind_int64(query.get(), 2, now_us);
   sqlite3_bind_int(query.get(), 3, result.status);
-  Bind(query.get(), 4, result.fields);
+  BindValue(query.get(), 4, result.fields);
   BindBytes(query.get(), 5, result.output);
   sqlite3_bind_int(query.get(), 6, result.truncated ? 1 : 0);
   return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("ending a call");
@@ -230,7 +230,7 @@ absl::Status CallStore::Finish(const std::string& id, const CallResult& result,
 
 absl::StatusOr<std::optional<StoredCall>> CallStore::Find(const std::string& id) {
   const Use query(queries_[kFind]);
-  Bind(query.get(), 1, id);
+  BindValue(query.get(), 1, id);
   const int step = sqlite3_step(query.get());
   if (step == SQLITE_DONE) return std::nullopt;
   if (step != SQLITE_ROW) return Fault("reading a call");

@@ -18,7 +18,7 @@
 namespace brood {
 namespace {
 
-constexpr auto kSweepEvery = std::chrono::seconds(1);
+constexpr auto kEndpointSweep = std::chrono::seconds(1);
 constexpr auto kRetryAccept = std::chrono::milliseconds(100);
 
 // A runtime may wait for its call, and stream its response, for as long as its isolate lives.
@@ -137,7 +137,7 @@ bool LambdaEndpoint::Spend() {
     return false;
   }
   if (!sweep_) {
-    sweep_ = timers_.Add(kSweepEvery, [weak = weak_from_this()] {
+    sweep_ = timers_.Add(kEndpointSweep, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->Sweep();
     });
   }
@@ -155,7 +155,7 @@ void LambdaEndpoint::Sweep() {
   const bool quiet = std::all_of(connections_.begin(), connections_.end(),
                                  [](const auto& each) { return each.second->answering(); });
   if (quiet) return;
-  sweep_ = timers_.Add(kSweepEvery, [weak = weak_from_this()] {
+  sweep_ = timers_.Add(kEndpointSweep, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->Sweep();
   });
 }

@@ -20,6 +20,8 @@
 
 #include "spawn/cgroup_host.h"
 #include "spawn/kernel.h"
+#include "spawn/mountinfo.h"
+#include "spawn/status.h"
 #include "spawn/text_file.h"
 
 namespace brood {
@@ -428,16 +430,11 @@ std::optional<std::uint64_t> MountsUnderRoot() {
 // Those of this process's mount namespace. What lies under its root is counted by the kernel but
 // not listed; that there is something, the root's parent tells.
 std::uint64_t Mounts(const std::string& proc) {
-  std::ifstream file(proc + "/self/mountinfo");
-  std::uint64_t count = 0;
-  bool root_is_covering = false;
-  for (std::string line; std::getline(file, line); ++count) {
-    std::istringstream words(line);
-    std::string id, parent, device, root, point;
-    if (words >> id >> parent >> device >> root >> point && point == "/" && id != parent) {
-      root_is_covering = true;
-    }
-  }
+  const std::vector<MountLine> mounts = ParseMountinfo(TextOf(proc + "/self/mountinfo"));
+  const bool root_is_covering = std::any_of(
+      mounts.begin(), mounts.end(),
+      [](const MountLine& each) { return each.point == "/" && each.id != each.parent; });
+  const std::uint64_t count = mounts.size();
   if (!root_is_covering) return count;
   return count + (proc == "/proc" ? MountsUnderRoot() : std::nullopt).value_or(1);
 }
@@ -458,8 +455,6 @@ void AddFiles(const LimitQuestion& question, std::vector<LimitReading>& limits) 
 // What the kernel says where a filter was compiled and found no room, and it may not be interpreted
 // (CONFIG_BPF_JIT_ALWAYS_ON); it does not say how much is taken. Of the machine's own network
 // namespace, so there is no file for it elsewhere.
-constexpr int kEnotsupp = 524;
-
 void AddJit(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   LimitReading reading =
       Sysctl(question, "net.core.bpf_jit_limit", "bytes of compiled filters of the whole machine");

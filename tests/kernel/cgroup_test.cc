@@ -30,6 +30,7 @@
 #include "spawn/cgroup_host.h"
 #include "spawn/cgroup_tree.h"
 #include "spawn/status.h"
+#include "spawn/text_file.h"
 #include "spawn/unique_fd.h"
 #include "tests/needs.h"
 #include "tests/needs_limits.h"
@@ -48,12 +49,6 @@ const milliseconds kSoon = Patience(std::chrono::seconds(5));
 CgroupDeadline Soon() { return steady_clock::now() + kSoon; }
 
 bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
-
-std::string ReadText(const std::string& path) {
-  std::string text;
-  EXPECT_EQ(ReadFileAt(AT_FDCWD, path.c_str(), text), 0) << path;
-  return text;
-}
 
 Limits OnlyPids(std::uint64_t pids) {
   return {.memory_bytes = std::nullopt, .pids = pids, .cpus = std::nullopt};
@@ -83,19 +78,19 @@ int Sleep() {
 }
 
 // The wait status of a child.
-int Reap(pid_t pid) {
+int WaitFor(pid_t pid) {
   int status = -1;
   EXPECT_EQ(TEMP_FAILURE_RETRY(waitpid(pid, &status, 0)), pid);
   return status;
 }
 
 int ExitCode(pid_t pid) {
-  const int status = Reap(pid);
+  const int status = WaitFor(pid);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 bool WasKilled(pid_t pid) {
-  const int status = Reap(pid);
+  const int status = WaitFor(pid);
   return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
@@ -526,7 +521,7 @@ TEST_F(CgroupLimitTest, PidsLimitStopsForks) {
     return Fork(Sleep) < 0 && errno == EAGAIN ? 0 : 2;
   });
   EXPECT_EQ(ExitCode(pid), 0);
-  EXPECT_EQ(ReadText(nest->path() + "/leaf/pids.max"), "2\n");
+  EXPECT_EQ(TextOf(nest->path() + "/leaf/pids.max"), "2\n");
   if (Exists(nest->path() + "/leaf/pids.peak")) {
     EXPECT_EQ(nest->ReadLeafUsage("leaf").pids_peak, 2U);
   }
@@ -538,7 +533,7 @@ TEST_F(CgroupLimitTest, MemoryLimitKillsAndIsCounted) {
   const auto nest = CgroupNest::Create(host_, limits);
   ASSERT_TRUE(nest.ok()) << nest.status();
   ASSERT_TRUE(nest->MakeLeaf("leaf", limits).ok());
-  EXPECT_EQ(ReadText(nest->path() + "/leaf/memory.oom.group"), "1\n");
+  EXPECT_EQ(TextOf(nest->path() + "/leaf/memory.oom.group"), "1\n");
   const pid_t pid = ForkInto(nest->path() + "/leaf", [] {
     std::vector<char> memory(64 << 20, 'x');
     return memory.back() == 'x' ? 0 : 1;
@@ -553,7 +548,7 @@ TEST_F(CgroupLimitTest, CpuLimitIsWritten) {
   const auto nest = CgroupNest::Create(host_, limits);
   ASSERT_TRUE(nest.ok()) << nest.status();
   ASSERT_TRUE(nest->MakeLeaf("leaf", limits).ok());
-  EXPECT_EQ(ReadText(nest->path() + "/leaf/cpu.max"), "25000 100000\n");
+  EXPECT_EQ(TextOf(nest->path() + "/leaf/cpu.max"), "25000 100000\n");
 }
 
 TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
@@ -571,14 +566,14 @@ TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
   const auto leaf = nest->MakeLeaf("leaf", limits);
   ASSERT_TRUE(leaf.ok()) << leaf.status();
   const std::string path = nest->path() + "/leaf/";
-  EXPECT_EQ(ReadText(path + "memory.max"), "67108864\n");
-  EXPECT_EQ(ReadText(path + "memory.high"), "33554432\n");
-  EXPECT_EQ(ReadText(path + "memory.oom.group"), "1\n");
-  EXPECT_EQ(ReadText(path + "pids.max"), "5\n");
-  EXPECT_EQ(ReadText(path + "cpu.max"), "10000 20000\n");
-  EXPECT_EQ(ReadText(path + "cpu.weight"), "50\n");
-  EXPECT_EQ(ReadText(path + "cpuset.cpus.effective"), "0\n");
-  EXPECT_EQ(ReadText(path + "cpuset.mems.effective"), "0\n");
+  EXPECT_EQ(TextOf(path + "memory.max"), "67108864\n");
+  EXPECT_EQ(TextOf(path + "memory.high"), "33554432\n");
+  EXPECT_EQ(TextOf(path + "memory.oom.group"), "1\n");
+  EXPECT_EQ(TextOf(path + "pids.max"), "5\n");
+  EXPECT_EQ(TextOf(path + "cpu.max"), "10000 20000\n");
+  EXPECT_EQ(TextOf(path + "cpu.weight"), "50\n");
+  EXPECT_EQ(TextOf(path + "cpuset.cpus.effective"), "0\n");
+  EXPECT_EQ(TextOf(path + "cpuset.mems.effective"), "0\n");
   const LeafUsage usage = nest->ReadLeafUsage("leaf");
   EXPECT_EQ(usage.cpu_throttled_us, 0U);
   EXPECT_EQ(usage.memory_high_events, 0U);
@@ -595,7 +590,7 @@ class CgroupEnableTest : public CgroupTest {
     if (IsSkipped() || HasFatalFailure()) return;
     if (real_.controllers.empty()) GTEST_SKIP() << "missing: any cgroup2 controller";
     controller_ = real_.controllers.front();
-    const std::string passed = ReadText(real_.base + "/cgroup.subtree_control");
+    const std::string passed = TextOf(real_.base + "/cgroup.subtree_control");
     passed_on_already_ = passed.find(controller_) != std::string::npos;
     ASSERT_TRUE(Enable(real_.base).ok());
   }
@@ -627,12 +622,12 @@ TEST_F(CgroupEnableTest, LauncherAndItsChildrenMoveOutOfTheWay) {
                                 if (host->base != host_.base)
                                   return 3;  // found again from one level down
                                 kill(child, SIGKILL);
-                                Reap(child);
+                                WaitFor(child);
                                 return 0;
                               })),
             0);
-  EXPECT_THAT(ReadText(host_.base + "/cgroup.subtree_control"), HasSubstr(controller_));
-  EXPECT_EQ(ReadText(host_.base + "/cgroup.procs"), "");
+  EXPECT_THAT(TextOf(host_.base + "/cgroup.subtree_control"), HasSubstr(controller_));
+  EXPECT_EQ(TextOf(host_.base + "/cgroup.procs"), "");
 }
 
 TEST_F(CgroupEnableTest, StrangersAreNotMoved) {

@@ -85,8 +85,6 @@ Command Words(std::vector<std::string> argv) {
 
 Command Shell(std::string_view script) { return Words({"/bin/sh", "-c", std::string(script)}); }
 
-std::string ReadText(const fs::path& path) { return TextOf(path); }
-
 std::vector<std::string> Lines(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
@@ -266,9 +264,9 @@ TEST_F(ColdAnywhereTest, GetsItsArgumentsEnvironmentDirectoryAndUmask) {
 TEST_F(ColdAnywhereTest, HasItsOwnHostname) {
   Spec spec;
   spec.hostname = "nest-7";
-  const std::string before = ReadText("/proc/sys/kernel/hostname");
+  const std::string before = TextOf("/proc/sys/kernel/hostname");
   EXPECT_EQ(Output(spec, "cat /proc/sys/kernel/hostname"), "nest-7\n");
-  EXPECT_EQ(ReadText("/proc/sys/kernel/hostname"), before);
+  EXPECT_EQ(TextOf("/proc/sys/kernel/hostname"), before);
 }
 
 TEST_F(ColdAnywhereTest, EveryNamespaceIsNew) {
@@ -392,7 +390,7 @@ TEST_F(ColdAnywhereTest, JoinsAllNamespacesOfAnother) {
   ASSERT_TRUE(started.ok()) << started.status();
   std::optional<ColdWorker> other = *std::move(started);
   const std::string proc = fmt::format("/proc/{}", other->mailbox().pid);
-  while (ReadText(proc + "/comm") != "sleep\n") {  // all of them stand then
+  while (TextOf(proc + "/comm") != "sleep\n") {  // all of them stand then
     ASSERT_NE(LoadState(other->mailbox()), WorkerState::kFailed)
         << blueprint.Describe(other->mailbox().failure, blueprint.plan().worker);
     usleep(1000);
@@ -458,7 +456,7 @@ class ColdRootTest : public ColdTest {
     fs::create_directories(directory_);
     // Static, or the root would need libraries.
     const std::string program = "/usr/bin/busybox";
-    if (ReadText(program).find("/lib64/ld-linux") != std::string::npos || !fs::exists(program)) {
+    if (TextOf(program).find("/lib64/ld-linux") != std::string::npos || !fs::exists(program)) {
       GTEST_SKIP() << "missing: a static /usr/bin/busybox (busybox-static)";
     }
     for (const char* name : {"bin", "proc", "dev", "tmp", "sys", "etc", "mnt", "run", "data"}) {
@@ -543,14 +541,33 @@ TEST_F(ColdFaultTest, EveryOperationOfEveryPlanReportsItself) {
       reported.insert(step);
     }
   }
-  for (const Step step :
-       {Step::kJoinNamespace, Step::kUnshare,      Step::kTimeOffsets,  Step::kPrivatePropagation,
-        Step::kAttachTree,    Step::kBindPath,     Step::kMountProc,    Step::kMountTmpfs,
-        Step::kMountDevpts,   Step::kMountOverlay, Step::kMaskPath,     Step::kMakeDirectory,
-        Step::kMakeFile,      Step::kEnterRoot,    Step::kMountSys,     Step::kMountCgroup,
-        Step::kHostname,      Step::kLoopback,     Step::kNewSession,   Step::kNewKeyring,
-        Step::kSetIds,        Step::kParentDeath,  Step::kCapabilities, Step::kNoNewPrivs,
-        Step::kRlimit,        Step::kSeccomp,      Step::kGo}) {
+  for (const Step step : {Step::kJoinNamespace,
+                          Step::kUnshare,
+                          Step::kTimeOffsets,
+                          Step::kPrivatePropagation,
+                          Step::kAttachTree,
+                          Step::kBindPath,
+                          Step::kMountProc,
+                          Step::kMountTmpfs,
+                          Step::kMountDevpts,
+                          Step::kMountOverlay,
+                          Step::kMaskPath,
+                          Step::kMakeDirectory,
+                          Step::kMakeFile,
+                          Step::kEnterRoot,
+                          Step::kMountSys,
+                          Step::kMountCgroup,
+                          Step::kHostname,
+                          Step::kLoopback,
+                          Step::kNewSession,
+                          Step::kNewKeyring,
+                          Step::kSetIds,
+                          Step::kParentDeath,
+                          Step::kCapabilities,
+                          Step::kNoNewPrivs,
+                          Step::kRlimit,
+                          Step::kSeccomp,
+                          Step::kGo}) {
     EXPECT_EQ(reported.count(step), 1U) << StepName(step) << " is in none of these plans";
   }
   for (const Step step : {Step::kMakeSymlink, Step::kRemount}) {  // for a /dev of its own making
@@ -776,7 +793,7 @@ TEST_F(ColdTest, ClocksAreShifted) {
           Lines(Output(spec, "tr -s ' ' < /proc/self/timens_offsets; cat /proc/uptime"));
       ASSERT_EQ(lines.size(), 3U);
       EXPECT_EQ(lines[0] + "\n" + lines[1] + "\n", test.text);
-      const double outside = std::stod(ReadText("/proc/uptime"));
+      const double outside = std::stod(TextOf("/proc/uptime"));
       const double shift = std::chrono::duration<double>(test.boottime).count();
       EXPECT_NEAR(std::stod(lines[2]), outside + shift, 60);
     }
@@ -801,7 +818,7 @@ TEST_F(ColdTest, HostsMountsNeverChange) {
     int out[2];
     if (pipe2(in, O_CLOEXEC) != 0 || pipe2(out, O_CLOEXEC) != 0) return 4;
     const Blueprint blueprint = Plan({});
-    const std::string before = ReadText("/proc/self/mountinfo");
+    const std::string before = TextOf("/proc/self/mountinfo");
     Command command = Shell("echo ready; read line");
     command.stdio = {StdioMode::kFds, {in[0], out[1], 2}, 0};
     Birthplace place;
@@ -815,12 +832,12 @@ TEST_F(ColdTest, HostsMountsNeverChange) {
                    blueprint.Describe(worker->mailbox().failure, blueprint.plan().worker).c_str());
       return 6;
     }
-    if (ReadText("/proc/self/mountinfo") != before) return 7;  // while it runs
+    if (TextOf("/proc/self/mountinfo") != before) return 7;  // while it runs
     close(in[1]);
     const auto exit = Reap(worker->pidfd());
     worker->Reaped();
     if (!exit.ok()) return 8;
-    return ReadText("/proc/self/mountinfo") == before ? 0 : 9;
+    return TextOf("/proc/self/mountinfo") == before ? 0 : 9;
   });
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
@@ -842,7 +859,7 @@ TEST_F(ColdRootTest, WritableRootKeepsWritesWithTheirOwner) {
   EXPECT_EQ(
       Output(spec, "echo new > /etc/new; touch /etc/theirs; mkdir /etc/made; stat -c %u /etc/new"),
       "0\n");
-  EXPECT_EQ(ReadText(root_ / "etc/new"), "new\n");
+  EXPECT_EQ(TextOf(root_ / "etc/new"), "new\n");
   struct stat info {};
   ASSERT_EQ(stat((root_ / "etc/new").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 0U) << "the worker's root writes as the root's owner";
@@ -864,7 +881,7 @@ TEST_F(ColdRootTest, OverlayForgetsWrites) {
                    "echo changed > /etc/original; touch /new; rm -r /mnt;"
                    "cat /etc/original; ls /"),
             "changed\nbin\ndata\ndev\netc\nnew\nproc\nrun\nsys\ntmp\n");
-  EXPECT_EQ(ReadText(root_ / "etc/original"), "original\n");
+  EXPECT_EQ(TextOf(root_ / "etc/original"), "original\n");
   EXPECT_FALSE(fs::exists(root_ / "new"));
   EXPECT_TRUE(fs::exists(root_ / "mnt"));
   EXPECT_EQ(Output(spec, "cat /etc/original"), "original\n") << "nor does the next one see them";
@@ -913,8 +930,8 @@ TEST_F(ColdRootTest, BindsShowTheHostsFiles) {
                    "(echo y > /tmp/made/file) 2>/dev/null && echo wrote ro;"
                    "echo back > /data/back; touch /tmp/made/below/back2; cat /mnt/back"),
             "note\nnote\none file\nnote\none file\nnote\nback\n");
-  EXPECT_EQ(ReadText(shared / "back"), "back\n");
-  EXPECT_EQ(ReadText(file), "one file\n");
+  EXPECT_EQ(TextOf(shared / "back"), "back\n");
+  EXPECT_EQ(TextOf(file), "one file\n");
   struct stat info {};
   ASSERT_EQ(stat((shared / "back2").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, 0U);
@@ -1293,8 +1310,8 @@ TEST_F(ColdRootTest, DescriptorsComeInAnyArrangement) {
       return outcome.ok() && outcome->ok() ? 0 : 3;
     });
     EXPECT_EQ(WEXITSTATUS(status), 0);
-    EXPECT_EQ(ReadText(out), "input\n");
-    EXPECT_EQ(ReadText(err), "error\n");
+    EXPECT_EQ(TextOf(out), "input\n");
+    EXPECT_EQ(TextOf(err), "error\n");
   }
 }
 
@@ -1316,7 +1333,7 @@ TEST_F(ColdRootTest, LauncherWithClosedStdioGivesNothingOfItsOwn) {
       return mode != StdioMode::kCapture || outcome->out == "out\n" ? 0 : 3;
     });
     EXPECT_EQ(WEXITSTATUS(status), 0);
-    const std::vector<std::string> fds = Lines(ReadText(root_ / "data/fds"));
+    const std::vector<std::string> fds = Lines(TextOf(root_ / "data/fds"));
     ASSERT_EQ(fds.size(), 3U);
     EXPECT_EQ(fds[0], "/dev/null");
     EXPECT_THAT(fds[2],
@@ -1439,7 +1456,7 @@ class ColdAsOthersTest : public ColdTest {
       const char* envp[] = {"PATH=/usr/bin:/bin", nullptr};
       return fexecve(program.get(), const_cast<char**>(argv), const_cast<char**>(envp)), 98;
     });
-    const std::string text = ReadText(log);
+    const std::string text = TextOf(log);
     fs::remove(log);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 99) GTEST_SKIP() << "missing: user namespaces";
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << text;

@@ -24,8 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string ReadText(const std::string& path) { return TextOf(path); }
-
 void AddDescriptors(std::vector<std::string>& lines) {
   DIR* directory = opendir("/proc/self/fd");
   if (directory == nullptr) {
@@ -104,7 +102,7 @@ void AddChildren(std::vector<std::string>& lines) {
     std::ifstream pids(children);
     for (std::string pid; pids >> pid;) {
       // "4711 (name with spaces) S ..."
-      const std::string stat = ReadText("/proc/" + pid + "/stat");
+      const std::string stat = TextOf("/proc/" + pid + "/stat");
       const std::size_t open = stat.find('(');
       const std::size_t close = stat.rfind(')');
       if (open == std::string::npos || close + 2 >= stat.size()) continue;

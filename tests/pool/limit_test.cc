@@ -23,6 +23,7 @@
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs_limits.h"
+#include "tests/pool/requests.h"
 #include "tests/pool/tiny_memory.h"
 #include "tests/slowness.h"
 
@@ -34,17 +35,6 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-const seconds kHang = Patience(seconds(60));  // a guard against hanging, not a measure
-
-Request Shell(std::string script) {
-  Request request;
-  request.command.argv = {"/bin/sh", "-c", std::move(script)};
-  request.command.env = DefaultEnvironment();
-  request.command.stdio.mode = StdioMode::kCapture;
-  request.command.timeout = kHang;
-  return request;
-}
 
 std::string Told(const Outcome& outcome) {
   return fmt::format("{} {} {} {} {}", EndName(outcome.end), outcome.exit_code, outcome.signal,
@@ -147,7 +137,7 @@ TEST_F(LimitTest, AForkBombIsStoppedByPidsMax) {
   constexpr std::uint64_t kPids = 24;
   if (!Start({.pids = kPids})) return;
   const Others others(*pool_);
-  Request bomb = Shell("bomb() { bomb | bomb & bomb; }; bomb 2>/dev/null");
+  Request bomb = GuardedShell("bomb() { bomb | bomb & bomb; }; bomb 2>/dev/null");
   bomb.command.timeout = Patience(seconds(3));  // where it does not burn out by itself
   const Outcome outcome = Run(std::move(bomb));
   EXPECT_FALSE(outcome.ok());
@@ -162,7 +152,7 @@ TEST_F(LimitTest, AMemoryHogIsStoppedByItsOwnLimit) {
   if (!Start({.memory_bytes = kBytes})) return;
   const Others others(*pool_);
   for (const SpawnPath path : {SpawnPath::kParked, SpawnPath::kZygote, SpawnPath::kCold}) {
-    Request hog = Shell("head -c 200m /dev/zero | tail");
+    Request hog = GuardedShell("head -c 200m /dev/zero | tail");
     hog.path = path;
     const Outcome outcome = Run(std::move(hog));
     EXPECT_EQ(outcome.end, End::kOom) << SpawnPathName(path) << " " << Told(outcome);
@@ -185,7 +175,7 @@ TEST_F(LimitTest, ASiblingsHogIsToldAsTheFaultOfTheCgroupAbove) {
   if (!Start({.memory_bytes = 512 << 20}, 2)) return;
   std::promise<std::string> leaf;
   std::promise<absl::StatusOr<Outcome>> ended;
-  Request victim = Shell("(head -c 60m /dev/zero; sleep 1000) | tail");
+  Request victim = GuardedShell("(head -c 60m /dev/zero; sleep 1000) | tail");
   victim.on_started = [&](const Started& started) { leaf.set_value(started.leaf); };
   ASSERT_TRUE(
       pool_
@@ -206,7 +196,7 @@ TEST_F(LimitTest, ASiblingsHogIsToldAsTheFaultOfTheCgroupAbove) {
   std::ofstream(Nest() + "/memory.max") << (90 << 20) << std::flush;
   std::ofstream(Nest() + "/memory.swap.max") << 0 << std::flush;
   const Others others(*pool_);
-  const Outcome sibling = Run(Shell("head -c 50m /dev/zero | tail > /dev/null"));
+  const Outcome sibling = Run(GuardedShell("head -c 50m /dev/zero | tail > /dev/null"));
   EXPECT_TRUE(sibling.ok()) << Told(sibling);
 
   std::future<absl::StatusOr<Outcome>> future = ended.get_future();
@@ -224,7 +214,7 @@ TEST_F(LimitTest, ACpuHogIsHeldToItsShare) {
   constexpr double kCpus = 0.2;
   if (!Start({.cpus = kCpus})) return;
   const Others others(*pool_);
-  Request hog = Shell("while :; do :; done");
+  Request hog = GuardedShell("while :; do :; done");
   hog.path = SpawnPath::kCold;  // born with the request: all that it uses is in the time measured
   hog.command.timeout = seconds(6);
   const Outcome outcome = Run(std::move(hog));
@@ -244,8 +234,8 @@ TEST_F(LimitTest, ATmpfsIsFullAtItsSize) {
   spec.tmp_bytes = 8 << 20;
   if (!StartWith(spec)) return;
   const Others others(*pool_);
-  const Outcome outcome = Run(
-      Shell("head -c 64m /dev/zero > /tmp/fill; stat -c %s /tmp/fill; echo still > /dev/shm/x"));
+  const Outcome outcome = Run(GuardedShell(
+      "head -c 64m /dev/zero > /tmp/fill; stat -c %s /tmp/fill; echo still > /dev/shm/x"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
   EXPECT_EQ(outcome.out, "8388608\n");
   EXPECT_THAT(outcome.err, HasSubstr("No space left"));
@@ -256,10 +246,10 @@ TEST_F(LimitTest, AWorkerStaysOnItsCpus) {
   const long count = sysconf(_SC_NPROCESSORS_CONF);
   const std::string last = std::to_string(count - 1);
   if (!Start({.cpuset_cpus = last})) return;
-  const Outcome outcome = Run(Shell("grep Cpus_allowed_list /proc/self/status"));
+  const Outcome outcome = Run(GuardedShell("grep Cpus_allowed_list /proc/self/status"));
   EXPECT_EQ(outcome.out, "Cpus_allowed_list:\t" + last + "\n") << Told(outcome);
 
-  Request beyond = Shell("true");
+  Request beyond = GuardedShell("true");
   beyond.spec = Spec{};
   beyond.spec->limits.cpuset_cpus = "0-1023";
   const absl::Status refused = pool_->Run(std::move(beyond)).status();
@@ -278,7 +268,7 @@ TEST_F(LimitTest, WritesToADiskAreHeldToTheirRateAndCounted) {
   if (StartWith(spec)) {
     const Others others(*pool_);
     const Outcome outcome =
-        Run(Shell("dd if=/dev/zero of=/mnt/file bs=64k count=96 oflag=direct 2>&1"));
+        Run(GuardedShell("dd if=/dev/zero of=/mnt/file bs=64k count=96 oflag=direct 2>&1"));
     EXPECT_TRUE(outcome.ok()) << Told(outcome) << outcome.out;
     ASSERT_TRUE(outcome.usage.io.has_value());
     EXPECT_GE(outcome.usage.io->write_bytes, kBytes);
@@ -291,7 +281,7 @@ TEST_F(LimitTest, APartitionOrNoDiskIsNamed) {
   Spec spec;
   spec.limits.io = {{.major = 4095, .minor = 7, .read_ops = 1}};
   if (!StartWith(spec, 0)) return;
-  Request request = Shell("true");
+  Request request = GuardedShell("true");
   request.path = SpawnPath::kZygote;
   const absl::Status refused = pool_->Run(std::move(request)).status();
   EXPECT_THAT(std::string(Message(refused)),
@@ -307,7 +297,7 @@ TEST_F(LimitTest, MemoryHighReclaimsAndIsCounted) {
   spec.binds = {{.source = scratch.path, .target = "/mnt"}};
   if (!StartWith(spec)) return;
   const Others others(*pool_);
-  const Outcome outcome = Run(Shell("dd if=/dev/zero of=/mnt/file bs=1M count=48 2>&1"));
+  const Outcome outcome = Run(GuardedShell("dd if=/dev/zero of=/mnt/file bs=1M count=48 2>&1"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome) << outcome.out;
   EXPECT_GT(outcome.usage.memory_high_events.value_or(0), 0U);
   EXPECT_EQ(outcome.usage.oom_kills, 0U);
@@ -316,7 +306,7 @@ TEST_F(LimitTest, MemoryHighReclaimsAndIsCounted) {
 
 TEST_F(LimitTest, LimitsThatAreNotMetAreNotTold) {
   if (!Start({.memory_bytes = 256 << 20, .pids = 64})) return;
-  const Outcome outcome = Run(Shell("true"));
+  const Outcome outcome = Run(GuardedShell("true"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
   EXPECT_EQ(outcome.usage.oom_kills, 0U);
   EXPECT_EQ(outcome.usage.pids_refused, 0U);
@@ -361,12 +351,12 @@ TEST_F(LimitTest, AFrozenNestIsNamedAndThawedServesAgain) {
   {
     const Freeze freeze(Nest());
     // Where the caller waits by itself, where the pool's thread does, and with nobody parked.
-    Request here = Shell("true");
+    Request here = GuardedShell("true");
     here.template_name = "others";
     here.command.timeout.reset();
     here.command.stdio.mode = StdioMode::kNull;
-    Request parked = Shell("true");
-    Request cold = Shell("true");
+    Request parked = GuardedShell("true");
+    Request cold = GuardedShell("true");
     cold.path = SpawnPath::kCold;
     for (Request* request : {&here, &parked, &cold}) {
       const Outcome outcome = Run(std::move(*request));
@@ -374,12 +364,12 @@ TEST_F(LimitTest, AFrozenNestIsNamedAndThawedServesAgain) {
       EXPECT_EQ(outcome.failure.step, Step::kBegin);
       EXPECT_THAT(outcome.message, HasSubstr("its cgroup is frozen"));
     }
-    Request from_zygote = Shell("true");
+    Request from_zygote = GuardedShell("true");
     from_zygote.path = SpawnPath::kZygote;
     const absl::StatusOr<Outcome> refused = pool_->Run(std::move(from_zygote));
     EXPECT_THAT(std::string(Message(refused.status())), HasSubstr("its cgroup is frozen"));
   }
-  const Outcome outcome = Run(Shell("true"));
+  const Outcome outcome = Run(GuardedShell("true"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
 }
 
@@ -388,13 +378,13 @@ TEST_F(LimitTest, ANestThatMayHaveNoMoreCgroupsIsNamed) {
   if (!StartWith(spec, 0)) return;
   std::ofstream(Nest() + "/cgroup.max.descendants") << "1" << std::flush;
   for (const SpawnPath path : {SpawnPath::kZygote, SpawnPath::kCold}) {
-    Request request = Shell("true");
+    Request request = GuardedShell("true");
     request.path = path;
     const absl::Status refused = pool_->Run(std::move(request)).status();
     EXPECT_THAT(std::string(Message(refused)), HasSubstr("cgroup.max.descendants is used up"));
   }
   std::ofstream(Nest() + "/cgroup.max.descendants") << "max" << std::flush;
-  const Outcome outcome = Run(Shell("true"));
+  const Outcome outcome = Run(GuardedShell("true"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
 }
 

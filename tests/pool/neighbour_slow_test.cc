@@ -22,6 +22,7 @@
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/needs_limits.h"
+#include "tests/pool/requests.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -31,8 +32,7 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kNeighbours = 50;
-constexpr int kAnswers = 40 * kNeighbours;    // at least, for a median of them
-const seconds kHang = Patience(seconds(60));  // a guard against hanging, not a measure
+constexpr int kAnswers = 40 * kNeighbours;  // at least, for a median of them
 
 struct Latency {
   double p50_us = 0;

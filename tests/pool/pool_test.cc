@@ -23,6 +23,7 @@
 #include "spawn/status.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
+#include "tests/pool/requests.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -30,22 +31,6 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-const seconds kHang = Patience(seconds(60));  // a guard against hanging, not a measure
-
-Command Shell(std::string script) {
-  Command command;
-  command.argv = {"/bin/sh", "-c", std::move(script)};
-  command.env = DefaultEnvironment();
-  command.stdio.mode = StdioMode::kCapture;
-  return command;
-}
-
-Request ShellRequest(std::string script) {
-  Request request;
-  request.command = Shell(std::move(script));
-  return request;
-}
 
 // BROOD_TEST_RING_REFUSAL: io_uring is taken to be refused with this errno.
 int RingRefusal() {

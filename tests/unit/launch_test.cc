@@ -59,7 +59,8 @@ struct LayoutCase {
 };
 void PrintTo(const LayoutCase& test, std::ostream* out) { *out << test.name; }
 
-Command Words(std::vector<std::string> argv, std::vector<std::string> env, std::string cwd = "/") {
+Command CommandOf(std::vector<std::string> argv, std::vector<std::string> env,
+                  std::string cwd = "/") {
   Command command;
   command.argv = std::move(argv);
   command.env = std::move(env);
@@ -92,23 +93,23 @@ TEST_P(LaunchLayoutTest, ReadsBackAtAnotherAddress) {
 
 INSTANTIATE_TEST_SUITE_P(
     Commands, LaunchLayoutTest,
-    ::testing::Values(LayoutCase{"OneWord", Words({"true"}, {})},
-                      LayoutCase{"ByPath", Words({"/bin/true"}, {"A=b"})},
-                      LayoutCase{"EmptyArguments", Words({"/x", "", "", "y", ""}, {})},
-                      LayoutCase{"Several", Words({"sh", "-c", "echo $A"},
-                                                  {"PATH=/a:/b:/c", "A=ü", "B="}, "/tmp")},
-                      LayoutCase{"NoCandidates", Words({"sh"}, {"PATH="})},
-                      LayoutCase{"Long", Words({"/x", std::string(131071, 'a')},
-                                               {"A=" + std::string(100'000, 'b')},
-                                               "/" + std::string(4000, 'c'))},
-                      LayoutCase{"Many", Words(std::vector<std::string>(10'000, "/x"), {})}),
+    ::testing::Values(LayoutCase{"OneWord", CommandOf({"true"}, {})},
+                      LayoutCase{"ByPath", CommandOf({"/bin/true"}, {"A=b"})},
+                      LayoutCase{"EmptyArguments", CommandOf({"/x", "", "", "y", ""}, {})},
+                      LayoutCase{"Several", CommandOf({"sh", "-c", "echo $A"},
+                                                      {"PATH=/a:/b:/c", "A=ü", "B="}, "/tmp")},
+                      LayoutCase{"NoCandidates", CommandOf({"sh"}, {"PATH="})},
+                      LayoutCase{"Long", CommandOf({"/x", std::string(131071, 'a')},
+                                                   {"A=" + std::string(100'000, 'b')},
+                                                   "/" + std::string(4000, 'c'))},
+                      LayoutCase{"Many", CommandOf(std::vector<std::string>(10'000, "/x"), {})}),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(LaunchLayoutTest, LeavesDescriptorsAndLaneAlone) {
   LaunchRecord record;
   record.fds[1] = 7;
   record.lane = 3;
-  const Command command = Words({"true"}, {});
+  const Command command = CommandOf({"true"}, {});
   const LaunchLayout layout(command);
   std::vector<std::uint64_t> memory(layout.bytes() / 8 + 1);
   layout.Write(reinterpret_cast<char*>(memory.data()), kBase, record);
@@ -117,25 +118,25 @@ TEST(LaunchLayoutTest, LeavesDescriptorsAndLaneAlone) {
 }
 
 TEST(ExecCandidatesTest, FollowsTheCommandsOwnPath) {
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"PATH=/a:/b"})), ElementsAre("/a/ls", "/b/ls"));
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"XPATH=/x", "PATH=/a", "PATHX=/y"})),
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"PATH=/a:/b"})), ElementsAre("/a/ls", "/b/ls"));
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"XPATH=/x", "PATH=/a", "PATHX=/y"})),
               ElementsAre("/a/ls"));
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {})),
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {})),
               ElementsAre("/usr/local/bin/ls", "/usr/bin/ls", "/bin/ls"))
       << "without PATH the places of every distribution";
 }
 
 TEST(ExecCandidatesTest, TakesANameWithASlashAsItIs) {
   for (const char* name : {"/bin/ls", "./ls", "bin/ls", "/", "ls/"}) {
-    EXPECT_THAT(ExecCandidates(Words({name}, {"PATH=/a"})), ElementsAre(name));
+    EXPECT_THAT(ExecCandidates(CommandOf({name}, {"PATH=/a"})), ElementsAre(name));
   }
 }
 
 TEST(ExecCandidatesTest, NeverSearchesTheWorkingDirectory) {
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"PATH=:/a:"})), ElementsAre("/a/ls"));
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"PATH=/a::/b"})), ElementsAre("/a/ls", "/b/ls"));
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"PATH="})), IsEmpty());
-  EXPECT_THAT(ExecCandidates(Words({"ls"}, {"PATH=:::"})), IsEmpty());
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"PATH=:/a:"})), ElementsAre("/a/ls"));
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"PATH=/a::/b"})), ElementsAre("/a/ls", "/b/ls"));
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"PATH="})), IsEmpty());
+  EXPECT_THAT(ExecCandidates(CommandOf({"ls"}, {"PATH=:::"})), IsEmpty());
 }
 
 }  // namespace

@@ -13,7 +13,7 @@
 namespace brood {
 namespace {
 
-Outcome Ended(End end, int exit_code, int signal) {
+Outcome Ending(End end, int exit_code, int signal) {
   Outcome outcome;
   outcome.end = end;
   outcome.exit_code = exit_code;
@@ -35,16 +35,16 @@ TEST(ExitStatusTest, FollowsTheShellsCustoms) {
     int status;
   };
   const std::vector<Case> cases = {
-      {Ended(End::kExited, 0, 0), 0},
-      {Ended(End::kExited, 7, 0), 7},
-      {Ended(End::kExited, 255, 0), 255},
-      {Ended(End::kSignalled, 0, SIGSEGV), 139},
-      {Ended(End::kSignalled, 0, SIGTERM), 143},
-      {Ended(End::kSignalled, 0, 64), 192},
-      {Ended(End::kKilled, 0, SIGKILL), 137},
-      {Ended(End::kOom, 0, SIGKILL), 137},
-      {Ended(End::kTimeout, 0, SIGKILL), 124},
-      {Ended(End::kTimeout, 0, 0), 124},
+      {Ending(End::kExited, 0, 0), 0},
+      {Ending(End::kExited, 7, 0), 7},
+      {Ending(End::kExited, 255, 0), 255},
+      {Ending(End::kSignalled, 0, SIGSEGV), 139},
+      {Ending(End::kSignalled, 0, SIGTERM), 143},
+      {Ending(End::kSignalled, 0, 64), 192},
+      {Ending(End::kKilled, 0, SIGKILL), 137},
+      {Ending(End::kOom, 0, SIGKILL), 137},
+      {Ending(End::kTimeout, 0, SIGKILL), 124},
+      {Ending(End::kTimeout, 0, 0), 124},
       {FailedAt(Step::kExec, ENOENT), 127},
       {FailedAt(Step::kExec, EACCES), 126},
       {FailedAt(Step::kExec, ENOEXEC), 126},
@@ -61,11 +61,11 @@ TEST(ExitStatusTest, FollowsTheShellsCustoms) {
 }
 
 TEST(OutcomeTest, IsOkOnlyForExitZero) {
-  EXPECT_TRUE(Ended(End::kExited, 0, 0).ok());
-  EXPECT_FALSE(Ended(End::kExited, 1, 0).ok());
+  EXPECT_TRUE(Ending(End::kExited, 0, 0).ok());
+  EXPECT_FALSE(Ending(End::kExited, 1, 0).ok());
   for (const End end :
        {End::kSignalled, End::kTimeout, End::kKilled, End::kOom, End::kSetupFailed}) {
-    EXPECT_FALSE(Ended(end, 0, 0).ok()) << EndName(end);
+    EXPECT_FALSE(Ending(end, 0, 0).ok()) << EndName(end);
   }
 }
 
@@ -95,7 +95,7 @@ TEST(OutcomeNamesTest, AreUnique) {
 }
 
 TEST(ToJsonTest, TellsAllOfASuccess) {
-  Outcome outcome = Ended(End::kExited, 7, 0);
+  Outcome outcome = Ending(End::kExited, 7, 0);
   outcome.id = 12;
   outcome.template_name = "python";
   outcome.spawn_path = SpawnPath::kZygote;
@@ -155,7 +155,7 @@ TEST(ToJsonTest, TellsAllOfASuccess) {
 }
 
 TEST(ToJsonTest, LeavesOutWhatIsNotKnown) {
-  const nlohmann::ordered_json json = ToJson(Ended(End::kSignalled, 0, SIGKILL));
+  const nlohmann::ordered_json json = ToJson(Ending(End::kSignalled, 0, SIGKILL));
   for (const char* absent :
        {"template", "exit_code", "failure", "message", "park_us", "cpu_us", "memory_peak_bytes",
         "pids_peak", "pids_refused", "oom_kills", "oom_cause", "io", "cpu_periods", "limits_met"}) {

@@ -1,0 +1,32 @@
+// What the pool's tests ask it to run.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "pool/pool.h"
+#include "tests/slowness.h"
+
+namespace brood {
+
+// A guard against hanging, not a measure.
+inline const std::chrono::seconds kHang = Patience(std::chrono::seconds(60));
+
+// A shell of the worker's runs `script`; what it writes is kept.
+inline Request ShellRequest(std::string script) {
+  Request request;
+  request.command.argv = {"/bin/sh", "-c", std::move(script)};
+  request.command.env = DefaultEnvironment();
+  request.command.stdio.mode = StdioMode::kCapture;
+  return request;
+}
+
+// The same, ended by brood where it hangs.
+inline Request GuardedShell(std::string script) {
+  Request request = ShellRequest(std::move(script));
+  request.command.timeout = kHang;
+  return request;
+}
+
+}  // namespace brood
