@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The claims that the pages make, held against the runs they come from: results/CLAIMS.md.
 
 Each line of its table is one claim:

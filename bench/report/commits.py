@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds two commits apart from the work tree, and measures them in turns."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two runs side by side: what changed beyond noise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a run was made, in prose; and in what two runs' places differ."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run found, row by row: figures, or the sentence that stands in their place."""
 
 from __future__ import annotations

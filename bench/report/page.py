@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """report.html: one page that needs no network and no other file."""
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run as brood-bench wrote it: what bench/harness/record.h tells."""
 
 from __future__ import annotations
 
 import json
 import math
+import subprocess
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -172,11 +174,26 @@ def _row(one: Any, path: Path) -> Row:
     return Row(**known)
 
 
-def _read_samples(path: Path, rows: dict[str, Row]) -> list[Measurement]:
+def _samples_text(path: Path) -> str:
+    """Of the file, or of the same compressed: what is published has PATH.zst."""
+    packed = path.with_name(path.name + ".zst")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        if path.exists() or not packed.exists():
+            return path.read_text(encoding="utf-8")
+        return subprocess.run(["zstd", "-dcq", packed], check=True, capture_output=True,
+                              encoding="utf-8").stdout
+    except FileNotFoundError as error:
+        if error.filename == "zstd":
+            raise ReportError(f"Reading {packed} takes zstd: apt install zstd.") from error
+        raise ReportError(f"Reading {path}: {error.strerror}.") from error
     except OSError as error:
         raise ReportError(f"Reading {path}: {error.strerror}.") from error
+    except subprocess.CalledProcessError as error:
+        raise ReportError(f"{packed} is no whole file of zstd's: take it anew from git.") from error
+
+
+def _read_samples(path: Path, rows: dict[str, Row]) -> list[Measurement]:
+    lines = _samples_text(path).split("\n")
     # What follows the last newline is nothing, or a line that a killed run left half written.
     lines.pop()
     measurements = []

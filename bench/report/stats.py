@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The few statistics that the report is made of. Pure, and free of assumptions about shapes."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ OUTLIER_MADS = 5
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
-    """The nearest rank, by the arithmetic of pool/percentile.h. 0 for no values."""
+    """The nearest rank, by the arithmetic of pool/burst/percentile.h. 0 for no values."""
     if not ascending:
         return 0.0
     rank = math.ceil(percent / 100 * len(ascending))

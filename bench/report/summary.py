@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """summary.md: the same answers and tables as the page, where only text can be read."""
 
 from __future__ import annotations

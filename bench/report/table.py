@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables: what is in them. The page and the summary draw them."""
 
 from __future__ import annotations

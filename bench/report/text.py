@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers as a person reads them: none has a digit that repeating the run would change."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A headless Chromium, led through chromedriver by the WebDriver protocol. No more of either than
 the tests need.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """results/CLAIMS.md: a claim without a run that shows it does not pass."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """bench/compare: a change is told, and noise is not."""
 
 from __future__ import annotations

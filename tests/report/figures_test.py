@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statistics on known data, and what a run's figures are made of."""
 
 from __future__ import annotations
@@ -6,6 +7,8 @@ import importlib.util
 import json
 import math
 import random
+import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -136,6 +139,18 @@ class FindingsTest(unittest.TestCase):
             file.write('{"round": 1, "row": "a/r')
         self.assertEqual(len(load(self.run_directory).measurements), 1)
         self.assertEqual(found.values("a/row"), [10])
+
+    @unittest.skipUnless(shutil.which("zstd"), "needs zstd")
+    def test_compressed_samples_are_read_as_well(self) -> None:
+        found = self.findings([{"name": "a/row"}],
+                              [{"round": 0, "row": "a/row", "values": {"us": [10]}}])
+        samples = self.run_directory / "samples.jsonl"
+        subprocess.run(["zstd", "-q", "--rm", samples], check=True)
+        self.assertFalse(samples.exists())
+        self.assertEqual(load(self.run_directory).measurements, found.run.measurements)
+        samples.with_name("samples.jsonl.zst").write_bytes(b"nonsense")
+        with self.assertRaisesRegex(ReportError, "no whole file"):
+            load(self.run_directory)
 
     def test_what_cannot_be_read_is_a_sentence(self) -> None:
         self.findings([{"name": "a/row"}], [])

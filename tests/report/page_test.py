@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page, as a browser shows it. Exits with 77 where there is none."""
 
 from __future__ import annotations

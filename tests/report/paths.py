@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the code under test is."""
 
 from __future__ import annotations

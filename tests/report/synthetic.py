@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes a run that nobody measured, with everything a full run may hold, for the tests of the
 report: synthetic.py DIR [--rounds N] [--seed N] [--slower REGEX=FACTOR]
 

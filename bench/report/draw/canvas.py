@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A chart, drawn by matplotlib for a wide and for a narrow page.
 
 The page's colours follow its reader's day and night, which no picture can: so matplotlib draws in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many things on one axis: a dot for each median, a bar for what holds it with 95 %."""
 
 from __future__ import annotations

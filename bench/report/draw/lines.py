@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One quantity against another, in one panel or several with the same axes."""
 
 from __future__ import annotations

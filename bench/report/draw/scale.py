@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How an axis is divided: matplotlib's scales, with ticks that a reader counts in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The phases of one spawn, one after the other, for several ways of spawning on the same axis."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The questions, in the order in which the page asks them: one file a subject."""
 
 from __future__ import annotations

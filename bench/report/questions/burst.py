@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A thousand processes asked for at once: how near the bare rate that comes."""
 
 from __future__ import annotations

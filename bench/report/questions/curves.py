@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions whose answer is a curve: waiting for many, many zygotes, what a large parent costs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the other fences cost: cgroups, mounts, and what is put on a process itself."""
 
 from __future__ import annotations

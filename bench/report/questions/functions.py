@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions over HTTP: brood-bench's rows, and what bench/functions/clients wrote beside them."""
 
 from __future__ import annotations

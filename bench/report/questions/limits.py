@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the machine stops: what `brood stress` wrote beside the run's own files."""
 
 from __future__ import annotations

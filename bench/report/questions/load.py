@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency under load: requests that come whether or not the last one is done."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a worker that waits costs in memory."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each namespace costs, made for the occasion or entered ready made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sections that this report has no question for: their rows, as they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same job, done by others on the same machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One question that a run answers, and what the questions share."""
 
 from __future__ import annotations

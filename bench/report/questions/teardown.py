@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the end of an isolate costs, and when what it held is free again."""
 
 from __future__ import annotations
