@@ -12,7 +12,7 @@ BUILD_PACKAGES=(g++ cmake ninja-build pkg-config
 
 # What the report is made with, and what its tests look at it with.
 # shellcheck disable=SC2034
-REPORT_PACKAGES=(python3 python3-jinja2 python3-matplotlib)
+REPORT_PACKAGES=(python3 python3-jinja2 python3-matplotlib zstd)
 # shellcheck disable=SC2034
 BROWSER_PACKAGES=(chromium chromium-driver)
 
@@ -34,6 +34,46 @@ say() { echo "${0##*/}: $*" >&2; }
 die() {
   say "$*"
   exit 1
+}
+
+# Whether everybody can reach a path: other users, and isolates, which have ids of their own and a
+# /tmp, /run and /dev of their own.
+everybody_can_reach() {
+  local path=$1
+  case $path/ in
+    /tmp/* | /run/* | /dev/* | /proc/* | /sys/*) return 1 ;;
+  esac
+  while [[ $path != / ]]; do
+    (((0$(stat -c %a "$path") & 1) != 0)) || return 1
+    path=$(dirname "$path")
+  done
+}
+
+# Does nothing where everybody can reach this clone. Elsewhere it goes on in a copy of it that they can
+# reach, with the script that called and its arguments: what is built is run by other users and by
+# isolates.
+go_where_everybody_can_reach() {
+  if everybody_can_reach "$PWD"; then
+    return
+  fi
+  local script=${1#"$PWD"/} place=/var/cache/brood
+  shift
+  if ((EUID != 0)); then
+    place=/var/tmp/brood-$EUID
+  fi
+  mkdir -p -m 755 "$place"
+  if [[ ! -O $place || -L $place ]] || ! everybody_can_reach "$place"; then
+    die "$PWD is closed to others, and so is $place, or somebody else's: clone to /opt or /srv"
+  fi
+  place+=/$(cksum <<<"$PWD" | cut -d ' ' -f 1)
+  say "isolates and other users cannot reach $PWD: building a copy of it in $place"
+  mkdir -p -m 755 "$place"
+  find "$place" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+  tar --exclude=./build --mode=a+rX -cf - . | tar -C "$place" -xpf -
+  if [[ ! -d build || -L build ]]; then
+    ln -sfn "$place/build" build
+  fi
+  BROOD_CLONE=$PWD exec "$place/$script" "$@"
 }
 
 # Prints those of the packages that are not installed.
