@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood-bench: measures what isolation costs on this machine, and writes down what it found.
 #include <fmt/format.h>
 
@@ -20,7 +22,7 @@
 #include "bench/measures/measures.h"
 #include "bench/measures/paths.h"
 #include "bench/peers/peers.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Many isolated processes: a pool that keeps workers parked and gives each request one of its own.
 //
 //   auto pool = brood::Pool::Create({.templates = {{.name = "web", .spec = spec, .parked = 64}}});
 //   absl::StatusOr<brood::Outcome> outcome = (*pool)->Run({.command = {.argv = {"/bin/true"}}});
 //
 // A request goes to a template; the template's zygotes have cloned workers ahead, each complete
-// behind its fences, waiting. A worker runs one command and is used once. The pool parks new ones
+// isolated already, waiting. A worker runs one command and is used once. The pool parks new ones
 // in the background.
 #pragma once
 
@@ -18,9 +20,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/blueprint.h"
+#include "spawn/failure.h"
 #include "spawn/outcome.h"
-#include "spawn/signals.h"
+#include "spawn/signal_order.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -32,7 +34,7 @@ struct TemplateOptions {
   std::uint32_t max_workers = 0;  // parked, being made and running together; 0: 4096 or more if
                                   // `parked` asks for it
   std::uint32_t zygotes = 0;      // 0: one for every two processors, at least one, at most 4
-  FaultInjection fault;           // test switch, see spawn/blueprint.h
+  FaultInjection fault;           // test switch, see spawn/failure.h
 };
 
 struct PoolOptions {
@@ -119,13 +121,13 @@ class Pool {
   absl::StatusOr<Outcome> Run(Request request);
 
   // Sends a signal to the worker of a request, which does to it what it does to any process
-  // (spawn/signals.h). kNotFound when it has none, or none any more.
+  // (spawn/signal_order.h). kNotFound when it has none, or none any more.
   absl::Status Signal(std::uint64_t id, const SignalOrder& order);
   // Ends a request: kills all in its worker's cgroup (End::kKilled), or, when it still waits,
   // answers it with kCancelled. kNotFound when it has been answered.
   absl::Status Kill(std::uint64_t id);
 
-  // Whether the worker of a request has come to its command. Until then its fences may not all
+  // Whether the worker of a request has come to its command. Until then its isolation may not all
   // stand, and its time namespace is not its own yet. Only in the pool's thread, as Watch.
   bool RunsCommand(std::uint64_t id);
 

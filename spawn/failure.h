@@ -1,7 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The one record by which code between clone3 and exec reports that it could not go on.
 //
 // Plain data shared by the launcher, the zygote and the child: {step, index, errno}. The child
-// writes it into shared memory; the launcher turns it into a sentence (spawn/plan.h, Describe).
+// writes it into shared memory; the launcher turns it into a sentence (spawn/child/plan.h,
+// Describe).
 #pragma once
 
 #include <cstdint>
@@ -74,5 +77,13 @@ struct Failure {
   bool failed() const { return step != Step::kNone; }
 };
 static_assert(sizeof(Failure) == 8);
+
+// A test switch: let one step of the child fail with an errno of choice.
+struct FaultInjection {
+  Step step = Step::kNone;
+  int error = 0;
+  int index = -1;            // which operation; -1: any of that step
+  bool in_template = false;  // in what the zygote does, not in what the worker does
+};
 
 }  // namespace brood

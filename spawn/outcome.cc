@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "spawn/outcome.h"
 
 #include <cerrno>
@@ -5,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How a worker ended and what it used: one struct, one JSON object, the same everywhere.
 #pragma once
 
@@ -8,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/cgroup_usage.h"
 #include "spawn/failure.h"
+#include "spawn/usage.h"
 
 namespace brood {
 

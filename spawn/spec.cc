@@ -1,13 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "spawn/spec.h"
 
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 
-#include "spawn/capabilities.h"
-#include "spawn/cgroup_limits.h"
-#include "spawn/kernel.h"
-#include "spawn/status.h"
+#include "spawn/base/capabilities.h"
+#include "spawn/base/cpu_text.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

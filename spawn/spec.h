@@ -1,7 +1,9 @@
-// What fences one isolated process gets (Spec), and what runs inside them (Command).
+// SPDX-License-Identifier: Apache-2.0
+
+// How one process is isolated (Spec), and what runs inside them (Command).
 //
 // Both are plain values: copy them, compare them, build them in any thread. Nothing here
-// touches the kernel; spawn/plan.h turns a Spec into what the child executes.
+// touches the kernel; spawn/child/plan.h turns a Spec into what the child executes.
 #pragma once
 
 #include <array>
@@ -121,7 +123,7 @@ struct TimeOffsets {
   bool any() const { return monotonic.count() != 0 || boottime.count() != 0; }
 };
 
-// Fences of one isolated process. The default is full isolation on the host's read-only tree.
+// How one process is isolated. The default is full isolation on the host's read-only tree.
 struct Spec {
   std::array<NamespaceChoice, kNamespaceCount> namespaces;
   TimeOffsets time_offsets;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A process with none of the attributes that its workers are to start with.
 #pragma once
 

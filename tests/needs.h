@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a test may need of the machine. Each skips it, by name, where that is not had; to be used in
 // a test's body or SetUp.
 #pragma once
@@ -5,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "spawn/without.h"
+#include "spawn/host/without.h"
 
 #define BROOD_NEEDS_ROOT() \
   if (geteuid() != 0) GTEST_SKIP() << "needs root"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether limits can be kept here.
 #pragma once
 
@@ -6,10 +8,10 @@
 
 #include <string>
 
-#include "spawn/cgroup.h"
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood {
 
@@ -23,8 +25,8 @@ inline std::string MissingFor(const Limits& limits) {
   // What was handed to an ordinary user has the tests' own processes in it (tests/as-user), and
   // such a cgroup passes no controllers on.
   if (geteuid() == 0) return "";
-  const auto nest = CgroupNest::Create(*host, limits);
-  return nest.ok() ? "" : std::string(Message(nest.status()));
+  const auto parent = ParentCgroup::Create(*host, limits);
+  return parent.ok() ? "" : std::string(Message(parent.status()));
 }
 
 }  // namespace brood

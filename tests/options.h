@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether a table of options has all that a command takes: an option that nobody has looked at is
 // one that may be accepted and ignored.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What it is to be an ordinary user, and to be inside a container: for new processes of tests that
 // root runs. All of it ends with the process, or with the test.
 #pragma once
@@ -24,7 +26,7 @@
 #include <string>
 #include <vector>
 
-#include "spawn/cgroup_host.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood {
 

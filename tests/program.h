@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The brood program, run as its users do, with what it writes kept in memory.
 #pragma once
 
@@ -19,8 +21,8 @@
 #include <thread>
 #include <vector>
 
-#include "spawn/text_file.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/text_file.h"
+#include "spawn/base/unique_fd.h"
 #include "tests/slowness.h"
 
 namespace brood {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Patience on slow machines: tests' guards against hanging are multiplied by the environment's
 // BROOD_TEST_SLOWNESS, which tests/vm/run sets for emulated processors. What a test measures, or
 // waits for on purpose, stays as it is.

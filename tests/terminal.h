@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A program on a pseudo-terminal, with somebody who types and reads.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/functions/daemon.h"
 
 #include <arpa/inet.h>
@@ -14,7 +16,7 @@
 
 #include "bench/functions/http_caller.h"
 #include "pool/daemon/client.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

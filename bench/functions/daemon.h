@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `brood serve --http` with one function, up for as long as this lives.
 #pragma once
 

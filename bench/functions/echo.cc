@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood-echo: writes what it reads, to its end, and exits with status 0. No libc, no loader: what
 // is measured is the call, not the program.
-#include "spawn/syscalls.h"
+#include "spawn/child/syscalls.h"
 
 extern "C" [[noreturn, gnu::used]] void _start() {
   char piece[4096];

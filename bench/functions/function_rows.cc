@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/functions/function_rows.h"
 
 #include <fmt/format.h>
@@ -16,8 +18,8 @@
 #include "bench/harness/concurrent.h"
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
-#include "spawn/floor.h"
-#include "spawn/status.h"
+#include "pool/burst/floor.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

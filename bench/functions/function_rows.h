@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls of functions over HTTP, against a bare process of the same program.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/functions/http_caller.h"
 
 #include <arpa/inet.h>
@@ -11,7 +13,7 @@
 #include <cerrno>
 #include <charconv>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One caller of a function: a connection that is kept, and one request after the other.
 #pragma once
 
@@ -7,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood::bench {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Takes what Google Benchmark reports of one benchmark.
 #pragma once
 

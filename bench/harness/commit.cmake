@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Writes HEADER with the commit of SOURCE_DIR, "-dirty" when files differ from it; leaves an
 # unchanged header alone, so that nothing is rebuilt.
 execute_process(

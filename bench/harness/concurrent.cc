@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/concurrent.h"
 
 #include <algorithm>
@@ -7,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

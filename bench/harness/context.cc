@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/context.h"
 
 #include <sched.h>
@@ -21,9 +23,9 @@
 #include <string_view>
 
 #include "brood_commit.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/machine.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/host/cgroup_host.h"
+#include "spawn/host/machine.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The machine, the kernel and the build that figures come from: without them a figure says nothing.
 #pragma once
 

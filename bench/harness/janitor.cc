@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/janitor.h"
 
 #include <fcntl.h>
@@ -11,9 +13,9 @@
 #include <string>
 #include <system_error>
 
-#include "spawn/cgroup.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood::bench {
 namespace {
@@ -28,7 +30,7 @@ namespace {
   std::error_code ignored;
   std::filesystem::remove_all(scratch, ignored);
   if (const absl::StatusOr<CgroupHost> host = CgroupHost::Discover(); host.ok()) {
-    CgroupNest::ClearLeftovers(*host).status().IgnoreError();  // there is nobody left to tell
+    ParentCgroup::ClearLeftovers(*host).status().IgnoreError();  // there is nobody left to tell
   }
   _exit(0);
 }

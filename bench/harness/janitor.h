@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Cleans up after a run that was killed.
 #pragma once
 
 #include <filesystem>
 
 #include "absl/status/statusor.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood::bench {
 

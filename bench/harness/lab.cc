@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/lab.h"
 
 #include <signal.h>
@@ -11,8 +13,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/reap.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A process apart to measure in: one with a gigabyte resident, with thousands of mounts or of open
 // files, in a user namespace of its own. It is set up once and kept from round to round, since
 // setting it up can take longer than all that is measured in it.
@@ -13,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "bench/harness/row.h"
 #include "bench/harness/samples.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood::bench {
 

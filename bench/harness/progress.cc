@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/progress.h"
 
 #include <fmt/format.h>
@@ -6,7 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "spawn/reap.h"
+#include "spawn/base/clock.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One line on a terminal: what is being measured, how far it is, how long it may still take.
 #pragma once
 

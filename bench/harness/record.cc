@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/record.h"
 
 #include <unistd.h>
@@ -6,7 +8,7 @@
 #include <cmath>
 #include <fstream>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

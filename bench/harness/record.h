@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The files of one run, written while it goes on, so that a run can be stopped and taken up again:
 //
 //   context.json    the machine, the kernel, the build, and how much was measured

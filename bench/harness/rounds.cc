@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/rounds.h"
 
 #include <benchmark/benchmark.h>
@@ -14,8 +16,8 @@
 #include "absl/cleanup/cleanup.h"
 #include "bench/harness/collector.h"
 #include "bench/harness/progress.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

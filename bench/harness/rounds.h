@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Measuring rows in rounds: each round takes every row once, in an order of its own, so that what
 // drifts (heat, neighbours, the kernel's own debts) hits all of them, the floors too.
 #pragma once

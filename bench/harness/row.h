@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One row of a report: a benchmark, or the reason why it cannot run here.
 #pragma once
 

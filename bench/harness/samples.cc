@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/harness/samples.h"
 
 #include <algorithm>
@@ -5,9 +7,9 @@
 #include <numeric>
 #include <thread>
 
-#include "pool/percentile.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "pool/burst/percentile.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

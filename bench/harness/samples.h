@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every single value that a row measures.
 //
 // Google Benchmark times a whole loop and knows its mean; what spawning costs is told by medians

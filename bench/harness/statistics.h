@@ -1,4 +1,6 @@
-// The few statistics that the report is made of. Pure; percentiles are pool/percentile.h's.
+// SPDX-License-Identifier: Apache-2.0
+
+// The few statistics that the report is made of. Pure; percentiles are pool/burst/percentile.h's.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-#include "pool/percentile.h"
+#include "pool/burst/percentile.h"
 
 namespace brood::bench {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The figures of a run as tables for a terminal: what whoever has waited for it wants to see first.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A table of text, drawn for a terminal or as Markdown. Pure.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/bare_child.h"
 
 #include <linux/fcntl.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a benchmark's bare child does: with nothing of brood's, only the kernel's own calls.
 //
 // Freestanding, as all code between clone3 and exec: the child shares its parent's memory.
@@ -6,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "spawn/syscalls.h"
+#include "spawn/child/syscalls.h"
 
 namespace brood::bench {
 

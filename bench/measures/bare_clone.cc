@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/bare_clone.h"
 
 #include <sys/mman.h>
@@ -7,7 +9,7 @@
 #include <cerrno>
 #include <new>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

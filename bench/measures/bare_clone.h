@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The parent's side of a bare child: clone3, wait, and look how it ended.
 #pragma once
 

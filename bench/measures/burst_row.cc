@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/burst_row.h"
 
 #include <utility>
 
 #include "bench/measures/paths.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

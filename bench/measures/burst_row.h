@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A burst of requests through brood's pool, as a row.
 #pragma once
 
 #include <string>
 
 #include "bench/harness/row.h"
-#include "pool/burst.h"
+#include "pool/burst/burst.h"
 
 namespace brood::bench {
 

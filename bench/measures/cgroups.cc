@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a cgroup of its own costs a process: being born there, or being moved there.
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -16,11 +18,11 @@
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/favor_dynmods.h"
 #include "bench/measures/measures.h"
-#include "spawn/cgroup.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood::bench {
 namespace {
@@ -40,12 +42,12 @@ struct Case {
 };
 
 // The cgroups of one measurement.
-using Nest = std::shared_ptr<CgroupNest>;
+using Nest = std::shared_ptr<ParentCgroup>;
 
-absl::StatusOr<Nest> MakeNest() {
+absl::StatusOr<Nest> MakeParent() {
   BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
-  BROOD_ASSIGN_OR_RETURN(CgroupNest nest, CgroupNest::Create(host, {}));
-  return std::make_shared<CgroupNest>(std::move(nest));
+  BROOD_ASSIGN_OR_RETURN(ParentCgroup parent, ParentCgroup::Create(host, {}));
+  return std::make_shared<ParentCgroup>(std::move(parent));
 }
 
 // A child that waits for its parent's word before it ends, so that it can be moved meanwhile.
@@ -79,7 +81,7 @@ class HeldChild {
   std::optional<BareClone> clone_;
 };
 
-// Names of leaves differ between the threads that share a nest.
+// Names of leaves differ between the threads that share a parent cgroup.
 std::string LeafName() {
   static std::atomic<int> next{0};
   return fmt::format("leaf-{}", next++);
@@ -91,32 +93,32 @@ absl::StatusOr<UniqueFd> OpenAt(int directory, const std::string& path, int flag
   return fd;
 }
 
-absl::StatusOr<Once> Prepare(const Nest& nest, const Case& wanted) {
+absl::StatusOr<Once> Prepare(const Nest& parent, const Case& wanted) {
   BROOD_ASSIGN_OR_RETURN(BareClone made, BareClone::Create());
   const auto clone = std::make_shared<BareClone>(std::move(made));
   if (wanted.way == Way::kNone) return [clone] { return clone->RunOnce(kLikeVfork); };
 
   BROOD_ASSIGN_OR_RETURN(HeldChild made_held, HeldChild::Create());
   const auto held = std::make_shared<HeldChild>(std::move(made_held));
-  const auto run_in = [nest, clone, held,
+  const auto run_in = [parent, clone, held,
                        way = wanted.way](const std::string& leaf) -> absl::Status {
     if (way == Way::kInto) {
-      BROOD_ASSIGN_OR_RETURN(const UniqueFd fd, OpenAt(nest->fd(), leaf, O_PATH | O_DIRECTORY));
+      BROOD_ASSIGN_OR_RETURN(const UniqueFd fd, OpenAt(parent->fd(), leaf, O_PATH | O_DIRECTORY));
       return clone->RunOnce(kLikeVfork, fd.get());
     }
     BROOD_ASSIGN_OR_RETURN(const UniqueFd procs,
-                           OpenAt(nest->fd(), leaf + "/cgroup.procs", O_WRONLY));
+                           OpenAt(parent->fd(), leaf + "/cgroup.procs", O_WRONLY));
     return held->RunMoved(procs.get());
   };
   const std::string leaf = LeafName();
   if (!wanted.fresh) {
-    BROOD_RETURN_IF_ERROR(nest->MakeLeaf(leaf, {}).status());
+    BROOD_RETURN_IF_ERROR(parent->MakeLeaf(leaf, {}).status());
     return [run_in, leaf] { return run_in(leaf); };
   }
-  return [nest, run_in, leaf]() -> absl::Status {
-    BROOD_RETURN_IF_ERROR(nest->MakeLeaf(leaf, {}).status());
+  return [parent, run_in, leaf]() -> absl::Status {
+    BROOD_RETURN_IF_ERROR(parent->MakeLeaf(leaf, {}).status());
     BROOD_RETURN_IF_ERROR(run_in(leaf));
-    return nest->RemoveLeaf(leaf);
+    return parent->RemoveLeaf(leaf);
   };
 }
 
@@ -132,9 +134,9 @@ Row CgroupRow(std::string name, const Case& wanted, bool favor) {
       if (!set.ok()) return Fail(state, set.status());
       option.emplace(*std::move(set));
     }
-    const absl::StatusOr<Nest> nest = MakeNest();
-    if (!nest.ok()) return Fail(state, nest.status());
-    const absl::StatusOr<Once> once = Prepare(*nest, wanted);
+    const absl::StatusOr<Nest> parent = MakeParent();
+    if (!parent.ok()) return Fail(state, parent.status());
+    const absl::StatusOr<Once> once = Prepare(*parent, wanted);
     if (!once.ok()) return Fail(state, once.status());
     samples.MeasureAfter(state, wanted.idle ? kQuiet : std::chrono::milliseconds(0), *once);
   };
@@ -146,13 +148,13 @@ Row LeafRow() {
   Row row;
   row.name = "cgroup/mkdir";
   row.run = [](benchmark::State& state, Samples& samples) {
-    const absl::StatusOr<Nest> nest = MakeNest();
-    if (!nest.ok()) return Fail(state, nest.status());
+    const absl::StatusOr<Nest> parent = MakeParent();
+    if (!parent.ok()) return Fail(state, parent.status());
     samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
       const std::int64_t start = NowNs();
-      if (mkdirat((*nest)->fd(), "leaf", 0755) != 0) return ErrnoError(errno, "making a cgroup");
+      if (mkdirat((*parent)->fd(), "leaf", 0755) != 0) return ErrnoError(errno, "making a cgroup");
       const std::int64_t made = NowNs();
-      if (unlinkat((*nest)->fd(), "leaf", AT_REMOVEDIR) != 0) {
+      if (unlinkat((*parent)->fd(), "leaf", AT_REMOVEDIR) != 0) {
         return ErrnoError(errno, "removing a cgroup");
       }
       samples.Add("rmdir_us", static_cast<double>(NowNs() - made) / 1e3);
@@ -162,16 +164,16 @@ Row LeafRow() {
   return row;
 }
 
-// Several threads, each with a leaf of its own in one nest.
+// Several threads, each with a leaf of its own in one parent cgroup.
 Row ConcurrentCgroupRow(const std::string& name, const Case& wanted, int threads) {
-  const auto nest = std::make_shared<std::weak_ptr<CgroupNest>>();
+  const auto parent = std::make_shared<std::weak_ptr<ParentCgroup>>();
   Row row = ConcurrentRow(fmt::format("{}/concurrency={}", name, threads), threads,
-                          [nest, wanted]() -> absl::StatusOr<Once> {
+                          [parent, wanted]() -> absl::StatusOr<Once> {
                             // Shared by the threads of one measurement, and gone after it.
-                            Nest shared = nest->lock();
+                            Nest shared = parent->lock();
                             if (shared == nullptr) {
-                              BROOD_ASSIGN_OR_RETURN(shared, MakeNest());
-                              *nest = shared;
+                              BROOD_ASSIGN_OR_RETURN(shared, MakeParent());
+                              *parent = shared;
                             }
                             BROOD_ASSIGN_OR_RETURN(Once once, Prepare(shared, wanted));
                             return [shared, once] { return once(); };

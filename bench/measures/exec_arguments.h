@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // argv and envp as exec takes them.
 #pragma once
 

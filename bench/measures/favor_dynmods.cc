@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/favor_dynmods.h"
 
 #include <fcntl.h>
@@ -10,8 +12,8 @@
 #include <csignal>
 #include <utility>
 
-#include "spawn/mountinfo.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/host/mountinfo.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // cgroup2's mount option favordynmods (Linux 6.0), for as long as a measurement takes.
 //
 // On Linux 6.18 moving processes stays cheap after the option has been unset, until the next boot:
@@ -9,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood::bench {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What each fence that is no namespace adds to a process.
 #include <linux/seccomp.h>
 #include <unistd.h>
@@ -7,9 +9,9 @@
 
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
-#include "spawn/machine.h"
-#include "spawn/seccomp.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/host/machine.h"
+#include "spawn/seccomp/seccomp.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/floors.h"
 
 #include <fcntl.h>
@@ -17,10 +19,11 @@
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/exec_arguments.h"
 #include "bench/measures/measures.h"
-#include "spawn/floor.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "pool/burst/floor.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/launch/reap.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Ways of starting a process with no isolation, each to its end.
 #pragma once
 
@@ -6,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "bench/harness/row.h"
-#include "spawn/floor.h"
+#include "pool/burst/floor.h"
 #include "spawn/spec.h"
 
 namespace brood::bench {

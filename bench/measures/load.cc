@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood's pool under load: how its latency grows with what is asked of it, how it scales, and what
 // its workers hold.
 #include <unistd.h>
@@ -17,10 +19,10 @@
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/paths.h"
+#include "pool/burst/floor.h"
 #include "pool/pool.h"
-#include "spawn/floor.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

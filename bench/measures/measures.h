@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // All that is measured, one function a section. Each makes what its rows need when they run, not
 // before, and says of a row that cannot run here why.
 #pragma once

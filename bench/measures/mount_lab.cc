@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/mount_lab.h"
 
 #include <sched.h>
@@ -8,7 +10,7 @@
 
 #include <cerrno>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A mount namespace with nothing in it but what a measurement needs.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What mounts cost, by the old calls and the new, and a root of one's own.
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -15,11 +17,11 @@
 #include "bench/measures/measures.h"
 #include "bench/measures/mount_lab.h"
 #include "bench/measures/namespaces.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/syscalls.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/child/syscalls.h"
+#include "spawn/host/machine.h"
 
 namespace brood::bench {
 namespace {

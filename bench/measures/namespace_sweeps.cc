@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -15,9 +17,9 @@
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/mount_lab.h"
 #include "bench/measures/namespaces.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood::bench {
 namespace {

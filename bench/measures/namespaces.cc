@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/namespaces.h"
 
 #include <fcntl.h>
@@ -11,10 +13,10 @@
 
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/host/machine.h"
+#include "spawn/launch/reap.h"
 
 namespace brood::bench {
 namespace {

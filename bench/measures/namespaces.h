@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What each namespace costs the process that makes or enters it.
 #pragma once
 
@@ -7,7 +9,7 @@
 
 #include "bench/harness/row.h"
 #include "bench/measures/measures.h"
-#include "spawn/kernel.h"
+#include "spawn/base/kernel.h"
 #include "spawn/spec.h"
 
 namespace brood::bench {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/measures/paths.h"
 
 #include <unistd.h>
@@ -14,19 +16,19 @@
 #include "bench/measures/measures.h"
 #include "bench/measures/namespaces.h"
 #include "pool/pool.h"
+#include "spawn/base/status.h"
 #include "spawn/outcome.h"
-#include "spawn/status.h"
 
 namespace brood::bench {
 namespace {
 
-constexpr char kPathFloor[] = "spawn/clone3-vfork";
+constexpr char kPathFloor[] = "spawn/child/clone3-vfork";
 
 // All eight namespaces and not one thing in them: no mounts, no id maps, no lo, no cgroup, no
 // filter.
 Row NamespacesRow(const Command& command) {
   Row row;
-  row.name = "spawn/clone3-namespaces";
+  row.name = "spawn/child/clone3-namespaces";
   row.leaves_debt = true;
   row.run = [&command](benchmark::State& state, Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();

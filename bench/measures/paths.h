@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood's own ways of spawning, in the default Spec: eight namespaces, a cgroup each, a read-only
 // root, no capabilities, the seccomp filter.
 #pragma once

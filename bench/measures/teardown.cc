@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What comes after the end: when a process that has ended is really gone, with all it had.
 #include <fcntl.h>
 #include <sched.h>
@@ -16,12 +18,12 @@
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/namespaces.h"
-#include "spawn/cgroup.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/cgroup_tree.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/cgroup/cgroup_tree.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood::bench {
 namespace {
@@ -40,9 +42,9 @@ absl::Status Until(std::string_view what, const std::function<absl::StatusOr<boo
   }
 }
 
-absl::StatusOr<std::uint64_t> DyingDescendants(int nest) {
+absl::StatusOr<std::uint64_t> DyingDescendants(int parent) {
   std::string text;
-  if (const int error = ReadFileAt(nest, "cgroup.stat", text); error != 0) {
+  if (const int error = ReadFileAt(parent, "cgroup.stat", text); error != 0) {
     return ErrnoError(error, "reading cgroup.stat");
   }
   const auto dying = FindCounter(text, "nr_dying_descendants");
@@ -60,14 +62,14 @@ Row EndRow(std::string name, std::uint64_t clone_flags, std::uint64_t unshare_fl
   row.run = [clone_flags, unshare_flags](benchmark::State& state, Samples& samples) {
     const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
     if (!host.ok()) return Fail(state, host.status());
-    absl::StatusOr<CgroupNest> nest = CgroupNest::Create(*host, {});
-    if (!nest.ok()) return Fail(state, nest.status());
+    absl::StatusOr<ParentCgroup> parent = ParentCgroup::Create(*host, {});
+    if (!parent.ok()) return Fail(state, parent.status());
     absl::StatusOr<BareClone> clone = BareClone::Create();
     if (!clone.ok()) return Fail(state, clone.status());
     clone->child().unshare_flags = unshare_flags;
     samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
-      BROOD_RETURN_IF_ERROR(nest->MakeLeaf("leaf", {}).status());
-      const UniqueFd leaf(openat(nest->fd(), "leaf", O_PATH | O_DIRECTORY | O_CLOEXEC));
+      BROOD_RETURN_IF_ERROR(parent->MakeLeaf("leaf", {}).status());
+      const UniqueFd leaf(openat(parent->fd(), "leaf", O_PATH | O_DIRECTORY | O_CLOEXEC));
       std::array<int, 2> ends{};
       if (pipe2(ends.data(), O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe");
       const UniqueFd hold(ends[0]);
@@ -77,21 +79,21 @@ Row EndRow(std::string name, std::uint64_t clone_flags, std::uint64_t unshare_fl
           const pid_t pid, clone->Start(kernel::kCloneVm | CLONE_FILES | clone_flags, leaf.get()));
       // What it does before it waits is not its end.
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
-      BROOD_ASSIGN_OR_RETURN(const std::uint64_t dying, DyingDescendants(nest->fd()));
+      BROOD_ASSIGN_OR_RETURN(const std::uint64_t dying, DyingDescendants(parent->fd()));
       const std::int64_t start = NowNs();
       const auto since = [start] { return static_cast<double>(NowNs() - start) / 1e3; };
       release.reset();
       BROOD_RETURN_IF_ERROR(clone->Await(pid));
       const double reaped = since();
       BROOD_RETURN_IF_ERROR(Until("an empty cgroup", [&]() -> absl::StatusOr<bool> {
-        BROOD_ASSIGN_OR_RETURN(const bool populated, nest->LeafPopulated("leaf"));
+        BROOD_ASSIGN_OR_RETURN(const bool populated, parent->LeafPopulated("leaf"));
         return !populated;
       }));
       const double populated = since();
-      BROOD_RETURN_IF_ERROR(nest->RemoveLeaf("leaf"));
+      BROOD_RETURN_IF_ERROR(parent->RemoveLeaf("leaf"));
       const double removed = since();
       BROOD_RETURN_IF_ERROR(Until("the end of a removed cgroup", [&]() -> absl::StatusOr<bool> {
-        BROOD_ASSIGN_OR_RETURN(const std::uint64_t left, DyingDescendants(nest->fd()));
+        BROOD_ASSIGN_OR_RETURN(const std::uint64_t left, DyingDescendants(parent->fd()));
         return left <= dying;
       }));
       samples.Add("populated_us", populated);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What it costs to hear of the ends of many children: they all end at once, and each has to be
 // reaped.
 #include <fcntl.h>
@@ -19,10 +21,10 @@
 #include "bench/harness/lab.h"
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/measures.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/host/machine.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/docker_api.h"
 
 #include <curl/curl.h>
@@ -6,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/peers/run_command.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 

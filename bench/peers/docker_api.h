@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A request to Docker's daemon without its command line program: what a caller who talks to the
 // daemon himself pays.
 #pragma once

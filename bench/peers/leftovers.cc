@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/leftovers.h"
 
 #include <fmt/format.h>
@@ -16,7 +18,7 @@
 #include <string_view>
 #include <thread>
 
-#include "spawn/mountinfo.h"
+#include "spawn/host/mountinfo.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a command leaves behind on the machine, and clearing it away.
 #pragma once
 

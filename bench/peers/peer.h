@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The programs that brood is compared with, as data.
 //
 // Words may hold ROOTFS, PAYLOAD, SCRATCH and BUNDLE, which Workshop puts the real paths in for.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/peer_row.h"
 
 #include <fmt/ranges.h>
@@ -15,9 +17,9 @@
 #include "bench/peers/service.h"
 #include "pool/daemon/client.h"
 #include "pool/daemon/protocol.h"
-#include "spawn/reap.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 #include "spawn/spec.h"
-#include "spawn/status.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/peers.h"
 
 #include <algorithm>
@@ -8,7 +10,7 @@
 
 #include "bench/peers/peer_row.h"
 #include "bench/peers/run_command.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The rows peer/...: other programs that isolate, and brood's own commands, each as its user runs
 // it: the whole command on the same payload in the same root.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/run_command.h"
 
 #include <fcntl.h>
@@ -14,8 +16,8 @@
 #include <regex>
 #include <vector>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/reap.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/service.h"
 
 #include <sys/socket.h>
@@ -9,8 +11,8 @@
 #include <cstring>
 #include <thread>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/reap.h"
 
 namespace brood::bench {
 namespace {

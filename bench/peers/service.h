@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A daemon of another program's, up for as long as this lives.
 #pragma once
 

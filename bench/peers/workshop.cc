@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "bench/peers/workshop.h"
 
 #include <sys/stat.h>
@@ -12,7 +14,7 @@
 #include <utility>
 
 #include "bench/peers/run_command.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

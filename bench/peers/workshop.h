@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the peers need to run: the root that all of them share, an OCI bundle, an image to import,
 // and the real paths behind the words of their commands.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/attach.h"
 
 #include <unistd.h>
@@ -10,7 +12,7 @@
 
 #include "pool/cli/commands.h"
 #include "pool/cli/foreground.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

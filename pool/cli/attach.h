@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A command in the foreground: its descriptors, its signals, its terminal, until it ends.
 #pragma once
 

@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood burst: many isolated processes through the pool, compared with bare ones.
-#include "pool/burst.h"
+#include "pool/burst/burst.h"
 
 #include <unistd.h>
 
@@ -10,7 +12,7 @@
 #include "pool/cli/commands.h"
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -52,7 +54,7 @@ absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
     }
     return absl::OkStatus();
   }
-  std::string decided = words.isolation.fences().FirstGiven();
+  std::string decided = words.isolation.spec_options().FirstGiven();
   if (!words.path.empty()) decided = "--path";
   if (!words.parked.empty()) decided = "--parked";
   if (!words.zygotes.empty()) decided = "--zygotes";

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands of the brood program; related small ones share a file. Each adds itself to the
 // parser and gives back what to do when it was chosen; that returns the program's exit status.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood doctor: what this machine allows, what it costs, and what to do about it.
 #include "pool/doctor/doctor.h"
 
@@ -9,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pool/cli/commands.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -72,7 +74,7 @@ CommandAction AddDoctorCommand(CLI::App& app) {
       "brood doctor [option...]\n\n"
       "Tries what brood needs, in processes that end with the trial: user namespaces, made and "
       "used; every other namespace; a new /proc; cgroups; io_uring; system call filters; and "
-      "one run behind all fences. Then looks at every limit that a pool of --for workers would "
+      "one run with full isolation. Then looks at every limit that a pool of --for workers would "
       "meet, and at what makes spawning dearer than it has to be. Each finding tells what, why "
       "it matters, and what changes it.\n\n"
       "Exit status: 0 all is fine; 1 brood works with less; 2 it cannot run.");

@@ -1,10 +1,12 @@
-// brood exec: another command behind the fences of one that runs.
+// SPDX-License-Identifier: Apache-2.0
+
+// brood exec: another command in the namespaces of one that runs.
 #include <memory>
 
 #include "pool/cli/attach.h"
 #include "pool/cli/commands.h"
 #include "pool/cli/isolation_options.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

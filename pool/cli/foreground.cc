@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/foreground.h"
 
 #include <fcntl.h>
@@ -10,8 +12,8 @@
 #include <cerrno>
 #include <utility>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A command in the foreground of a terminal or a script: its signals, its terminal and its input,
 // as they would be if it were a child in the user's own session. It has a session of its own, where
 // the kernel's job control (setpgid(2), tty_ioctl(4)) does not reach it; so this does the same:
@@ -17,8 +19,8 @@
 
 #include "absl/status/statusor.h"
 #include "pool/cli/terminal.h"
-#include "spawn/process_tree.h"
-#include "spawn/signals.h"
+#include "spawn/host/process_tree.h"
+#include "spawn/launch/signals.h"
 #include "spawn/spec.h"
 
 namespace brood {

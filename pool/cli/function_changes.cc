@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/function_changes.h"
 
 #include <algorithm>

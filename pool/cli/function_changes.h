@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a new configuration changes of the functions.
 #pragma once
 
@@ -14,7 +16,7 @@ struct FunctionChanges {
 };
 
 // A function is another one when its own words are, or those of the template that it names: its
-// primed workers stand behind the old one's fences.
+// primed workers are isolated as the old one says.
 FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next);
 
 }  // namespace brood

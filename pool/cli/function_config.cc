@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/function_config.h"
 
 #include <CLI/CLI.hpp>
@@ -8,8 +10,8 @@
 #include "pool/cli/values.h"
 #include "pool/functions/lambda_environment.h"
 #include "pool/functions/lambda_runtime.h"
-#include "spawn/forked.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/forked.h"
 
 namespace brood {
 namespace {
@@ -61,7 +63,7 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
   FunctionOptions& options = words.options;
   app.add_option("--mode", words.mode,
                  fmt::format("How far ahead of a call its isolate is prepared: cold, not at all; "
-                             "parked, behind its fences; primed, with the command started and "
+                             "parked, isolated already; primed, with the command started and "
                              "waiting on its stdin; forked, as a clone of a process that has "
                              "loaded itself (default {})",
                              words.mode))
@@ -115,8 +117,8 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                "The output begins with header lines and an empty line, as a CGI script's; Status "
                "among them is the answer's (default false)");
   app.add_option("--template", options.template_name,
-                 "Run behind the fences of this template (default: behind those of its own, whose "
-                 "keys stand in this table)")
+                 "Run isolated as this template says (default: as its own keys in this table "
+                 "say)")
       ->type_name("NAME");
 }
 
@@ -190,11 +192,11 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   FunctionWords typed;
   CLI::App app;
   AddFunctionOptions(app, typed);
-  FenceOptions fences;
+  SpecOptions spec_options;
   const bool own = std::none_of(words.begin(), words.end(), [](const std::string& word) {
     return word.starts_with("--template=");
   });
-  if (own) fences.AddTo(app);
+  if (own) spec_options.AddTo(app);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
   out.options = std::move(typed.options);
   FunctionOptions& options = out.options;
@@ -220,7 +222,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   const bool forked = options.mode == FunctionMode::kForked;
   if (forked && !own) {
-    return InvalidError("a forked function has fences of its own: leave template out");
+    return InvalidError("a forked function is isolated by keys of its own: leave template out");
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
@@ -250,7 +252,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   TemplateOptions tmpl;
   // A name that no table [template.NAME] is likely to have.
   tmpl.name = options.template_name = "function:" + name;
-  BROOD_ASSIGN_OR_RETURN(tmpl.spec, fences.Resolve());
+  BROOD_ASSIGN_OR_RETURN(tmpl.spec, spec_options.Resolve());
   BROOD_RETURN_IF_ERROR(FitFunction(tmpl.spec, options));
   if (forked && options.runtime == FunctionRuntime::kLambda) {
     return InvalidError("a custom runtime asks for its call itself: it cannot be forked");

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Functions and the HTTP door, as the daemon's configuration has them.
 #pragma once
 
@@ -23,7 +25,7 @@ struct ServeFunction {
   std::optional<TemplateOptions> own_template;  // none: it uses one of the configuration's
 };
 
-// The keys of [function.NAME] but for its command, its env and its fences, as typed. The manual
+// The keys of [function.NAME] but for its command, its env and its isolation, as typed. The manual
 // page is made of the same options that parse them.
 struct FunctionWords {
   FunctionOptions options;  // what needs no second look
@@ -43,16 +45,16 @@ void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": template, mode,
 // runtime, min, max, concurrency, queue, timeout, queue-timeout, max-body, cgi and cwd, and,
-// without template, the fences of `brood run`. `env`: "NAME=value", beside the usual ones.
+// without template, the isolation of `brood run`. `env`: "NAME=value", beside the usual ones.
 //
-// Fences through which one call could reach another's are refused: a process, ipc, mount or user
+// Isolation through which one call could reach another is refused: a process, ipc, mount or user
 // namespace that is not its own, and a root it may write to that outlives it.
 absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& words,
                                                  const std::vector<std::string>& command,
                                                  const std::vector<std::string>& env);
 
-// Fits a function to the fences that it will run behind, for a template that functions share: the
+// Fits a function to the isolation that it will run in, for a template that functions share: the
 // check above, and what its runtime needs of them.
 absl::Status FitFunction(const Spec& spec, FunctionOptions& options);
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood inspect, logs, kill, stop, wait: one isolate, named by id, beginning of an id, or name.
 #include <unistd.h>
 
@@ -14,7 +16,7 @@
 #include "pool/cli/output.h"
 #include "pool/cli/values.h"
 #include "pool/daemon/client.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -90,7 +92,7 @@ int Say(const absl::Status& status) { return status.ok() ? 0 : Complain(status);
 CommandAction AddInspectCommand(CLI::App& app) {
   return AddIsolateCommand(
       app, "inspect", "All there is to know of an isolate, as JSON",
-      "brood inspect ID...\n\nPrint the isolate's record, its fences as the kernel shows them "
+      "brood inspect ID...\n\nPrint the isolate's record, its isolation as the kernel shows it "
       "while "
       "it runs, and its outcome\nonce it has ended.",
       [](CLI::App&, IsolateWords&) {},

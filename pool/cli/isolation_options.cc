@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/isolation_options.h"
 
 #include <unistd.h>
@@ -7,8 +9,8 @@
 #include <optional>
 
 #include "pool/cli/values.h"
-#include "spawn/capability_reach.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/plan/capability_reach.h"
 
 namespace brood {
 namespace {
@@ -38,7 +40,7 @@ absl::StatusOr<std::chrono::nanoseconds> ParseOffset(std::string_view text) {
 
 }  // namespace
 
-void FenceOptions::AddTo(CLI::App& app) {
+void SpecOptions::AddTo(CLI::App& app) {
   const std::size_t before = app.get_options().size();
   const std::string root = "Root filesystem";
   app.add_option("--rootfs", rootfs_,
@@ -68,55 +70,55 @@ void FenceOptions::AddTo(CLI::App& app) {
       ->type_name("SIZE")
       ->group(root);
 
-  const std::string fences = "Fences";
+  const std::string isolation = "Isolation";
   app.add_option("--net", net_, "none: its own, loopback only (default); host: the host's network")
       ->type_name("none|host")
-      ->group(fences);
+      ->group(isolation);
   app.add_option("--hostname", hostname_, "Hostname inside (default brood)")
       ->type_name("NAME")
-      ->group(fences);
+      ->group(isolation);
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     const auto kind = static_cast<NamespaceKind>(i);
     const std::string name(NamespaceName(kind));
     app.add_flag("--no-" + name, without_[i], "Stay in the host's " + name + " namespace")
-        ->group(fences);
+        ->group(isolation);
     app.add_option("--join-" + name, join_[i], "Join this " + name + " namespace")
         ->type_name("PATH")
-        ->group(fences);
+        ->group(isolation);
   }
   app.add_option("--monotonic-offset", monotonic_offset_,
                  "Shift CLOCK_MONOTONIC inside the time namespace, as 1h or -5s")
       ->type_name("DURATION")
-      ->group(fences);
+      ->group(isolation);
   app.add_option("--boottime-offset", boottime_offset_,
                  "Shift CLOCK_BOOTTIME inside the time namespace")
       ->type_name("DURATION")
-      ->group(fences);
+      ->group(isolation);
   app.add_option("-u,--user", user_,
                  "User and group inside, as numbers or as the root's /etc/passwd and /etc/group "
                  "name them (default 0:0)")
       ->type_name("UID[:GID]")
-      ->group(fences);
+      ->group(isolation);
   app.add_option("--cap-add", capabilities_,
                  "Keep a capability, as NET_RAW (default none); may be given again")
       ->type_name("CAP")
-      ->group(fences)
+      ->group(isolation)
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);
   app.add_option("--seccomp", seccomp_, "System call filter: default, off, or an OCI JSON profile")
       ->type_name("default|off|FILE")
-      ->group(fences);
+      ->group(isolation);
 
   app.add_flag("--nesting", nesting_,
                "Let it make namespaces of its own, as sandboxes inside it want")
-      ->group(fences);
+      ->group(isolation);
 
   app.add_flag(
          "--init", init_,
          "An init as its first process, which --pids counts: it reaps what loses its parent and "
          "passes signals on")
-      ->group(fences);
+      ->group(isolation);
 
   const std::string limits = "Limits";
   limits_.AddTo(app, limits);
@@ -131,7 +133,7 @@ void FenceOptions::AddTo(CLI::App& app) {
   options_.erase(options_.begin(), options_.begin() + static_cast<std::ptrdiff_t>(before));
 }
 
-std::string FenceOptions::FirstGiven() const {
+std::string SpecOptions::FirstGiven() const {
   for (const CLI::Option* const option : options_) {
     if (option->count() > 0) return option->get_name();
   }
@@ -158,7 +160,7 @@ void ProcessOptions::AddTo(CLI::App& app) {
   app.prefix_command();
 }
 
-absl::StatusOr<Spec> FenceOptions::Resolve() const {
+absl::StatusOr<Spec> SpecOptions::Resolve() const {
   Spec spec;
   if (!rootfs_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.mode, ParseRootMode(root_mode_));
@@ -228,7 +230,7 @@ absl::StatusOr<Spec> FenceOptions::Resolve() const {
   }
   if (!user_.empty()) {
     BROOD_ASSIGN_OR_RETURN(const auto ids,
-                           ParseUser(user_, Accounts(spec.root.directory, spec.binds)));
+                           ParseUser(user_, UserDatabase(spec.root.directory, spec.binds)));
     spec.uid = ids.first;
     spec.gid = ids.second;
   } else if (!spec.is_new(NamespaceKind::kUser)) {
@@ -294,7 +296,7 @@ absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& 
 }
 
 void IsolationOptions::AddTo(CLI::App& app) {
-  fences_.AddTo(app);
+  spec_options_.AddTo(app);
   process_.AddTo(app);
 }
 
@@ -303,7 +305,7 @@ absl::StatusOr<IsolationOptions::Resolved> IsolationOptions::Resolve(
   Resolved out;
   // The command first: that it is missing is what most people have to be told.
   BROOD_ASSIGN_OR_RETURN(out.command, process_.Resolve(words));
-  BROOD_ASSIGN_OR_RETURN(out.spec, fences_.Resolve());
+  BROOD_ASSIGN_OR_RETURN(out.spec, spec_options_.Resolve());
   return out;
 }
 

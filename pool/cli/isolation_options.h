@@ -1,4 +1,6 @@
-// The options that commands share: what fences a command gets, and how it is started.
+// SPDX-License-Identifier: Apache-2.0
+
+// The options that commands share: how a command is isolated, and how it is started.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -16,7 +18,7 @@ namespace brood {
 // gives kInvalidArgument with a sentence for the first word that is wrong.
 
 // What a Spec is made of; also the keys of a template in the daemon's configuration.
-class FenceOptions {
+class SpecOptions {
  public:
   void AddTo(CLI::App& app);
   absl::StatusOr<Spec> Resolve() const;
@@ -71,10 +73,10 @@ class IsolationOptions {
     Command command;
   };
   absl::StatusOr<Resolved> Resolve(const std::vector<std::string>& words) const;
-  const FenceOptions& fences() const { return fences_; }
+  const SpecOptions& spec_options() const { return spec_options_; }
 
  private:
-  FenceOptions fences_;
+  SpecOptions spec_options_;
   ProcessOptions process_;
 };
 

@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/limit_options.h"
 
 #include <algorithm>
 #include <chrono>
 
 #include "pool/cli/values.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The options that set limits: of a template or a cold command, and of one submission.
 #pragma once
 

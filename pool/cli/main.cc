@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The brood program: parses, and hands over to one command.
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -19,8 +21,8 @@
 #include "pool/cli/commands.h"
 #include "pool/cli/output.h"
 #include "pool/cli/read_only_program.h"
-#include "spawn/status.h"
-#include "spawn/without.h"
+#include "spawn/base/status.h"
+#include "spawn/host/without.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood manual: the manual pages, the shells' completions, and what the latter ask for.
 #include "pool/cli/manual.h"
 
@@ -14,8 +16,8 @@
 
 #include "pool/cli/commands.h"
 #include "pool/daemon/client.h"
-#include "spawn/capabilities.h"
-#include "spawn/status.h"
+#include "spawn/base/capabilities.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

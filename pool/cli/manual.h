@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the manual pages and the shells' completions say: taken from the parser's own options, so
 // that they cannot go stale.
 #pragma once

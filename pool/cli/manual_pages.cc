@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The manual pages: groff_man(7).
 #include <cerrno>
 #include <fstream>
@@ -7,8 +9,8 @@
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/manual.h"
 #include "pool/cli/serve_config.h"
-#include "spawn/status.h"
-#include "spawn/without.h"
+#include "spawn/base/status.h"
+#include "spawn/host/without.h"
 
 namespace brood {
 namespace {
@@ -221,8 +223,9 @@ std::string FunctionKeys() {
       "A table [function.NAME] is a function that brood serve --http serves as /functions/NAME; a "
       "name has letters, digits, _ and -, at most 64. Each call has an isolate of its own: the "
       "request's body is the command's stdin, its stdout the answer, and what it writes to stderr "
-      "is logged when it fails. Beside the keys below there are those of a template for fences and "
-      "limits. Refused are fences through which one call could reach another's: a process, ipc, "
+      "is logged when it fails. Beside the keys below there are those of a template for isolation "
+      "and limits. Refused is isolation through which one call could reach another's: a process, "
+      "ipc, "
       "mount or user namespace, or a cgroup, that is not its own, and a root it may write to that "
       "outlives it.",
       nullptr);
@@ -281,8 +284,9 @@ std::string HttpKeys() {
 std::string ForkedFunctions() {
   return ".SH FORKED FUNCTIONS\n" +
          Paragraphs(
-             "With mode = \"forked\" the command is started once, behind the function's fences "
-             "and with libbrood_ready.so preloaded. It must be ready within a minute: when it "
+             "With mode = \"forked\" the command is started once, isolated as the "
+             "function says and with libbrood_ready.so preloaded. It must be ready within a "
+             "minute: when it "
              "first reads its standard input, or calls brood_ready(), a C function of that "
              "library (Python: ctypes.CDLL(None).brood_ready()). Each call is a clone of it, as "
              "process 1 of a new pid namespace, in new user, mount, ipc, uts and (unless net is "
@@ -312,9 +316,9 @@ std::string ConfigurationPage() {
   CLI::App app;
   app.set_help_flag();
   TemplateOptions workers;
-  FenceOptions fences;
+  SpecOptions spec_options;
   AddTemplateOptions(app, workers);
-  fences.AddTo(app);
+  spec_options.AddTo(app);
 
   std::string out = Header("brood.toml", 5);
   out += ".SH NAME\nbrood.toml \\- configuration of the brood daemon\n";
@@ -331,15 +335,16 @@ std::string ConfigurationPage() {
   }
   out +=
       Paragraphs("All are strings, but N is a whole number. SIGHUP changes none of them.", nullptr);
-  out += ".SH TEMPLATES\n" +
-         Paragraphs(
-             "A table [template.NAME] describes fences, and how many workers are kept ready behind "
-             "them. The first one in the file is the default. Its keys are the options of brood "
-             "run for fences and limits without their dashes, and some for the workers. A value "
-             "is a string, a number, true for an option without a value (false is as if it were "
-             "not there), or, for what may be given again, an array of such. Without a template "
-             "there is one, \"default\", with the fences of a plain brood run.",
-             nullptr);
+  out +=
+      ".SH TEMPLATES\n" +
+      Paragraphs(
+          "A table [template.NAME] describes isolation, and how many workers are kept ready with "
+          "it. The first one in the file is the default. Its keys are the options of brood "
+          "run for isolation and limits without their dashes, and some for the workers. A value "
+          "is a string, a number, true for an option without a value (false is as if it were "
+          "not there), or, for what may be given again, an array of such. Without a template "
+          "there is one, \"default\", isolated as a plain brood run.",
+          nullptr);
   out += Options(OptionsOf(app), true);
   out += FunctionKeys() + ForkedFunctions() + LambdaText() + HttpKeys();
   out += ".SH EXAMPLE\n" + Paragraphs(

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Completions for bash, zsh and fish. Each walks over the words typed so far as the parser would:
 // options until the first operand of a command that runs another one.
 #include <map>
@@ -5,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "pool/cli/manual.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/output.h"
 
 #include <unistd.h>
@@ -7,7 +9,7 @@
 #include <cstdio>
 
 #include "pool/cli/commands.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

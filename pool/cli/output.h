@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a command writes to stdout, and whether it arrived.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood ps, tree, top, stats: everything at once.
 #include <fmt/format.h>
 #include <poll.h>
@@ -17,7 +19,7 @@
 #include "pool/cli/terminal.h"
 #include "pool/cli/values.h"
 #include "pool/daemon/client.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -90,7 +92,7 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
              Plain(node["command"]));
   const std::string below = indent + (branch.empty() ? "" : branch == "`-- " ? "    " : "|   ");
   const Json& children = node["children"];
-  // The fences stand with the process that first has them: those below it are behind the same.
+  // The namespaces stand with the process that first has them: those below it are in the same.
   if (node["role"] == "isolate" || node["role"] == "daemon") {
     std::string namespaces;
     for (const auto& [name, inode] : node["namespaces"].items()) {
@@ -99,7 +101,7 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
           fmt::format("{}{}:{}", namespaces.empty() ? "" : " ", name, own ? inode.dump() : "host");
     }
     const std::string bar = below + (children.empty() ? "    " : "|   ");
-    if (node["role"] == "isolate") fmt::print("{}  fences  {}\n", bar, namespaces);
+    if (node["role"] == "isolate") fmt::print("{}  namespaces  {}\n", bar, namespaces);
     fmt::print("{}  cgroup  {}\n", bar, node.value("cgroup", "-"));
     if (node.contains("parked")) fmt::print("{}  parked  {}\n", bar, node["parked"].get<int>());
   }
@@ -228,7 +230,7 @@ CommandAction AddPsCommand(CLI::App& app) {
 
 CommandAction AddTreeCommand(CLI::App& app) {
   auto words = std::make_shared<OverviewWords>();
-  CLI::App* tree = app.add_subcommand("tree", "The daemon, its workers, and the fences round them");
+  CLI::App* tree = app.add_subcommand("tree", "The daemon, its workers, and their namespaces");
   Describe(
       *tree,
       "brood tree\n\n"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/read_only_program.h"
 
 #include <fcntl.h>
@@ -6,10 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "spawn/kernel.h"
-#include "spawn/machine.h"
-#include "spawn/syscalls.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/child/syscalls.h"
+#include "spawn/host/machine.h"
 
 namespace brood {
 

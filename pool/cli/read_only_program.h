@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The program that workers are cloned from, made safe from them.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood run: one isolated process, from nothing to its exit status.
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -14,12 +16,12 @@
 #include "pool/cli/commands.h"
 #include "pool/cli/foreground.h"
 #include "pool/cli/isolation_options.h"
-#include "pool/launcher_resources.h"
-#include "pool/start_thread.h"
-#include "spawn/cold.h"
-#include "spawn/process_tree.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "pool/core/launcher_resources.h"
+#include "pool/core/start_thread.h"
+#include "spawn/base/status.h"
+#include "spawn/host/process_tree.h"
+#include "spawn/launch/cold.h"
+#include "spawn/launch/reap.h"
 
 namespace brood {
 namespace {
@@ -112,13 +114,13 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   wanted.Add(resolved.spec, 1);
   BROOD_ASSIGN_OR_RETURN(LauncherResources resources, LauncherResources::Acquire(wanted));
   Birthplace place;
-  const CgroupNest* nest = resources.nest ? &*resources.nest : nullptr;
+  const ParentCgroup* parent = resources.parent ? &*resources.parent : nullptr;
   // Neither a pid namespace nor a cgroup holds together what is to be killed then.
-  const bool loose = nest == nullptr && !resolved.spec.is_new(NamespaceKind::kPid);
+  const bool loose = parent == nullptr && !resolved.spec.is_new(NamespaceKind::kPid);
   if (loose) prctl(PR_SET_CHILD_SUBREAPER, 1);
-  if (nest != nullptr) {
-    place.nest_fd = nest->fd();
-    BROOD_ASSIGN_OR_RETURN(place.leaf, nest->MakeLeaf("worker", resolved.spec.limits));
+  if (parent != nullptr) {
+    place.parent_fd = parent->fd();
+    BROOD_ASSIGN_OR_RETURN(place.leaf, parent->MakeLeaf("worker", resolved.spec.limits));
   }
   if (absl::StatusOr<std::uint32_t> first = resources.ids.Take(); first.ok()) {
     place.id_first = *first;
@@ -127,7 +129,7 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
     ForegroundThread foreground;
     BROOD_RETURN_IF_ERROR(foreground.Prepare({.terminal = options.terminal, .input = true},
                                              resolved.spec.init, resolved.command.stdio));
-    return RunCold(blueprint, resolved.command, place, nest, foreground.orders(),
+    return RunCold(blueprint, resolved.command, place, parent, foreground.orders(),
                    [&](int pid) { return foreground.Started(pid); });
   };
   BROOD_ASSIGN_OR_RETURN(Outcome outcome, run());
@@ -137,7 +139,7 @@ absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std
   }
   outcome.fallbacks.insert(outcome.fallbacks.begin(), resources.fallbacks.begin(),
                            resources.fallbacks.end());
-  if (resources.nest) BROOD_RETURN_IF_ERROR(resources.nest->Remove());
+  if (resources.parent) BROOD_RETURN_IF_ERROR(resources.parent->Remove());
   return outcome;
 }
 
@@ -173,7 +175,7 @@ CommandAction AddRunCommand(CLI::App& app) {
   Describe(
       *run,
       "brood run [option...] [--] COMMAND [argument...]\n\n"
-      "Run one command behind all fences: eight namespaces, its own cgroup, a read-only root, no\n"
+      "Run one command fully isolated: eight namespaces, its own cgroup, a read-only root, no\n"
       "capabilities, a system call filter, no network but loopback.\n\n"
       "  brood run -- id\n"
       "  brood run --rootfs /srv/debian --root-mode overlay -- /bin/bash\n"

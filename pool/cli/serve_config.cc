@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/serve_config.h"
 
 #include <CLI/CLI.hpp>
@@ -13,7 +15,7 @@
 
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -182,8 +184,8 @@ absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
   out.options.name = name;
   CLI::App app;
   app.set_help_flag();
-  FenceOptions fences;
-  fences.AddTo(app);
+  SpecOptions spec_options;
+  spec_options.AddTo(app);
   AddTemplateOptions(app, out.options);
   try {
     // CLI11 takes them from the back.
@@ -191,7 +193,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
   } catch (const CLI::ParseError& error) {
     return InvalidError("{}", error.what());
   }
-  BROOD_ASSIGN_OR_RETURN(out.options.spec, fences.Resolve());
+  BROOD_ASSIGN_OR_RETURN(out.options.spec, spec_options.Resolve());
   return out;
 }
 
@@ -199,8 +201,8 @@ absl::StatusOr<ServeTemplate> ParseTemplateTable(const std::string& name, const 
                                                  toml::source_position& line) {
   CLI::App app;
   TemplateOptions options;
-  FenceOptions fences;
-  fences.AddTo(app);
+  SpecOptions spec_options;
+  spec_options.AddTo(app);
   AddTemplateOptions(app, options);
   BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {}, line));
   absl::StatusOr<ServeTemplate> out;
@@ -216,9 +218,9 @@ absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name, const 
                                                  toml::source_position& line) {
   CLI::App app;
   FunctionWords words;
-  FenceOptions fences;
+  SpecOptions spec_options;
   AddFunctionOptions(app, words);
-  fences.AddTo(app);
+  spec_options.AddTo(app);
   BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {"command", "env"}, line));
   absl::StatusOr<ServeFunction> out;
   const auto parse = [&](const TableKeys& left) {

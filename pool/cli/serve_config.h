@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a daemon is told: by its configuration file, and by options, which win.
 #pragma once
 
@@ -44,11 +46,11 @@ struct ServeSetting {
 };
 std::span<const ServeSetting> ServeSettings();
 
-// The options a template has beside those for fences: --parked, --zygotes and --max-workers.
+// The options a template has beside those for isolation: --parked, --zygotes and --max-workers.
 void AddTemplateOptions(CLI::App& app, TemplateOptions& options);
 
 // A template from words as on the command line, "--rootfs /srv/debian --parked 64". They are those
-// of `brood run` for fences and limits, and --parked, --zygotes and --max-workers.
+// of `brood run` for isolation and limits, and --parked, --zygotes and --max-workers.
 // kInvalidArgument with a sentence that names the template.
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words);

@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood stress: each limit driven to failure where nobody else notices, and named; with --host the
 // machine's own; and storms.
-#include "bench/limits/stress.h"
+#include "pool/stress/stress.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -15,11 +17,11 @@
 #include <vector>
 
 #include "absl/strings/str_join.h"
-#include "bench/limits/isolates.h"
-#include "bench/limits/unit.h"
 #include "pool/cli/commands.h"
 #include "pool/cli/values.h"
-#include "spawn/status.h"
+#include "pool/stress/isolates.h"
+#include "pool/stress/unit.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

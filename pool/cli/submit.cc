@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood submit: a command through the daemon.
 #include <cstdio>
 #include <memory>
@@ -7,7 +9,7 @@
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/limit_options.h"
 #include "pool/cli/values.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/terminal.h"
 
 #include <fcntl.h>
@@ -14,8 +16,8 @@
 #include <csignal>
 #include <string>
 
-#include "spawn/fd_message.h"
-#include "spawn/status.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

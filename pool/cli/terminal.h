@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The user's terminal while a command has one of its own inside.
 #pragma once
 
@@ -9,7 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/cli/values.h"
 
 #include <sys/resource.h>
@@ -10,8 +12,8 @@
 #include <optional>
 #include <string>
 
-#include "spawn/block_device.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/host/block_device.h"
 
 namespace brood {
 namespace {
@@ -89,7 +91,7 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
 }
 
 absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text,
-                                                                  const Accounts& accounts) {
+                                                                  const UserDatabase& accounts) {
   const std::size_t colon = text.find(':');
   const std::string user(text.substr(0, colon));
   User ids;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Words of the command line turned into values: sizes, durations, ids, mounts.
 //
 // Each function accepts exactly what its comment says; anything else is kInvalidArgument with a
@@ -10,7 +12,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "pool/accounts.h"
+#include "spawn/host/user_database.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -22,7 +24,7 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text);
 // "1000", "1000:1000" or "nobody": ids inside. A group that is not given is the user's own, or
 // equals a user that is a number. Names are looked up in `accounts`.
 absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text,
-                                                                  const Accounts& accounts);
+                                                                  const UserDatabase& accounts);
 // "SRC:DST", "SRC:DST:ro", "SRC:DST:rw".
 absl::StatusOr<Bind> ParseBind(std::string_view text);
 // "DST" or "DST:SIZE".

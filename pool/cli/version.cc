@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood version: which brood this is, and which kernel it runs on.
 #include <sys/utsname.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/client.h"
 
 #include <sys/socket.h>
@@ -9,7 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A program's side of a brood daemon.
 //
 //   auto client = brood::Client::Connect();
@@ -17,7 +19,7 @@
 #include "absl/status/statusor.h"
 #include "pool/daemon/connection.h"
 #include "pool/daemon/protocol.h"
-#include "spawn/process_tree.h"
+#include "spawn/host/process_tree.h"
 
 namespace brood {
 

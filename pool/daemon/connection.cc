@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/connection.h"
 
 #include <sys/socket.h>
@@ -7,8 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "spawn/fd_message.h"
-#include "spawn/status.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

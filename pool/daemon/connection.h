@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One end of a connection between a daemon and a client: whole messages in, whole messages out.
 #pragma once
 
@@ -10,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "pool/daemon/protocol.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/isolates.h"
 
 #include <sys/random.h>
@@ -7,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the daemon knows of every isolate: those that wait and run, and the latest that have ended.
 // How a detached one ended nobody knows until they ask, so these are kept apart from the others: no
 // number of commands in the foreground makes the daemon forget one.

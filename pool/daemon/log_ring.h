@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The latest output of a worker: bounded, both streams in the order in which they were read.
 #pragma once
 

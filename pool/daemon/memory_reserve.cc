@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/memory_reserve.h"
 
 #include <sys/mman.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Memory kept aside for the moment when there is none left.
 //
 // An allocation that fails would end the daemon, and with it everybody's commands. operator new is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/peer.h"
 
 #include <poll.h>
@@ -5,7 +7,7 @@
 
 #include <utility>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

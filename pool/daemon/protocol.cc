@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/protocol.h"
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The words between a brood daemon and its clients: every message, and how it is written.
 //
 //   transport  a Unix stream socket. Each message is a 24-byte header and a body.
@@ -25,7 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/signals.h"
+#include "spawn/signal_order.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -102,7 +104,7 @@ struct Submit {
   }
 };
 
-// Runs another command behind the fences of one that runs.
+// Runs another command in the namespaces of one that runs.
 struct ExecIn {
   static constexpr MessageType kType = MessageType::kExec;
   std::string isolate;  // id, beginning of an id, or name

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/server.h"
 
 #include <fcntl.h>
@@ -14,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "pool/accounts.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/host/user_database.h"
 
 namespace brood {
 namespace {
@@ -45,7 +47,7 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Bind(const std::string& path,
                                                       const std::optional<std::string>& group) {
   ListeningSocket out;
   if (group) {
-    BROOD_ASSIGN_OR_RETURN(out.group_, Accounts().FindGroup(*group));
+    BROOD_ASSIGN_OR_RETURN(out.group_, UserDatabase().FindGroup(*group));
   }
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The daemon's socket: who may connect, what comes in whole, and what is refused.
 #pragma once
 
@@ -14,7 +16,7 @@
 #include "pool/daemon/peer.h"
 #include "pool/daemon/service.h"
 #include "pool/pool.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 

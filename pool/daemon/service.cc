@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/service.h"
 
 #include <fcntl.h>
@@ -12,9 +14,10 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
-#include "pool/daemon/fences.h"
-#include "spawn/process_tree.h"
-#include "spawn/status.h"
+#include "pool/daemon/isolation.h"
+#include "spawn/base/status.h"
+#include "spawn/host/process_tree.h"
+#include "spawn/launch/signals.h"
 
 namespace brood {
 namespace {
@@ -281,14 +284,14 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   }
 
   const std::string id = isolate->id;
-  const std::string nest = pool_.CgroupPath();
+  const std::string parent = pool_.CgroupPath();
   const std::weak_ptr<Peer> caller = peer;
   const bool detached = isolate->detached;
-  request.on_started = [this, isolate, nest, caller, tag](const Started& started) {
+  request.on_started = [this, isolate, parent, caller, tag](const Started& started) {
     const bool first = isolate->state == IsolateState::kWaiting;
     isolate->state = IsolateState::kRunning;
     isolate->host_pid = started.host_pid;
-    isolate->leaf = started.leaf.empty() ? "" : nest + "/" + started.leaf;
+    isolate->leaf = started.leaf.empty() ? "" : parent + "/" + started.leaf;
     isolate->id_first = started.id_first;
     isolate->path = started.path;
     isolate->spec = SpecOf(started);
@@ -407,7 +410,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
     return InvalidError("tag {} runs something already", tag);
   }
   if (!pool_.RunsCommand(isolate->request)) {
-    // A moment later, then: what is entered now might have fences that do not stand yet.
+    // A moment later, then: what is entered now might not be isolated as it will be yet.
     timers_.Add(kUntilCommand, [this, caller = std::weak_ptr<Peer>(peer),
                                 again = std::make_shared<Incoming>(std::move(message))] {
       if (const auto to = caller.lock()) Handle(to, std::move(*again));

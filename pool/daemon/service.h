@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the daemon does for its clients: one function for each message.
 //
 //   Peer -> Handle -> OnSubmit ... -> Pool -> the worker starts and ends -> Peer
@@ -15,11 +17,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "pool/daemon/fences.h"
+#include "pool/core/timers.h"
 #include "pool/daemon/isolates.h"
+#include "pool/daemon/isolation.h"
 #include "pool/daemon/peer.h"
 #include "pool/daemon/protocol.h"
-#include "pool/daemon/timers.h"
 #include "pool/pool.h"
 
 namespace brood {

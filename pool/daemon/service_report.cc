@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The part of the service that tells: ps, inspect, logs, stats, tree.
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "pool/daemon/fences.h"
+#include "pool/daemon/isolation.h"
 #include "pool/daemon/service.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -30,7 +32,7 @@ absl::Status Service::OnInspect(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(const IsolateName name, DecodeBody<IsolateName>(message.body));
   BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, isolates_.Find(name.isolate));
   nlohmann::ordered_json json = ToJson(*isolate, /*whole=*/true);
-  if (isolate->state == IsolateState::kRunning) json["fences"] = FencesOf(isolate->host_pid);
+  if (isolate->state == IsolateState::kRunning) json["fences"] = IsolationOf(isolate->host_pid);
   peer->Answer(message.header.tag, Text{Dump(json)});
   return absl::OkStatus();
 }
@@ -124,7 +126,7 @@ absl::Status Service::OnTree(const PeerPtr& peer, const Incoming& message) {
                       zygotes, all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
                       tag = message.header.tag] {
     if (caller.expired()) return;
-    const std::string text = Dump(FenceTree(running, execs, zygotes, all));
+    const std::string text = Dump(IsolateTree(running, execs, zygotes, all));
     pool.Post([=] {
       if (const auto to = caller.lock()) to->EndJob(tag, Text{text});
     });

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/doctor/capacity.h"
 
 #include <fmt/format.h>
@@ -9,11 +11,11 @@
 #include <string>
 #include <utility>
 
-#include "spawn/cgroup_host.h"
-#include "spawn/id_ranges.h"
-#include "spawn/kernel.h"
+#include "spawn/base/kernel.h"
+#include "spawn/host/cgroup_host.h"
+#include "spawn/host/id_ranges.h"
+#include "spawn/host/machine.h"
 #include "spawn/limits/limits.h"
-#include "spawn/machine.h"
 
 namespace brood {
 namespace {

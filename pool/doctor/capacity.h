@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Whether this machine's counts allow as many workers as are wanted.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/doctor/doctor.h"
 
 #include <algorithm>
@@ -10,13 +12,13 @@
 
 #include "pool/doctor/capacity.h"
 #include "pool/doctor/probes.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/id_ranges.h"
-#include "spawn/machine.h"
+#include "spawn/base/status.h"
+#include "spawn/host/cgroup_host.h"
+#include "spawn/host/id_ranges.h"
+#include "spawn/host/machine.h"
+#include "spawn/host/subordinate_ids.h"
+#include "spawn/host/switches.h"
 #include "spawn/spec.h"
-#include "spawn/status.h"
-#include "spawn/subordinate_ids.h"
-#include "spawn/switches.h"
 
 namespace brood {
 namespace {
@@ -289,7 +291,7 @@ Finding Trial(const DoctorOptions& options) {
     finding.verdict = Verdict::kCannot;
     finding.what = trial.error.empty() ? fmt::format("exited with status {}", trial.exit_status)
                                        : trial.error.substr(0, trial.error.find('\n'));
-    finding.why = "this is what brood run does, with every fence there is";
+    finding.why = "this is what brood run does, with every isolation there is";
     return finding;
   }
   const auto outcome = nlohmann::json::parse(trial.outcome, nullptr, /*allow_exceptions=*/false);
@@ -304,7 +306,7 @@ Finding Trial(const DoctorOptions& options) {
     }
   }
   if (fell.empty()) {
-    finding.what = "a process ran behind all fences, with nothing given up";
+    finding.what = "a process ran fully isolated, with nothing given up";
     return finding;
   }
   finding.verdict = Verdict::kLess;

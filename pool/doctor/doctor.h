@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What this machine allows brood, and what it costs: found by trying, not by versions.
 #pragma once
 

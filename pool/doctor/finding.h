@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the doctor has to say of one thing on this machine.
 #pragma once
 
@@ -20,7 +22,7 @@ std::string_view VerdictName(Verdict verdict);
 struct Finding {
   std::string subject = {};  // "user namespaces"
   Verdict verdict = Verdict::kFine;
-  std::string what = {};    // what was found, with the kernel's word where there is one
+  std::string what = {};    // what was found, with the errno where there is one
   std::string why = {};     // why it matters; empty when all is fine
   std::string remedy = {};  // the command that changes it; empty when there is none
 };

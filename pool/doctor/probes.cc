@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/doctor/probes.h"
 
 #include <fcntl.h>
@@ -17,7 +19,7 @@
 #include <cerrno>
 #include <csignal>
 
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 namespace {

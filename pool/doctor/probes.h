@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Trying what a launcher needs, in a child process that ends with the trial: a kernel's version
 // tells what it may have, and only using it tells whether it is allowed here.
 #pragma once
@@ -25,7 +27,7 @@ int MountProc(bool own_rights);
 int SetUpRing();      // io_uring_setup
 int InstallFilter();  // a seccomp filter that lets everything pass
 
-// brood run of a program that only exits, behind all fences: its outcome as JSON, and its sentence
+// brood run of a program that only exits, fully isolated: its outcome as JSON, and its sentence
 // when it failed. `brood` is the program's own file.
 struct TrialRun {
   int exit_status = 0;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/async_calls.h"
 
 #include <fmt/format.h>
@@ -11,7 +13,7 @@
 #include <utility>
 
 #include "pool/functions/call_json.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

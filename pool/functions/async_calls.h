@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls whose callers do not wait: accepted once they are on disk, run when there is room.
 //
 //   POST -> AsyncBody -> store -> 202      waiting -> store (running) -> RecordedCall -> store
@@ -14,7 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/call_store_thread.h"
 #include "pool/functions/function.h"
 #include "pool/functions/http_connection.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/call.h"
 
 #include <fcntl.h>
@@ -13,8 +15,9 @@
 
 #include "absl/strings/str_join.h"
 #include "pool/functions/lambda_runtime.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/reap.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One call: from the request's head to the answer's end.
 //
 //   body -> input_ -> the worker's stdin      its stdout -> held_ or the connection
@@ -11,7 +13,7 @@
 #include <optional>
 #include <string>
 
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/caller.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/function_pool.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/call_store.h"
 
 #include <fcntl.h>
@@ -6,8 +8,8 @@
 
 #include <cerrno>
 
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 namespace {

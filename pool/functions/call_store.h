@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Accepted calls on disk, in one SQLite file, so that none is lost with the daemon.
 //
 //   waiting -> running -> done

@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/call_store_thread.h"
 
 #include <utility>
 
-#include "pool/start_thread.h"
-#include "spawn/status.h"
+#include "pool/core/start_thread.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The thread in which the store of calls is used, so that no disk holds the pool's thread up.
 #pragma once
 

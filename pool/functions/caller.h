@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Who is given a call's answer: a connection, or a record of it.
 #pragma once
 

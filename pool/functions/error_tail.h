@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The last of what a function has written to its stderr, for the log.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/fork_cgroups.h"
 
 #include <fcntl.h>
@@ -7,12 +9,12 @@
 #include <cerrno>
 #include <chrono>
 
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_limits.h"
-#include "spawn/cgroup_tree.h"
-#include "spawn/kernel.h"
-#include "spawn/status.h"
-#include "spawn/syscalls.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/cgroup/cgroup_limits.h"
+#include "spawn/cgroup/cgroup_tree.h"
+#include "spawn/child/syscalls.h"
 
 namespace brood {
 namespace {
@@ -21,15 +23,15 @@ CgroupDeadline Now() { return std::chrono::steady_clock::now(); }
 
 }  // namespace
 
-absl::StatusOr<ForkCgroups> ForkCgroups::Make(const std::string& nest, const Limits& limits) {
+absl::StatusOr<ForkCgroups> ForkCgroups::Make(const std::string& parent, const Limits& limits) {
   static std::atomic<std::uint64_t> made = 0;
   ForkCgroups out;
-  BROOD_ASSIGN_OR_RETURN(out.nest_, OpenDirectoryAt(AT_FDCWD, nest.c_str()));
+  BROOD_ASSIGN_OR_RETURN(out.parent_, OpenDirectoryAt(AT_FDCWD, parent.c_str()));
   out.name_ = fmt::format("forked-{}", made++);
   out.limits_ = limits;
-  BROOD_RETURN_IF_ERROR(MakeCgroup(out.nest_.get(), out.name_));
+  BROOD_RETURN_IF_ERROR(MakeCgroup(out.parent_.get(), out.name_));
   const auto fill = [&]() -> absl::Status {
-    BROOD_ASSIGN_OR_RETURN(out.directory_, OpenDirectoryAt(out.nest_.get(), out.name_.c_str()));
+    BROOD_ASSIGN_OR_RETURN(out.directory_, OpenDirectoryAt(out.parent_.get(), out.name_.c_str()));
     BROOD_RETURN_IF_ERROR(EnableControllers(out.directory_.get(), ControllersFor(limits)));
     BROOD_RETURN_IF_ERROR(MakeCgroup(out.directory_.get(), "process"));
     return WriteLimits(out.directory_.get(), "process", limits);
@@ -98,7 +100,7 @@ void ForkCgroups::Sweep() {
 }
 
 absl::Status ForkCgroups::Kill(const Leaf& leaf) const {
-  return KillTree(directory_.get(), leaf.name, Now() + CgroupNest::kSettleTime);
+  return KillTree(directory_.get(), leaf.name, Now() + ParentCgroup::kSettleTime);
 }
 
 LeafUsage ForkCgroups::Usage(const Leaf& leaf) const {
@@ -107,8 +109,8 @@ LeafUsage ForkCgroups::Usage(const Leaf& leaf) const {
 
 absl::Status ForkCgroups::Remove() {
   free_.clear();
-  if (!nest_.valid()) return absl::OkStatus();
-  const absl::Status removed = RemoveTree(nest_.get(), name_, Now());
+  if (!parent_.valid()) return absl::OkStatus();
+  const absl::Status removed = RemoveTree(parent_.get(), name_, Now());
   return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cgroups of a forked function: its process' and its calls', side by side.
 //
 //   NEST/forked-N/process   where the process is born
@@ -13,13 +15,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "spawn/cgroup.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup.h"
 #include "spawn/spec.h"
-#include "spawn/unique_fd.h"
 
 namespace brood {
 
-// Not thread-safe. The nest's owner must outlive it, and removes what it could not.
+// Not thread-safe. The parent cgroup's owner must outlive it, and removes what it could not.
 class ForkCgroups {
  public:
   // A leaf for one call at a time.
@@ -29,14 +31,14 @@ class ForkCgroups {
     UniqueFd root;
   };
 
-  // Makes forked-N and the process' leaf in the cgroup `nest`, both with `limits`, which count for
-  // the process and for each call apart.
-  static absl::StatusOr<ForkCgroups> Make(const std::string& nest, const Limits& limits);
+  // Makes forked-N and the process' leaf in the cgroup `parent cgroup`, both with `limits`, which
+  // count for the process and for each call apart.
+  static absl::StatusOr<ForkCgroups> Make(const std::string& parent, const Limits& limits);
 
   ForkCgroups(ForkCgroups&&) = default;
   ForkCgroups& operator=(ForkCgroups&&) = default;
 
-  // Of the process, below the nest.
+  // Of the process, below the parent cgroup.
   std::string process_leaf() const { return name_ + "/process"; }
   // Lets processes of this user be born in the leaves to come. Call it before Take.
   absl::Status LetBirth(uid_t user);
@@ -59,7 +61,7 @@ class ForkCgroups {
   ForkCgroups() = default;
   void Sweep();
 
-  UniqueFd nest_;
+  UniqueFd parent_;
   UniqueFd directory_;
   std::string name_;
   Limits limits_;

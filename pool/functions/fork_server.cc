@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/fork_server.h"
 
 #include <fcntl.h>
@@ -13,12 +15,12 @@
 #include <csignal>
 #include <cstring>
 
-#include "spawn/fd_message.h"
-#include "spawn/forked.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/sealed_memory.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/base/sealed_memory.h"
+#include "spawn/base/status.h"
+#include "spawn/host/machine.h"
+#include "spawn/launch/forked.h"
 
 namespace brood {
 namespace {
@@ -50,15 +52,15 @@ absl::Status ForkServer::Prepare() {
                          Blueprint::Make(specs.call, PlanKind::kForked, function_.fault));
   process_spec_ = std::move(specs.process);
   BROOD_ASSIGN_OR_RETURN(library_, ReadyLibrary());
-  const std::string nest = pool_.CgroupPath();
-  if (nest.empty()) return absl::OkStatus();
+  const std::string parent = pool_.CgroupPath();
+  if (parent.empty()) return absl::OkStatus();
   const Limits& limits = function_.spec->limits;
   if (!ThisMachine().mount_admin && limits.any()) {
     return Error(absl::StatusCode::kPermissionDenied,
                  "limits of each clone take a daemon of root's: their cgroups are mounted for the "
                  "process that they are cloned from");
   }
-  BROOD_ASSIGN_OR_RETURN(cgroups_, ForkCgroups::Make(nest, limits));
+  BROOD_ASSIGN_OR_RETURN(cgroups_, ForkCgroups::Make(parent, limits));
   call_leaves_ = ThisMachine().mount_admin;
   return absl::OkStatus();
 }

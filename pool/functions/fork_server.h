@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One process of a forked function, and the calls that it is cloned for.
 //
 //   Start -> (the process loads) -> kReady -> Fork -> ... -> FunctionWorker::outcome
@@ -15,16 +17,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/fork_cgroups.h"
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/watched.h"
 #include "pool/pool.h"
-#include "spawn/blueprint.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/plan/blueprint.h"
 #include "spawn/ready/wire.h"
-#include "spawn/unique_fd.h"
 
 namespace brood {
 

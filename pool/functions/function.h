@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A function as its configuration describes it, and the settings of the HTTP door before it.
 #pragma once
 
@@ -9,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/blueprint.h"
+#include "spawn/failure.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -17,7 +19,7 @@ namespace brood {
 // How far ahead of a call its isolate is prepared. A worker serves one call, whatever the mode.
 enum class FunctionMode : std::uint8_t {
   kCold,    // nothing: everything is made for the call
-  kParked,  // behind its fences; the call is an exec
+  kParked,  // isolated already; the call is an exec
   kPrimed,  // has exec'd the function, which waits on stdin; the call is its bytes
   kForked,  // is a clone of a process that has loaded the function
 };

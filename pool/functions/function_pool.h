@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One function: its limits, the calls that wait and run, and the workers primed for it.
 //
 //   Call -> Enter -> (queue) -> Take -> FunctionWorker -> Call
@@ -15,7 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/fork_server.h"
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"

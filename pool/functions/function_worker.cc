@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/function_worker.h"
 
 #include <fcntl.h>
@@ -10,8 +12,8 @@
 #include <cerrno>
 
 #include "pool/functions/lambda_runtime.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 
@@ -95,7 +97,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
     UniqueFd& ours = i == 0 ? worker->in : i == 1 ? worker->out : worker->err;
     ours.reset(ends[i == 0 ? 1 : 0]);
     worker->theirs[i].reset(ends[i == 0 ? 0 : 1]);
-    // So that the function can open /dev/stdin, whoever it is (spawn/stdio.cc).
+    // So that the function can open /dev/stdin, whoever it is (spawn/launch/stdio.cc).
     (void)fchmod(ends[0], 0666);
     // Of our end alone: the flag belongs to the open file, and a pipe's ends are two.
     if (fcntl(ours.get(), F_SETFL, O_NONBLOCK) != 0) {

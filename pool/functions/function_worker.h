@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One isolate of a function, and the pipes to it.
 #pragma once
 
@@ -10,10 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/function.h"
 #include "pool/pool.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/http_connection.h"
 
 #include <fmt/format.h>
@@ -8,7 +10,7 @@
 #include <cerrno>
 #include <chrono>
 
-#include "spawn/reap.h"
+#include "spawn/base/clock.h"
 
 namespace brood {
 namespace {

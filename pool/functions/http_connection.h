@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One HTTP connection: requests in, one at a time and in order; answers out.
 //
 //   socket -> input -> HttpParser -> Exchange
@@ -20,7 +22,7 @@
 #include "pool/functions/function.h"
 #include "pool/functions/http_parser.h"
 #include "pool/pool.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 

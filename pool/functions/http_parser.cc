@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/http_parser.h"
 
 // The library's headers trip over our warnings, not we.

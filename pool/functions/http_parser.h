@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // HTTP/1.1 requests out of bytes: Boost.Beast's parser, and the checks it leaves to its users.
 #pragma once
 

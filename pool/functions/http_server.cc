@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/http_server.h"
 
 #include <arpa/inet.h>
@@ -16,8 +18,8 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

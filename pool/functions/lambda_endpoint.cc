@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/lambda_endpoint.h"
 
 #include <netinet/in.h>
@@ -11,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/fd_message.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

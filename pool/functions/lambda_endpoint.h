@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The address at which an isolate's runtime finds its daemon: 127.0.0.1:9001, the isolate's own.
 //
 //   worker, before exec: socket, bind, listen -> channel -> listener -> HttpConnection -> handler
@@ -14,12 +16,12 @@
 #include <optional>
 
 #include "absl/status/status.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/http_connection.h"
 #include "pool/functions/watched.h"
 #include "pool/pool.h"
+#include "spawn/base/unique_fd.h"
 #include "spawn/spec.h"
-#include "spawn/unique_fd.h"
 
 namespace brood {
 

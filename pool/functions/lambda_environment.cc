@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/lambda_environment.h"
 
 #include <fmt/format.h>
@@ -9,7 +11,7 @@
 #include <vector>
 
 #include "pool/functions/lambda_endpoint.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a function finds in Lambda's execution environment beside the runtime interface.
 #pragma once
 
@@ -9,7 +11,7 @@
 
 namespace brood {
 
-// Fits a function with FunctionRuntime::kLambda to the fences that it will run behind: adds to its
+// Fits a function with FunctionRuntime::kLambda to the isolation that it will run in: adds to its
 // environment what Lambda's runtimes look for, as far as it does not have it (the list is in
 // brood.toml(5)). kInvalidArgument for a network namespace that is not its own: whoever shares it
 // could take the function's calls and answer them.

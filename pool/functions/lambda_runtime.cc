@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/functions/lambda_runtime.h"
 
 #include <fmt/format.h>
@@ -17,8 +19,8 @@
 #include "absl/strings/escaping.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/lambda_environment.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

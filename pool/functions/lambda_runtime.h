@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // AWS Lambda's runtime interface, version 2018-06-01, for one isolate, which serves one call.
 //
 //   the call's body   -> input_ -> event_   -> GET  .../invocation/next
@@ -17,14 +19,14 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/function.h"
 #include "pool/functions/http_connection.h"
 #include "pool/functions/lambda_endpoint.h"
 #include "pool/functions/watched.h"
 #include "pool/pool.h"
+#include "spawn/base/unique_fd.h"
 #include "spawn/spec.h"
-#include "spawn/unique_fd.h"
 
 namespace brood {
 

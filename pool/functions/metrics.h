@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the functions have done, as Prometheus reads it.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the server's paths take and answer, for programs: OpenAPI 3.0.
 #pragma once
 

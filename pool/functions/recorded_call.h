@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A call that nobody waits for: its answer is kept.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which request goes where: the functions by name, and what is told about them.
 #pragma once
 
@@ -7,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/daemon/timers.h"
+#include "pool/core/timers.h"
 #include "pool/functions/async_calls.h"
 #include "pool/functions/call.h"
 #include "pool/functions/function_pool.h"

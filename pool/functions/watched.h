@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A descriptor that the pool's thread waits for, or does not for now.
 #pragma once
 
@@ -7,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "pool/pool.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 

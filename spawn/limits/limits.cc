@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "spawn/limits/limits.h"
 
 #include <fcntl.h>
@@ -18,11 +20,11 @@
 #include <sstream>
 #include <tuple>
 
-#include "spawn/cgroup_host.h"
-#include "spawn/kernel.h"
-#include "spawn/mountinfo.h"
-#include "spawn/status.h"
-#include "spawn/text_file.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
+#include "spawn/host/cgroup_host.h"
+#include "spawn/host/mountinfo.h"
 
 namespace brood {
 namespace {

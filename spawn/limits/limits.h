@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The limits that stop a machine from making one more process, namespace, cgroup, mount or
 // descriptor: where each is set, what it is now, and which one an errno meant.
 //

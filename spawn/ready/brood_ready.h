@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* What a program calls when it has loaded all that its calls need (functions of mode "forked").
  *
  *   load();                  once, before any call
- *   if (brood_ready() == 0)  returns in each call's own process, behind the call's own fences
+ *   if (brood_ready() == 0)  returns in each call's own process, isolated by itself
  *     answer(stdin, stdout);
  *
  * brood starts the program with libbrood_ready.so preloaded, so nothing has to be linked: call it

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -7,9 +9,9 @@
 #include <cerrno>
 #include <climits>
 
-#include "spawn/child.h"
+#include "spawn/child/child.h"
+#include "spawn/child/syscalls.h"
 #include "spawn/ready/ready.h"
-#include "spawn/syscalls.h"
 
 namespace brood::ready {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Goes along when the process becomes another program before it is ready, as a script does that
 // ends with "exec program". What it starts beside itself does not get the library.
 #include <dlfcn.h>

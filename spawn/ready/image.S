@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /* libbrood_ready.so, as bytes of the library. */
     .section .rodata
     .global brood_ready_image

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "spawn/ready/ready.h"
 
 #include <fcntl.h>
@@ -11,9 +13,9 @@
 #include <cstdio>
 #include <cstring>
 
-#include "spawn/fd_message.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/child/syscalls.h"
 #include "spawn/ready/brood_ready.h"
-#include "spawn/syscalls.h"
 
 namespace brood::ready {
 namespace {

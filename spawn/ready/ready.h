@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the parts of libbrood_ready.so know of each other.
 //
 //   start.cc       the constructor: takes the socket, and leaves an init behind
@@ -16,7 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "spawn/plan.h"
+#include "spawn/child/plan.h"
 #include "spawn/ready/wire.h"
 
 namespace brood::ready {
@@ -60,7 +62,7 @@ struct Order {
 };
 
 // Clones this process for a call. False in this process, which has told the launcher how it went;
-// true in the clone, behind its fences, with nothing of ours left open.
+// true in the clone, isolated, with nothing of ours left open.
 bool CloneForCall(const Plan& plan, const Order& order, const ReopenedFiles& files);
 
 // Around all clones: what fork would run before and, in the clone, after.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // fork has libraries and languages put themselves right in the child. A clone made past fork has to
 // do that itself.
 #include <dlfcn.h>

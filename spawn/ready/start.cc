@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Puts the descriptors in their places, and leaves a process behind as init.
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -12,8 +14,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "spawn/child/syscalls.h"
 #include "spawn/ready/ready.h"
-#include "spawn/syscalls.h"
 
 namespace brood::ready {
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Stands in for the functions with which a program first reads its stdin.
 //
 // Calls within the C library cannot be seen: its own `stdin` is replaced by a stream that reads

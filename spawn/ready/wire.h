@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The words between a launcher and the process of a forked function.
 //
 // One SEQPACKET socket, messages of one size. The process' pid 1 (`init`), the process itself and
 // each clone of it speak on the same end:
 //
 //   process -> launcher   kReady, or kRefused and the end
-//   launcher -> process   kPlan, once, with a sealed memfd: the plan of a call (spawn/plan.h)
+//   launcher -> process   kPlan, once, with a sealed memfd: the plan of a call (spawn/child/plan.h)
 //   launcher -> process   kFork, with stdin, stdout, stderr and, if it has one, the call's cgroup
 //   process -> launcher   kForked with the clone's pidfd, or kFailed
 //   clone -> launcher     kRunning, or kFailed; then it closes its copy

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The benchmarks' own machinery: what fails is told as failed, and a run can be stopped anywhere.
 #include <gmock/gmock.h>
 #include <sys/wait.h>
@@ -15,7 +17,7 @@
 #include "bench/harness/summary.h"
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood::bench {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Other programs as rows: failures in their own words, and what they leave behind.
 #include "bench/peers/peers.h"
 

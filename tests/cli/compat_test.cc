@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // 32-bit programs: made here, of a few bytes, since few machines have a compiler for them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood doctor, in the places that it is to tell apart.
 #include <gmock/gmock.h>
 #include <sched.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What `brood run` was started with beside its isolation does not reach the command.
 #include "tests/inherited.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // run --init: zombies, signals and exit statuses below an init of brood's.
 #include <fmt/format.h>
 #include <gmock/gmock.h>

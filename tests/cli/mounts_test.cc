@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a worker sees below its root: what was given, wherever it lies, and what is mounted on the
 // host, however many, hidden or dead.
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The network namespace of a worker's own, as `brood run` makes it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every option of the commands that need no daemon: none is accepted and ignored.
 #include "tests/options.h"
 
@@ -31,7 +33,7 @@ class OptionsTest : public LeavesNothing {
 };
 
 // Those that make a spec; brood burst and the daemon's templates take them, too.
-std::vector<OptionCase> FenceCases() {
+std::vector<OptionCase> IsolationCases() {
   std::vector<OptionCase> cases = {
       {"--rootfs", {"--rootfs", "/none"}, "true", 125, "/none: ENOENT"},
       {"--root-mode", {"--root-mode", "rw"}, "true", 125, "needs --rootfs"},
@@ -105,7 +107,7 @@ TEST_F(OptionsTest, OfRun) {
       {"--tty", {"-t"}, "true", 125, "no terminal"},
       {"--interactive", {"-i"}, "readlink /proc/self/fd/0", 0, "/dev/null"},  // this test's own
       {"--json", {"--json"}, "true", 0, "\"spawn_path\""}};
-  for (const auto& more : {FenceCases(), ProcessCases()}) {
+  for (const auto& more : {IsolationCases(), ProcessCases()}) {
     cases.insert(cases.end(), more.begin(), more.end());
   }
   ExpectComplete("run", cases);
@@ -134,7 +136,7 @@ TEST_F(OptionsTest, OfBurst) {
     const std::string option(word, std::string_view(word).find('='));
     cases.push_back({option, {"--socket", "/none", word}, "true", 125, option + " is for the"});
   }
-  for (const OptionCase& each : FenceCases()) {
+  for (const OptionCase& each : IsolationCases()) {
     if (each.status == 125) {
       cases.push_back({each.option, each.words, "true", 125, each.seen});
     } else {

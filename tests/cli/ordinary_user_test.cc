@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `brood run`, `burst` and `doctor` for an ordinary user, and inside containers: what works, and
 // what is said of what does not.
 #include "tests/ordinary_user.h"
@@ -8,7 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "spawn/subordinate_ids.h"
+#include "spawn/host/subordinate_ids.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/program.h"

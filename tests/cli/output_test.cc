@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What commands do when their stdout takes no more.
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood without a command.
 #include <gmock/gmock.h>
 

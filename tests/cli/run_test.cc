@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `brood run` as its users meet it: exit statuses, sentences, signals, and what is left when it is
 // done, interrupted or killed.
 #include <fcntl.h>
@@ -32,9 +34,9 @@
 #include <thread>
 #include <vector>
 
-#include "spawn/cgroup_host.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/program.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/cli/stress_leftovers.h"
 
 #include <fmt/format.h>
@@ -10,7 +12,7 @@
 #include <set>
 #include <thread>
 
-#include "spawn/cgroup_host.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/program.h"
 
 namespace brood {

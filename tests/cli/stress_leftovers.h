@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Runs of brood stress that are interrupted, and what is left of them.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood stress, interrupted again and again.
 #include <gmock/gmock.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // brood stress, from outside: each limit is reached exactly, and named.
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -11,7 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
-#include "spawn/cgroup_host.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/cli/stress_leftovers.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"

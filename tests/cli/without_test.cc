@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // BROOD_WITHOUT: each way of the kernel's can be taken away, brood goes another, and says so.
-#include "spawn/without.h"
+#include "spawn/host/without.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

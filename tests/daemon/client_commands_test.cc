@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands beside the daemon, as their users meet them.
 #include <sys/stat.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A daemon of its own for each test, on a socket in a directory of its own.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the daemon says when processes, namespaces or memory run out, and that it goes on when there
 // are some again. Every limit is the daemon's own: a cgroup, a user namespace, an rlimit.
 #include <fmt/format.h>

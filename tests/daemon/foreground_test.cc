@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A command in the foreground of a shell on a terminal, by run, submit and exec alike: what job
 // control, an ending signal and a terminal that goes away do to it.
 #include <fmt/format.h>
@@ -5,7 +7,7 @@
 #include <algorithm>
 #include <csignal>
 
-#include "spawn/process_tree.h"
+#include "spawn/host/process_tree.h"
 #include "tests/daemon/daemon_fixture.h"
 #include "tests/terminal.h"
 

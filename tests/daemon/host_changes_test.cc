@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What changes on the host under a daemon that runs: mounts that go and come, links and files that
 // are replaced.
 #include <sched.h>

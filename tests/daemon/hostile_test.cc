@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Clients that vanish, lie, or never listen: they alone are refused.
 #include <fmt/format.h>
 #include <poll.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Launchers on one machine share its ranges of host ids.
 #include <memory>
 #include <string>

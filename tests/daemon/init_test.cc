@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An init in workers that the daemon keeps parked.
 #include "tests/daemon/daemon_fixture.h"
 

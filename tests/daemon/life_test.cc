@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The daemon's own life: many clients, reload, drain, death.
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -6,7 +8,7 @@
 #include <atomic>
 #include <thread>
 
-#include "spawn/cgroup_host.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/daemon/daemon_fixture.h"
 #include "tests/needs.h"
 
@@ -68,7 +70,7 @@ TEST_F(DaemonTest, ReloadReplacesTemplatesUnderRunningWorkers) {
   EXPECT_EQ(Out({"submit", "--", "hostname"}), "second\n");
   EXPECT_THAT(Run({"submit", "--template", "gone", "--", "true"}).err, HasSubstr("no template"));
   EXPECT_EQ(Inspect(id)["state"], "running");
-  EXPECT_EQ(Out({"exec", id, "hostname"}), "first\n") << "it stays behind its own fences";
+  EXPECT_EQ(Out({"exec", id, "hostname"}), "first\n") << "it stays in its own namespaces";
   EXPECT_EQ(Run({"kill", id}).status, 0);
   // What is wrong changes nothing, and is told with its line.
   std::ofstream(config) << "[template.a]\nhostnam = \"third\"\n";
@@ -154,7 +156,7 @@ TEST_F(DaemonTest, SecondSignalEndsThoseThatWaitToo) {
   daemon_.reset();
 }
 
-TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheFencesOfItsIsolate) {
+TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheIsolationOfItsIsolate) {
   const std::filesystem::path config = directory_ / "brood.toml";
   std::ofstream(config) << "max-running = 2\n[template.a]\nparked = 1\n";
   StartDaemon({"--config", config.string()});

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A cgroup with one limit, for one test's daemon and all that it starts.
 //
 // Where the controller is in a version 1 hierarchy, the cgroup is there, below our own: workers are
@@ -11,9 +13,9 @@
 
 #include <sstream>
 
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/cgroup_tree.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/cgroup/cgroup_tree.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/daemon/daemon_fixture.h"
 
 namespace brood {

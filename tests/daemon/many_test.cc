@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Enough submissions to meet what is rare. Slow.
 #include "tests/daemon/daemon_fixture.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every option of the commands that speak to the daemon: none is accepted and ignored.
 #include "tests/options.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A daemon of an ordinary user's.
 #include "tests/ordinary_user.h"
 

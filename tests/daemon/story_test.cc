@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a container is: a shell on a terminal, four sleeps below it, the same processes inside and
 // outside with other numbers. Each number is checked against /proc.
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a command's own words lead to while brood's descriptors are open, and what a descriptor that
 // a client hands over could lead to.
 #include <gmock/gmock.h>
@@ -8,7 +10,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 
-#include "spawn/kernel.h"
+#include "spawn/base/kernel.h"
 #include "tests/daemon/daemon_fixture.h"
 #include "tests/needs.h"
 #include "tests/ordinary_user.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A directory outside of every isolate, which none may touch: with a root beside it whose author
 // would like to.
 #pragma once

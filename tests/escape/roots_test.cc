@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Roots whose author, or whoever writes to them while brood sets a worker up, would like to have
 // something made, mounted or run outside.
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an attacker sends is refused by the book, while others are served."""
 
 import socket

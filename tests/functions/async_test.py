@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls that nobody waits for: none that was accepted is lost, whatever happens to the daemon."""
 
 import base64

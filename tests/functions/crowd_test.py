@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Thousands of connections that send nothing, or hardly anything: others are served as before.
 
 BROOD_CROWD: how many, 10,000 by default."""

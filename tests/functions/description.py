@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds answers against what /openapi.json says of them."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The examples run as written, and so do the commands of their page."""
 
 import importlib.util

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions that are clones of a process that has loaded itself."""
 
 import concurrent.futures
@@ -389,7 +390,7 @@ class Configuration(Node):
 
     def test_what_cannot_be_forked_is_said_at_the_start(self):
         for settings, problem in (
-                ({"template": "default"}, "a forked function has fences of its own"),
+                ({"template": "default"}, "a forked function is isolated by keys of its own"),
                 ({"rootfs": "/", "root-mode": "overlay"}, "root must be read-only")):
             self.assertEqual(self.reload(self.CONFIG + command("bad", ["/bin/cat"], **settings)),
                              "not reloaded")

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No call sees what another has left, in any mode."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lambda's runtime interface: what a runtime is told, and what a caller gets whatever it does."""
 
 import http.client

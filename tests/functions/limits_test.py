@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A function that meets its memory limit. Exits with 77 where cgroup2 has no memory controller."""
 
 import json

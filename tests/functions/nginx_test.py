@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example of two nodes behind nginx: one is killed under load, and no caller notices."""
 
 import http.client

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A daemon of its own for each test class, with the functions of its configuration."""
 
 import http.client

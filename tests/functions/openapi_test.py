@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server's description of itself is valid, and describes what the server does."""
 
 import glob

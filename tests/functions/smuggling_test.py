@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that two readers might read differently (RFC 9112): one reading, and never a second
 request out of one's body; by itself, and with nginx in front."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A caller's side of HTTP/1.1 that reads no byte more than it is asked to."""
 
 import select

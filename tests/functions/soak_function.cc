@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the functions of the soak test run: whatever the first line of the request says, as
 // "17 exit 3". Linked statically, so that its start is a small part of a call.
 #include <unistd.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many thousands of calls at full load, of functions and callers that do all they should not.
 
 BROOD_SOAK_CALLS: how many, 100,000 by default. BROOD_SOAK_SEED: what is drawn from."""

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Does without coverage what libFuzzer does with it: replays a corpus, then changes of it.
 //
 //   NAME_fuzz [--seconds N] [--seed N] FILE_OR_DIRECTORY...

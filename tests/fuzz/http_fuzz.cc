@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Fuzzes what callers of functions send: requests, one behind the other, in pieces of any size.
 //
 // The input is what comes over the socket, behind one byte that says in which pieces. With clang's

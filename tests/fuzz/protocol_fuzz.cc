@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Fuzzes what a daemon and its clients read from each other: the bodies of all messages, and the
 // putting together of messages that arrive in pieces.
 //

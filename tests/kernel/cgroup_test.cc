@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Nests and leaves on a real cgroup2. Needs root and a writable cgroup2 mount. Each test works in a
 // cgroup of its own, whose removal at the end fails if anything was left in it.
-#include "spawn/cgroup.h"
+#include "spawn/cgroup/cgroup.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -26,12 +28,12 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/cgroup_tree.h"
-#include "spawn/status.h"
-#include "spawn/text_file.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/cgroup/cgroup_tree.h"
+#include "spawn/host/cgroup_host.h"
 #include "tests/needs.h"
 #include "tests/needs_limits.h"
 #include "tests/slowness.h"
@@ -114,36 +116,36 @@ class CgroupTest : public ::testing::Test {
     EXPECT_EQ(rmdir(host_.base.c_str()), 0) << "left behind in " << host_.base;
   }
 
-  CgroupNest MakeNest() {
-    auto nest = CgroupNest::Create(host_, {});
-    EXPECT_TRUE(nest.ok()) << nest.status();
-    return *std::move(nest);
+  ParentCgroup MakeParent() {
+    auto parent = ParentCgroup::Create(host_, {});
+    EXPECT_TRUE(parent.ok()) << parent.status();
+    return *std::move(parent);
   }
 
-  std::string MakeLeaf(const CgroupNest& nest, std::string_view name) {
-    const auto leaf = nest.MakeLeaf(name, {});
+  std::string MakeLeaf(const ParentCgroup& parent, std::string_view name) {
+    const auto leaf = parent.MakeLeaf(name, {});
     EXPECT_TRUE(leaf.ok()) << leaf.status();
-    return nest.path() + "/" + std::string(name);
+    return parent.path() + "/" + std::string(name);
   }
 
-  // What a launcher leaves behind that dies without a chance to clean up: a nest with a leaf, and
-  // in that a process, whose pid comes back.
-  pid_t LeaveNestBehind() {
+  // What a launcher leaves behind that dies without a chance to clean up: a parent cgroup with a
+  // leaf, and in that a process, whose pid comes back.
+  pid_t LeaveParentBehind() {
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
     const UniqueFd from(ends[0]);
     UniqueFd to(ends[1]);
     const pid_t launcher = Fork([&] {
-      auto nest = CgroupNest::Create(host_, {});
-      if (!nest.ok() || !nest->MakeLeaf("worker", {}).ok()) return 1;
-      ForkInto(nest->path() + "/worker", [&] {
-        close(nest->fd());  // as exec would: a forked copy keeps the lock
+      auto parent = ParentCgroup::Create(host_, {});
+      if (!parent.ok() || !parent->MakeLeaf("worker", {}).ok()) return 1;
+      ForkInto(parent->path() + "/worker", [&] {
+        close(parent->fd());  // as exec would: a forked copy keeps the lock
         // Told only now: whoever clears before that would take it for a living launcher's.
         const pid_t self = getpid();
         if (write(to.get(), &self, sizeof(self)) != sizeof(self)) return 1;
         return Sleep();
       });
-      _exit(0);  // not by return, which would run the nest's destructor
+      _exit(0);  // not by return, which would run the parent cgroup's destructor
     });
     to.reset();
     pid_t worker = -1;
@@ -190,38 +192,38 @@ TEST_F(CgroupTest, PrefersADelegatedCgroup) {
 TEST_F(CgroupTest, SaysWhatToDoWithoutAPlace) {
   CgroupHost host = host_;
   host.base.clear();
-  EXPECT_TRUE(absl::IsPermissionDenied(CgroupNest::Create(host, {}).status()));
+  EXPECT_TRUE(absl::IsPermissionDenied(ParentCgroup::Create(host, {}).status()));
   host.layout = CgroupLayout::kNone;
-  const absl::Status status = CgroupNest::Create(host, {}).status();
+  const absl::Status status = ParentCgroup::Create(host, {}).status();
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_THAT(std::string(Message(status)), HasSubstr("mount -t cgroup2"));
-  EXPECT_EQ(CgroupNest::ClearLeftovers(host).value(), 0);
+  EXPECT_EQ(ParentCgroup::ClearLeftovers(host).value(), 0);
 }
 
-TEST_F(CgroupTest, NestIsLockedWhileItLives) {
-  CgroupNest nest = MakeNest();
-  EXPECT_THAT(nest.path(), StartsWith(host_.base + "/brood/"));
-  const UniqueFd other(open(nest.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+TEST_F(CgroupTest, ParentIsLockedWhileItLives) {
+  ParentCgroup parent = MakeParent();
+  EXPECT_THAT(parent.path(), StartsWith(host_.base + "/brood/"));
+  const UniqueFd other(open(parent.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   EXPECT_EQ(flock(other.get(), LOCK_EX | LOCK_NB), -1);
   EXPECT_EQ(errno, EWOULDBLOCK);
-  EXPECT_NE(fcntl(nest.fd(), F_GETFD) & FD_CLOEXEC, 0);
+  EXPECT_NE(fcntl(parent.fd(), F_GETFD) & FD_CLOEXEC, 0);
 
-  EXPECT_TRUE(nest.Remove().ok());
-  EXPECT_EQ(nest.fd(), -1);
+  EXPECT_TRUE(parent.Remove().ok());
+  EXPECT_EQ(parent.fd(), -1);
   EXPECT_FALSE(Exists(host_.base + "/brood"));
-  EXPECT_TRUE(nest.Remove().ok());
+  EXPECT_TRUE(parent.Remove().ok());
 }
 
 TEST_F(CgroupTest, BroodDirectoryIsClosedToOthers) {
-  const CgroupNest nest = MakeNest();
+  const ParentCgroup parent = MakeParent();
   struct stat info {};
   ASSERT_EQ(stat((host_.base + "/brood").c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0711U);
 }
 
-TEST_F(CgroupTest, RemovingOneNestLeavesTheOther) {
-  CgroupNest first = MakeNest();
-  const CgroupNest second = MakeNest();
+TEST_F(CgroupTest, RemovingOneParentLeavesTheOther) {
+  ParentCgroup first = MakeParent();
+  const ParentCgroup second = MakeParent();
   EXPECT_TRUE(first.Remove().ok());
   EXPECT_TRUE(Exists(second.path()));
 }
@@ -229,18 +231,18 @@ TEST_F(CgroupTest, RemovingOneNestLeavesTheOther) {
 TEST_F(CgroupTest, DestructorKillsWhatRuns) {
   pid_t pid = -1;
   {
-    const CgroupNest nest = MakeNest();
-    pid = ForkInto(MakeLeaf(nest, "a"), Sleep);
-    MakeLeaf(nest, "b");
+    const ParentCgroup parent = MakeParent();
+    pid = ForkInto(MakeLeaf(parent, "a"), Sleep);
+    MakeLeaf(parent, "b");
   }
   EXPECT_TRUE(WasKilled(pid));
   EXPECT_FALSE(Exists(host_.base + "/brood"));
 }
 
-TEST_F(CgroupTest, MovingHandsTheNestOver) {
-  CgroupNest first = MakeNest();
+TEST_F(CgroupTest, MovingHandsTheParentOver) {
+  ParentCgroup first = MakeParent();
   const std::string path = first.path();
-  CgroupNest second = MakeNest();
+  ParentCgroup second = MakeParent();
   const std::string replaced = second.path();
   second = std::move(first);
   EXPECT_FALSE(Exists(replaced));
@@ -248,9 +250,9 @@ TEST_F(CgroupTest, MovingHandsTheNestOver) {
   EXPECT_EQ(second.path(), path);
 }
 
-TEST_F(CgroupTest, ForkedCopyLeavesTheNestAlone) {
-  const CgroupNest nest = MakeNest();
-  auto* const copy = new CgroupNest(MakeNest());
+TEST_F(CgroupTest, ForkedCopyLeavesTheParentAlone) {
+  const ParentCgroup parent = MakeParent();
+  auto* const copy = new ParentCgroup(MakeParent());
   const std::string path = copy->path();
   EXPECT_EQ(ExitCode(Fork([&] {
               delete copy;
@@ -263,86 +265,86 @@ TEST_F(CgroupTest, ForkedCopyLeavesTheNestAlone) {
 }
 
 TEST_F(CgroupTest, LeafNamesAreFileNames) {
-  const CgroupNest nest = MakeNest();
+  const ParentCgroup parent = MakeParent();
   const std::string_view with_nul("a\0b", 3);
   for (const std::string_view name :
        {std::string_view(""), std::string_view("."), std::string_view(".."),
         std::string_view("a/b"), std::string_view("a\nb"), with_nul}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(nest.MakeLeaf(name, {}).status())) << name;
-    EXPECT_TRUE(absl::IsInvalidArgument(nest.RemoveLeaf(name))) << name;
-    EXPECT_TRUE(absl::IsInvalidArgument(nest.KillLeaf(name))) << name;
+    EXPECT_TRUE(absl::IsInvalidArgument(parent.MakeLeaf(name, {}).status())) << name;
+    EXPECT_TRUE(absl::IsInvalidArgument(parent.RemoveLeaf(name))) << name;
+    EXPECT_TRUE(absl::IsInvalidArgument(parent.KillLeaf(name))) << name;
   }
-  EXPECT_TRUE(absl::IsInvalidArgument(nest.MakeLeaf(std::string(256, 'x'), {}).status()));
-  EXPECT_EQ(nest.MakeLeaf("worker-1", {}).value(), "worker-1");
-  EXPECT_TRUE(absl::IsAlreadyExists(nest.MakeLeaf("worker-1", {}).status()));
-  EXPECT_TRUE(nest.RemoveLeaf("worker-1").ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(parent.MakeLeaf(std::string(256, 'x'), {}).status()));
+  EXPECT_EQ(parent.MakeLeaf("worker-1", {}).value(), "worker-1");
+  EXPECT_TRUE(absl::IsAlreadyExists(parent.MakeLeaf("worker-1", {}).status()));
+  EXPECT_TRUE(parent.RemoveLeaf("worker-1").ok());
 }
 
 TEST_F(CgroupTest, FullParentIsNamedWithItsFile) {
-  const CgroupNest nest = MakeNest();
-  MakeLeaf(nest, "a");
-  ASSERT_EQ(WriteFileAt(AT_FDCWD, (nest.path() + "/cgroup.max.descendants").c_str(), "1"), 0);
-  const absl::Status refused = nest.MakeLeaf("b", {}).status();
+  const ParentCgroup parent = MakeParent();
+  MakeLeaf(parent, "a");
+  ASSERT_EQ(WriteFileAt(AT_FDCWD, (parent.path() + "/cgroup.max.descendants").c_str(), "1"), 0);
+  const absl::Status refused = parent.MakeLeaf("b", {}).status();
   EXPECT_THAT(std::string(Message(refused)),
               ::testing::AllOf(HasSubstr("EAGAIN"),
                                HasSubstr("cgroup.max.descendants is used up (1 "
                                          "of 1, " +
-                                         nest.path()),
+                                         parent.path()),
                                HasSubstr("echo max > ")));
 }
 
 TEST_F(CgroupTest, MissingLeafIsNotFound) {
-  const CgroupNest nest = MakeNest();
-  EXPECT_TRUE(absl::IsNotFound(nest.KillLeaf("none")));
-  EXPECT_TRUE(absl::IsNotFound(nest.RemoveLeaf("none")));
-  EXPECT_TRUE(absl::IsNotFound(nest.LeafPopulated("none").status()));
-  EXPECT_TRUE(absl::IsNotFound(nest.AwaitLeafEmpty("none", kSoon)));
-  EXPECT_EQ(nest.ReadLeafUsage("none").cpu_us, std::nullopt);
+  const ParentCgroup parent = MakeParent();
+  EXPECT_TRUE(absl::IsNotFound(parent.KillLeaf("none")));
+  EXPECT_TRUE(absl::IsNotFound(parent.RemoveLeaf("none")));
+  EXPECT_TRUE(absl::IsNotFound(parent.LeafPopulated("none").status()));
+  EXPECT_TRUE(absl::IsNotFound(parent.AwaitLeafEmpty("none", kSoon)));
+  EXPECT_EQ(parent.ReadLeafUsage("none").cpu_us, std::nullopt);
 }
 
 TEST_F(CgroupTest, KillsAwaitsAndRemovesALeaf) {
-  const CgroupNest nest = MakeNest();
-  const std::string leaf = MakeLeaf(nest, "leaf");
-  EXPECT_FALSE(nest.LeafPopulated("leaf").value());
+  const ParentCgroup parent = MakeParent();
+  const std::string leaf = MakeLeaf(parent, "leaf");
+  EXPECT_FALSE(parent.LeafPopulated("leaf").value());
   // A process with a child of its own: nobody but the cgroup knows both.
   const pid_t pid = ForkInto(leaf, [] {
     fork();
     return Sleep();
   });
-  EXPECT_TRUE(nest.LeafPopulated("leaf").value());
-  EXPECT_TRUE(nest.KillLeaf("leaf").ok());
-  EXPECT_TRUE(nest.AwaitLeafEmpty("leaf", kSoon).ok());
-  EXPECT_FALSE(nest.LeafPopulated("leaf").value());
+  EXPECT_TRUE(parent.LeafPopulated("leaf").value());
+  EXPECT_TRUE(parent.KillLeaf("leaf").ok());
+  EXPECT_TRUE(parent.AwaitLeafEmpty("leaf", kSoon).ok());
+  EXPECT_FALSE(parent.LeafPopulated("leaf").value());
   // Not reaped yet: a zombie does not keep its cgroup.
-  EXPECT_TRUE(nest.RemoveLeaf("leaf").ok());
+  EXPECT_TRUE(parent.RemoveLeaf("leaf").ok());
   EXPECT_FALSE(Exists(leaf));
   EXPECT_TRUE(WasKilled(pid));
 }
 
 TEST_F(CgroupTest, AwaitIsWokenByTheKernel) {
-  const CgroupNest nest = MakeNest();
-  const pid_t pid = ForkInto(MakeLeaf(nest, "leaf"), [] {
+  const ParentCgroup parent = MakeParent();
+  const pid_t pid = ForkInto(MakeLeaf(parent, "leaf"), [] {
     usleep(100'000);
     return 0;
   });
   rusage before{};
   rusage after{};
   getrusage(RUSAGE_THREAD, &before);
-  EXPECT_TRUE(nest.AwaitLeafEmpty("leaf", kSoon).ok());
+  EXPECT_TRUE(parent.AwaitLeafEmpty("leaf", kSoon).ok());
   getrusage(RUSAGE_THREAD, &after);
   EXPECT_LE(after.ru_nvcsw - before.ru_nvcsw, 10) << "it should sleep once, not poll";
   EXPECT_EQ(ExitCode(pid), 0);
 }
 
 TEST_F(CgroupTest, AwaitAndRemoveGiveUpOnWhatLives) {
-  const CgroupNest nest = MakeNest();
-  const pid_t pid = ForkInto(MakeLeaf(nest, "leaf"), Sleep);
-  const absl::Status await = nest.AwaitLeafEmpty("leaf", milliseconds(20));
+  const ParentCgroup parent = MakeParent();
+  const pid_t pid = ForkInto(MakeLeaf(parent, "leaf"), Sleep);
+  const absl::Status await = parent.AwaitLeafEmpty("leaf", milliseconds(20));
   EXPECT_TRUE(absl::IsDeadlineExceeded(await));
-  EXPECT_THAT(std::string(Message(await)), HasSubstr(nest.path() + "/leaf"));
-  EXPECT_TRUE(absl::IsDeadlineExceeded(nest.RemoveLeaf("leaf", milliseconds(20))));
-  EXPECT_TRUE(nest.LeafPopulated("leaf").value());
-  EXPECT_TRUE(nest.KillAll().ok());
+  EXPECT_THAT(std::string(Message(await)), HasSubstr(parent.path() + "/leaf"));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(parent.RemoveLeaf("leaf", milliseconds(20))));
+  EXPECT_TRUE(parent.LeafPopulated("leaf").value());
+  EXPECT_TRUE(parent.KillAll().ok());
   EXPECT_TRUE(WasKilled(pid));
 }
 
@@ -351,8 +353,8 @@ TEST_F(CgroupTest, RemovesWhatTheWorkerMadeInItsLeaf) {
   constexpr int kDepth = 300;
   rlimit old{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
-  const CgroupNest nest = MakeNest();
-  std::string path = MakeLeaf(nest, "leaf");
+  const ParentCgroup parent = MakeParent();
+  std::string path = MakeLeaf(parent, "leaf");
   const pid_t at_the_top = ForkInto(path, Sleep);
   for (int depth = 0; depth < kDepth; ++depth) {
     ASSERT_EQ(mkdir((path + "/side").c_str(), 0755), 0) << ErrnoText(errno);
@@ -362,8 +364,8 @@ TEST_F(CgroupTest, RemovesWhatTheWorkerMadeInItsLeaf) {
   const pid_t at_the_bottom = ForkInto(path, Sleep);
   const rlimit few{64, old.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-  EXPECT_TRUE(nest.KillLeaf("leaf").ok());
-  const absl::Status removed = nest.RemoveLeaf("leaf", milliseconds(30'000));
+  EXPECT_TRUE(parent.KillLeaf("leaf").ok());
+  const absl::Status removed = parent.RemoveLeaf("leaf", milliseconds(30'000));
   EXPECT_TRUE(removed.ok()) << removed;
   setrlimit(RLIMIT_NOFILE, &old);
   EXPECT_TRUE(WasKilled(at_the_top));
@@ -371,70 +373,70 @@ TEST_F(CgroupTest, RemovesWhatTheWorkerMadeInItsLeaf) {
 }
 
 TEST_F(CgroupTest, ReportsOnlyTheUsageThatTheKernelKeeps) {
-  const CgroupNest nest = MakeNest();
-  const pid_t pid = ForkInto(MakeLeaf(nest, "leaf"), [] {
+  const ParentCgroup parent = MakeParent();
+  const pid_t pid = ForkInto(MakeLeaf(parent, "leaf"), [] {
     const auto end = steady_clock::now() + milliseconds(30);
     while (steady_clock::now() < end) {
     }
     return 0;
   });
   EXPECT_EQ(ExitCode(pid), 0);
-  const LeafUsage usage = nest.ReadLeafUsage("leaf");
+  const LeafUsage usage = parent.ReadLeafUsage("leaf");
   ASSERT_TRUE(usage.cpu_us.has_value());
   EXPECT_GT(*usage.cpu_us, 1000U);
-  // The nest was made without controllers.
+  // The parent cgroup was made without controllers.
   EXPECT_EQ(usage.memory_peak_bytes, std::nullopt);
   EXPECT_EQ(usage.pids_peak, std::nullopt);
   EXPECT_EQ(usage.oom_kills, std::nullopt);
 }
 
 TEST_F(CgroupTest, KillsByPidWhereTheKernelHasNoKillFile) {
-  const CgroupNest nest = MakeNest();
-  const std::string leaf = MakeLeaf(nest, "leaf");
+  const ParentCgroup parent = MakeParent();
+  const std::string leaf = MakeLeaf(parent, "leaf");
   ASSERT_EQ(mkdir((leaf + "/below").c_str(), 0755), 0);
   const pid_t first = ForkInto(leaf, [] {
     fork();
     return Sleep();
   });
   const pid_t second = ForkInto(leaf + "/below", Sleep);
-  const absl::Status killed = KillTreeByPid(nest.fd(), "leaf", Soon());
+  const absl::Status killed = KillTreeByPid(parent.fd(), "leaf", Soon());
   EXPECT_TRUE(killed.ok()) << killed;
   EXPECT_TRUE(WasKilled(first));
   EXPECT_TRUE(WasKilled(second));
 }
 
-TEST_F(CgroupTest, ClearsTheNestsOfDeadLaunchersOnly) {
-  const CgroupNest living = MakeNest();
+TEST_F(CgroupTest, ClearsTheParentsOfDeadLaunchersOnly) {
+  const ParentCgroup living = MakeParent();
   const pid_t bystander = ForkInto(MakeLeaf(living, "leaf"), Sleep);
-  LeaveNestBehind();
-  LeaveNestBehind();
-  EXPECT_EQ(CgroupNest::ClearLeftovers(host_).value(), 2);
-  EXPECT_EQ(CgroupNest::ClearLeftovers(host_).value(), 0);
+  LeaveParentBehind();
+  LeaveParentBehind();
+  EXPECT_EQ(ParentCgroup::ClearLeftovers(host_).value(), 2);
+  EXPECT_EQ(ParentCgroup::ClearLeftovers(host_).value(), 0);
   EXPECT_TRUE(living.LeafPopulated("leaf").value());
   EXPECT_TRUE(living.KillAll().ok());
   EXPECT_TRUE(WasKilled(bystander));
 }
 
-TEST_F(CgroupTest, ClearingSparesTheNestItRunsIn) {
-  LeaveNestBehind();
+TEST_F(CgroupTest, ClearingSparesTheParentItRunsIn) {
+  LeaveParentBehind();
   const UniqueFd brood = *OpenDirectoryAt(AT_FDCWD, (host_.base + "/brood").c_str());
   const std::string name = ChildNames(brood.get()).value().at(0);
   EXPECT_EQ(ExitCode(ForkInto(host_.base + "/brood/" + name + "/worker",
                               [&] {
                                 CgroupHost inside = *CgroupHost::Discover();
                                 inside.base = host_.base;
-                                return CgroupNest::ClearLeftovers(inside).value();
+                                return ParentCgroup::ClearLeftovers(inside).value();
                               })),
             0);
-  EXPECT_EQ(CgroupNest::ClearLeftovers(host_).value(), 1);
+  EXPECT_EQ(ParentCgroup::ClearLeftovers(host_).value(), 1);
 }
 
 TEST_F(CgroupTest, TwoMayClearAtOnce) {
-  constexpr int kNests = 6;
-  for (int i = 0; i < kNests; ++i) LeaveNestBehind();
+  constexpr int kParents = 6;
+  for (int i = 0; i < kParents; ++i) LeaveParentBehind();
   std::atomic<int> cleared = 0;
   const auto clear = [&] {
-    const auto count = CgroupNest::ClearLeftovers(host_);
+    const auto count = ParentCgroup::ClearLeftovers(host_);
     EXPECT_TRUE(count.ok()) << count.status();
     cleared += count.value_or(0);
   };
@@ -442,24 +444,24 @@ TEST_F(CgroupTest, TwoMayClearAtOnce) {
   std::thread second(clear);
   first.join();
   second.join();
-  EXPECT_EQ(cleared, kNests);
+  EXPECT_EQ(cleared, kParents);
 }
 
 TEST_F(CgroupTest, CreatingRemovingAndClearingDoNotDisturbEachOther) {
   constexpr int kRounds = 50;
   const auto come_and_go = [&] {
     for (int round = 0; round < kRounds; ++round) {
-      auto nest = CgroupNest::Create(host_, {});
-      ASSERT_TRUE(nest.ok()) << nest.status();
-      ASSERT_TRUE(nest->MakeLeaf("leaf", {}).ok());
-      const absl::Status removed = nest->Remove();
+      auto parent = ParentCgroup::Create(host_, {});
+      ASSERT_TRUE(parent.ok()) << parent.status();
+      ASSERT_TRUE(parent->MakeLeaf("leaf", {}).ok());
+      const absl::Status removed = parent->Remove();
       ASSERT_TRUE(removed.ok()) << removed;
     }
   };
   std::thread first(come_and_go);
   std::thread second(come_and_go);
   for (int round = 0; round < kRounds; ++round) {
-    const auto cleared = CgroupNest::ClearLeftovers(host_);
+    const auto cleared = ParentCgroup::ClearLeftovers(host_);
     EXPECT_TRUE(cleared.ok()) << cleared.status();
     EXPECT_EQ(cleared.value_or(0), 0);
   }
@@ -477,7 +479,7 @@ TEST_F(CgroupTest, RefusesLimitsThatTheHostCannotKeep) {
                         {"cpu", {.memory_bytes = {}, .pids = {}, .cpus = 0.5}}};
   for (const Case& test : cases) {
     if (real_.Has(test.controller)) continue;
-    const absl::Status status = CgroupNest::Create(host_, test.limits).status();
+    const absl::Status status = ParentCgroup::Create(host_, test.limits).status();
     EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
     EXPECT_THAT(std::string(Message(status)),
                 StartsWith(fmt::format("limiting {}: ", test.controller)));
@@ -490,12 +492,12 @@ TEST_F(CgroupTest, RefusesLimitsThatTheHostCannotKeep) {
   }
 }
 
-TEST_F(CgroupTest, LimitThatTheNestWasNotMadeForLeavesNoLeaf) {
-  const CgroupNest nest = MakeNest();
-  const absl::Status status = nest.MakeLeaf("leaf", OnlyPids(8)).status();
+TEST_F(CgroupTest, LimitThatTheParentWasNotMadeForLeavesNoLeaf) {
+  const ParentCgroup parent = MakeParent();
+  const absl::Status status = parent.MakeLeaf("leaf", OnlyPids(8)).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(Message(status)), HasSubstr("pids.max"));
-  EXPECT_FALSE(Exists(nest.path() + "/leaf"));
+  EXPECT_FALSE(Exists(parent.path() + "/leaf"));
 }
 
 // Tests of limits: they need the controller, from the real base down to the test's own.
@@ -513,42 +515,42 @@ class CgroupLimitTest : public CgroupTest {
 TEST_F(CgroupLimitTest, PidsLimitStopsForks) {
   const Limits limits = OnlyPids(2);
   if (Require(limits); IsSkipped() || HasFatalFailure()) return;
-  const auto nest = CgroupNest::Create(host_, limits);
-  ASSERT_TRUE(nest.ok()) << nest.status();
-  ASSERT_TRUE(nest->MakeLeaf("leaf", limits).ok());
-  const pid_t pid = ForkInto(nest->path() + "/leaf", [] {
+  const auto parent = ParentCgroup::Create(host_, limits);
+  ASSERT_TRUE(parent.ok()) << parent.status();
+  ASSERT_TRUE(parent->MakeLeaf("leaf", limits).ok());
+  const pid_t pid = ForkInto(parent->path() + "/leaf", [] {
     if (Fork(Sleep) < 0) return 1;
     return Fork(Sleep) < 0 && errno == EAGAIN ? 0 : 2;
   });
   EXPECT_EQ(ExitCode(pid), 0);
-  EXPECT_EQ(TextOf(nest->path() + "/leaf/pids.max"), "2\n");
-  if (Exists(nest->path() + "/leaf/pids.peak")) {
-    EXPECT_EQ(nest->ReadLeafUsage("leaf").pids_peak, 2U);
+  EXPECT_EQ(TextOf(parent->path() + "/leaf/pids.max"), "2\n");
+  if (Exists(parent->path() + "/leaf/pids.peak")) {
+    EXPECT_EQ(parent->ReadLeafUsage("leaf").pids_peak, 2U);
   }
 }
 
 TEST_F(CgroupLimitTest, MemoryLimitKillsAndIsCounted) {
   const Limits limits{.memory_bytes = 16 << 20, .pids = {}, .cpus = {}};
   if (Require(limits); IsSkipped() || HasFatalFailure()) return;
-  const auto nest = CgroupNest::Create(host_, limits);
-  ASSERT_TRUE(nest.ok()) << nest.status();
-  ASSERT_TRUE(nest->MakeLeaf("leaf", limits).ok());
-  EXPECT_EQ(TextOf(nest->path() + "/leaf/memory.oom.group"), "1\n");
-  const pid_t pid = ForkInto(nest->path() + "/leaf", [] {
+  const auto parent = ParentCgroup::Create(host_, limits);
+  ASSERT_TRUE(parent.ok()) << parent.status();
+  ASSERT_TRUE(parent->MakeLeaf("leaf", limits).ok());
+  EXPECT_EQ(TextOf(parent->path() + "/leaf/memory.oom.group"), "1\n");
+  const pid_t pid = ForkInto(parent->path() + "/leaf", [] {
     std::vector<char> memory(64 << 20, 'x');
     return memory.back() == 'x' ? 0 : 1;
   });
   EXPECT_TRUE(WasKilled(pid));
-  EXPECT_GE(nest->ReadLeafUsage("leaf").oom_kills.value_or(0), 1U);
+  EXPECT_GE(parent->ReadLeafUsage("leaf").oom_kills.value_or(0), 1U);
 }
 
 TEST_F(CgroupLimitTest, CpuLimitIsWritten) {
   const Limits limits{.memory_bytes = {}, .pids = {}, .cpus = 0.25};
   if (Require(limits); IsSkipped() || HasFatalFailure()) return;
-  const auto nest = CgroupNest::Create(host_, limits);
-  ASSERT_TRUE(nest.ok()) << nest.status();
-  ASSERT_TRUE(nest->MakeLeaf("leaf", limits).ok());
-  EXPECT_EQ(TextOf(nest->path() + "/leaf/cpu.max"), "25000 100000\n");
+  const auto parent = ParentCgroup::Create(host_, limits);
+  ASSERT_TRUE(parent.ok()) << parent.status();
+  ASSERT_TRUE(parent->MakeLeaf("leaf", limits).ok());
+  EXPECT_EQ(TextOf(parent->path() + "/leaf/cpu.max"), "25000 100000\n");
 }
 
 TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
@@ -561,11 +563,11 @@ TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
                       .cpuset_cpus = "0",
                       .cpuset_mems = "0"};
   if (Require(limits); IsSkipped() || HasFatalFailure()) return;
-  const auto nest = CgroupNest::Create(host_, limits);
-  ASSERT_TRUE(nest.ok()) << nest.status();
-  const auto leaf = nest->MakeLeaf("leaf", limits);
+  const auto parent = ParentCgroup::Create(host_, limits);
+  ASSERT_TRUE(parent.ok()) << parent.status();
+  const auto leaf = parent->MakeLeaf("leaf", limits);
   ASSERT_TRUE(leaf.ok()) << leaf.status();
-  const std::string path = nest->path() + "/leaf/";
+  const std::string path = parent->path() + "/leaf/";
   EXPECT_EQ(TextOf(path + "memory.max"), "67108864\n");
   EXPECT_EQ(TextOf(path + "memory.high"), "33554432\n");
   EXPECT_EQ(TextOf(path + "memory.oom.group"), "1\n");
@@ -574,7 +576,7 @@ TEST_F(CgroupLimitTest, EachLimitIsWrittenAndRead) {
   EXPECT_EQ(TextOf(path + "cpu.weight"), "50\n");
   EXPECT_EQ(TextOf(path + "cpuset.cpus.effective"), "0\n");
   EXPECT_EQ(TextOf(path + "cpuset.mems.effective"), "0\n");
-  const LeafUsage usage = nest->ReadLeafUsage("leaf");
+  const LeafUsage usage = parent->ReadLeafUsage("leaf");
   EXPECT_EQ(usage.cpu_throttled_us, 0U);
   EXPECT_EQ(usage.memory_high_events, 0U);
   EXPECT_EQ(usage.oom_kills, 0U);

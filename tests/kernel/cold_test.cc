@@ -1,9 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cold path on a real kernel: every fence as the command behind it sees it, every step that can
 // fail, and nothing left behind.
 //
 // ColdAnywhereTest runs as whoever starts the tests; the tests of ColdAsOthersTest run it again as
 // an ordinary user and inside user namespaces. All else needs root.
-#include "spawn/cold.h"
+#include "spawn/launch/cold.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -44,12 +46,12 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/cgroup.h"
-#include "spawn/id_ranges.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
-#include "spawn/text_file.h"
+#include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/host/id_ranges.h"
+#include "spawn/host/machine.h"
+#include "spawn/launch/reap.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/slowness.h"
@@ -124,7 +126,7 @@ class ColdAnywhereTest : public LeavesNothing {
     LeavesNothing::SetUp();
     const auto host = CgroupHost::Discover();
     ASSERT_TRUE(host.ok()) << host.status();
-    if (auto nest = CgroupNest::Create(*host, {}); nest.ok()) nest_ = *std::move(nest);
+    if (auto parent = ParentCgroup::Create(*host, {}); parent.ok()) parent_ = *std::move(parent);
     if (ThisMachine().id_ranges) {
       auto ids = IdRanges::Open(1);
       ASSERT_TRUE(ids.ok()) << ids.status();
@@ -134,10 +136,10 @@ class ColdAnywhereTest : public LeavesNothing {
   }
 
   void TearDown() override {
-    if (nest_) {
-      const absl::Status removed = nest_->Remove();
+    if (parent_) {
+      const absl::Status removed = parent_->Remove();
       EXPECT_TRUE(removed.ok()) << removed;
-      nest_.reset();
+      parent_.reset();
     }
     ids_ = {};
     LeavesNothing::TearDown();
@@ -156,24 +158,24 @@ class ColdAnywhereTest : public LeavesNothing {
   Birthplace Place() {
     Birthplace place;
     place.id_first = id_first_;
-    if (!nest_) return place;
-    place.nest_fd = nest_->fd();
+    if (!parent_) return place;
+    place.parent_fd = parent_->fd();
     place.leaf = fmt::format("w{}", ++leaves_);
-    const auto made = nest_->MakeLeaf(place.leaf, {});
+    const auto made = parent_->MakeLeaf(place.leaf, {});
     EXPECT_TRUE(made.ok()) << made.status();
     return place;
   }
 
   // Removing does not kill: it fails when anything of the worker still runs.
   void Remove(const Birthplace& place) {
-    if (!nest_) return;
-    const absl::Status removed = nest_->RemoveLeaf(place.leaf);
+    if (!parent_) return;
+    const absl::Status removed = parent_->RemoveLeaf(place.leaf);
     EXPECT_TRUE(removed.ok()) << removed;
   }
 
   Outcome RunPlan(const Blueprint& blueprint, const Command& command) {
     const Birthplace place = Place();
-    auto outcome = RunCold(blueprint, command, place, nest_ ? &*nest_ : nullptr);
+    auto outcome = RunCold(blueprint, command, place, parent_ ? &*parent_ : nullptr);
     EXPECT_TRUE(outcome.ok()) << outcome.status();
     Remove(place);
     return outcome.ok() ? *std::move(outcome) : Outcome{};
@@ -199,7 +201,7 @@ class ColdAnywhereTest : public LeavesNothing {
     return outcome.out;
   }
 
-  std::optional<CgroupNest> nest_;
+  std::optional<ParentCgroup> parent_;
   IdRanges ids_;
   std::uint32_t id_first_ = 0;
 
@@ -382,7 +384,7 @@ TEST_F(ColdAnywhereTest, TimeoutKillsEverythingOfIt) {
   EXPECT_GE(outcome.wall_us, 200'000);
 }
 
-// As brood exec does. Whoever has no privilege of his own sends an usher in.
+// As brood exec does. Whoever has no privilege of his own sends an setns helper in.
 TEST_F(ColdAnywhereTest, JoinsAllNamespacesOfAnother) {
   const Birthplace place = Place();
   const Blueprint blueprint = Plan({});
@@ -415,7 +417,7 @@ TEST_F(ColdAnywhereTest, JoinsAllNamespacesOfAnother) {
        {FaultInjection{.step = Step::kJoinNamespace, .error = EMFILE, .index = 0},
         FaultInjection{.step = Step::kJoinNamespace, .error = EMFILE, .index = 2},
         FaultInjection{.step = Step::kCloneWorker, .error = EAGAIN, .index = 0}}) {
-    if (fault.step == Step::kJoinNamespace && !Plan(spec).by_usher()) continue;
+    if (fault.step == Step::kJoinNamespace && !Plan(spec).by_setns_helper()) continue;
     const Outcome outcome = Run(spec, Shell("true"), fault);
     EXPECT_EQ(outcome.end, End::kSetupFailed) << Ending(outcome);
     EXPECT_EQ(outcome.failure.step, fault.step);
@@ -440,7 +442,7 @@ class ColdTest : public ColdAnywhereTest {
   void SetUp() override {
     if (!ThisMachine().id_ranges || !ThisMachine().mount_admin) GTEST_SKIP() << "missing: root";
     ColdAnywhereTest::SetUp();
-    if (!HasFatalFailure() && !nest_) GTEST_SKIP() << "missing: a writable cgroup2 mount";
+    if (!HasFatalFailure() && !parent_) GTEST_SKIP() << "missing: a writable cgroup2 mount";
   }
   void TearDown() override {
     if (ThisMachine().id_ranges && ThisMachine().mount_admin) ColdAnywhereTest::TearDown();
@@ -1121,13 +1123,13 @@ class Frozen {
 
 TEST_F(ColdTest, AFrozenCgroupIsNamedAndNobodyHangs) {
   const Birthplace place = Place();
-  const std::string leaf = nest_->path() + "/" + place.leaf;
+  const std::string leaf = parent_->path() + "/" + place.leaf;
   if (access((leaf + "/cgroup.freeze").c_str(), F_OK) != 0) {
     GTEST_SKIP() << "missing: cgroup.freeze (Linux 5.2)";
   }
   {
     const Frozen frozen(leaf);
-    const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*nest_);
+    const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*parent_);
     ASSERT_TRUE(outcome.ok()) << outcome.status();
     EXPECT_EQ(outcome->end, End::kSetupFailed) << Ending(*outcome);
     EXPECT_EQ(outcome->failure.step, Step::kBegin);
@@ -1136,19 +1138,20 @@ TEST_F(ColdTest, AFrozenCgroupIsNamedAndNobodyHangs) {
   Remove(place);
 }
 
-// Where one leaf of a nest is made threaded, the others are neither threaded nor domains any more.
+// Where one leaf of a parent cgroup is made threaded, the others are neither threaded nor domains
+// any more.
 TEST_F(ColdTest, ACgroupAmongThreadedOnesIsNamed) {
   const Birthplace threaded = Place();
-  std::ofstream(nest_->path() + "/" + threaded.leaf + "/cgroup.type") << "threaded" << std::flush;
+  std::ofstream(parent_->path() + "/" + threaded.leaf + "/cgroup.type") << "threaded" << std::flush;
   const Birthplace place = Place();
-  const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*nest_);
+  const auto outcome = RunCold(Plan({}), Words({"true"}), place, &*parent_);
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_EQ(outcome->failure.step, Step::kCloneWorker) << Ending(*outcome);
   EXPECT_EQ(outcome->failure.error, EOPNOTSUPP);
   EXPECT_THAT(outcome->message, HasSubstr("domain invalid"));
   Remove(place);
   // In the threaded one itself a process can be born, and runs.
-  const auto inside = RunCold(Plan({}), Words({"true"}), threaded, &*nest_);
+  const auto inside = RunCold(Plan({}), Words({"true"}), threaded, &*parent_);
   ASSERT_TRUE(inside.ok()) << inside.status();
   EXPECT_TRUE(inside->ok()) << Ending(*inside);
   Remove(threaded);
@@ -1168,7 +1171,7 @@ TEST_F(ColdTest, HostProgramsWaitsSeeNoWorkerBeforeItsExec) {
 
   const Birthplace place = Place();
   const Blueprint blueprint = Plan({}, {Step::kHostname, kInjected, -1});
-  std::optional<Frozen> frozen(nest_->path() + "/" + place.leaf);
+  std::optional<Frozen> frozen(parent_->path() + "/" + place.leaf);
   auto worker = Start(blueprint, Words({"true"}), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
   EXPECT_TRUE(nobody()) << "while it is set up";
@@ -1227,7 +1230,7 @@ TEST_F(ColdTest, MemoryIsSharedUntilExecUnlessALimitCouldKillUs) {
     if (limited) spec.limits.memory_bytes = 64 << 20;
     const Blueprint blueprint = Plan(spec);
     const Birthplace place = Place();
-    std::optional<Frozen> frozen(nest_->path() + "/" + place.leaf);
+    std::optional<Frozen> frozen(parent_->path() + "/" + place.leaf);
     auto worker = Start(blueprint, Words({"true"}), place);
     ASSERT_TRUE(worker.ok()) << worker.status();
     const long compared = syscall(SYS_kcmp, getpid(), worker->mailbox().pid, KCMP_VM, 0, 0);
@@ -1390,7 +1393,7 @@ TEST_F(ColdTest, SignalFromOutsideIsASignal) {
   const Birthplace place = Place();
   auto worker = Start(blueprint, Words({"sleep", "1000"}), place);
   ASSERT_TRUE(worker.ok()) << worker.status();
-  EXPECT_TRUE(nest_->KillLeaf(place.leaf).ok());
+  EXPECT_TRUE(parent_->KillLeaf(place.leaf).ok());
   const auto exit = Reap(worker->pidfd());
   ASSERT_TRUE(exit.ok()) << exit.status();
   worker->Reaped();

@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The list of what child code calls between its filter and its command, against the child code.
-#include "spawn/launch_calls.h"
+#include "spawn/seccomp/launch_calls.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +12,8 @@
 #include <set>
 #include <string>
 
-#include "spawn/cold.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/cold.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 

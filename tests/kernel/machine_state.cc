@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/kernel/machine_state.h"
 
 #include <dirent.h>
@@ -15,9 +17,9 @@
 #include <string_view>
 #include <thread>
 
-#include "spawn/cgroup_host.h"
-#include "spawn/status.h"
-#include "spawn/text_file.h"
+#include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
+#include "spawn/host/cgroup_host.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a test must leave as it found it: descriptors, mounts, cgroups, children.
 #pragma once
 

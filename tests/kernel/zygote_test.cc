@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A zygote by its own interface, without a pool.
-#include "spawn/zygote.h"
+#include "spawn/launch/zygote.h"
 
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -7,9 +9,9 @@
 #include <array>
 #include <thread>
 
-#include "spawn/cold.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/cold.h"
+#include "spawn/launch/reap.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/slowness.h"

@@ -1,12 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Bursts, and what their report says.
-#include "pool/burst.h"
+#include "pool/burst/burst.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 #include "tests/kernel/machine_state.h"
 
 namespace brood {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A socket that a worker opens in its own network for its launcher (StdioMode::kEndpoint).
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -13,8 +15,8 @@
 #include <utility>
 
 #include "pool/pool.h"
-#include "spawn/fd_message.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/fd_message.h"
+#include "spawn/base/unique_fd.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/slowness.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Forked functions below HTTP: each step of a call that can fail, and what its outcome tells.
 #include "pool/functions/fork_server.h"
 
@@ -12,9 +14,9 @@
 #include <string_view>
 #include <utility>
 
-#include "spawn/advice.h"
-#include "spawn/forked.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/launch/forked.h"
+#include "spawn/limits/advice.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/slowness.h"
 

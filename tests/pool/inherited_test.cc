@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the program around a pool was started with does not reach its workers.
 #include "tests/inherited.h"
 
@@ -6,7 +8,7 @@
 #include <thread>
 
 #include "pool/pool.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/slowness.h"

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Cgroup leaves made, used and given back many times: shared by the everyday test and the slow one.
 #pragma once
 

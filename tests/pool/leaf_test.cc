@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Leaves of the stock: new for each worker, or as good as new.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What tests/pool/limit_test.cc and leaf_test.cc do, as often as it takes to be sure.
 #include <gtest/gtest.h>
 

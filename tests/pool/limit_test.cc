@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Limits of real controllers: what they stop, what the outcome tells of it, and that everybody else
 // goes on being served meanwhile. What this machine's cgroup2 lacks is skipped by name.
 #include <fcntl.h>
@@ -16,11 +18,11 @@
 #include <thread>
 
 #include "pool/pool.h"
-#include "spawn/block_device.h"
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_host.h"
-#include "spawn/limits_met.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/host/block_device.h"
+#include "spawn/host/cgroup_host.h"
+#include "spawn/limits/limits_met.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs_limits.h"
 #include "tests/pool/requests.h"
@@ -128,7 +130,7 @@ class LimitTest : public LeavesNothing {
     return outcome.ok() ? *std::move(outcome) : Outcome{};
   }
 
-  std::string Nest() { return pool_->CgroupPath(); }
+  std::string ParentPath() { return pool_->CgroupPath(); }
 
   std::unique_ptr<Pool> pool_;
 };
@@ -169,8 +171,8 @@ TEST_F(LimitTest, AMemoryHogIsStoppedByItsOwnLimit) {
   }
 }
 
-// The victim holds most of the nest's memory, far below its own limit, when a sibling wants more
-// than there is.
+// The victim holds most of the parent cgroup's memory, far below its own limit, when a sibling
+// wants more than there is.
 TEST_F(LimitTest, ASiblingsHogIsToldAsTheFaultOfTheCgroupAbove) {
   if (!Start({.memory_bytes = 512 << 20}, 2)) return;
   std::promise<std::string> leaf;
@@ -182,7 +184,7 @@ TEST_F(LimitTest, ASiblingsHogIsToldAsTheFaultOfTheCgroupAbove) {
           ->Submit(std::move(victim),
                    [&](absl::StatusOr<Outcome> outcome) { ended.set_value(std::move(outcome)); })
           .ok());
-  const std::string current = Nest() + "/" + leaf.get_future().get() + "/memory.current";
+  const std::string current = ParentPath() + "/" + leaf.get_future().get() + "/memory.current";
   const auto holds = [&] {
     std::uint64_t bytes = 0;
     std::ifstream(current) >> bytes;
@@ -193,8 +195,8 @@ TEST_F(LimitTest, ASiblingsHogIsToldAsTheFaultOfTheCgroupAbove) {
     std::this_thread::sleep_for(milliseconds(10));
   }
   ASSERT_TRUE(holds());
-  std::ofstream(Nest() + "/memory.max") << (90 << 20) << std::flush;
-  std::ofstream(Nest() + "/memory.swap.max") << 0 << std::flush;
+  std::ofstream(ParentPath() + "/memory.max") << (90 << 20) << std::flush;
+  std::ofstream(ParentPath() + "/memory.swap.max") << 0 << std::flush;
   const Others others(*pool_);
   const Outcome sibling = Run(GuardedShell("head -c 50m /dev/zero | tail > /dev/null"));
   EXPECT_TRUE(sibling.ok()) << Told(sibling);
@@ -342,14 +344,14 @@ class Freeze {
   const std::string file_;
 };
 
-TEST_F(LimitTest, AFrozenNestIsNamedAndThawedServesAgain) {
+TEST_F(LimitTest, AFrozenParentIsNamedAndThawedServesAgain) {
   if (!Start(Limits{})) return;
-  if (access((Nest() + "/cgroup.freeze").c_str(), F_OK) != 0) {
+  if (access((ParentPath() + "/cgroup.freeze").c_str(), F_OK) != 0) {
     GTEST_SKIP() << "missing: cgroup.freeze (Linux 5.2)";
   }
   ASSERT_TRUE(pool_->AwaitParked("limited", 1, kHang).ok());
   {
-    const Freeze freeze(Nest());
+    const Freeze freeze(ParentPath());
     // Where the caller waits by itself, where the pool's thread does, and with nobody parked.
     Request here = GuardedShell("true");
     here.template_name = "others";
@@ -373,17 +375,17 @@ TEST_F(LimitTest, AFrozenNestIsNamedAndThawedServesAgain) {
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
 }
 
-TEST_F(LimitTest, ANestThatMayHaveNoMoreCgroupsIsNamed) {
+TEST_F(LimitTest, AParentThatMayHaveNoMoreCgroupsIsNamed) {
   Spec spec;
   if (!StartWith(spec, 0)) return;
-  std::ofstream(Nest() + "/cgroup.max.descendants") << "1" << std::flush;
+  std::ofstream(ParentPath() + "/cgroup.max.descendants") << "1" << std::flush;
   for (const SpawnPath path : {SpawnPath::kZygote, SpawnPath::kCold}) {
     Request request = GuardedShell("true");
     request.path = path;
     const absl::Status refused = pool_->Run(std::move(request)).status();
     EXPECT_THAT(std::string(Message(refused)), HasSubstr("cgroup.max.descendants is used up"));
   }
-  std::ofstream(Nest() + "/cgroup.max.descendants") << "max" << std::flush;
+  std::ofstream(ParentPath() + "/cgroup.max.descendants") << "max" << std::flush;
   const Outcome outcome = Run(GuardedShell("true"));
   EXPECT_TRUE(outcome.ok()) << Told(outcome);
 }

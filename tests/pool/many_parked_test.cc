@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Ten thousand workers parked at once, and then all of them run. Slow.
 #include <sys/resource.h>
 

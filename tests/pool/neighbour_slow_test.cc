@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Fifty workers that answer, and one beside them that takes all it can get: what its limit leaves
 // of their latency. The figures are printed; what is demanded is only that they go on.
 #include <fcntl.h>
@@ -17,8 +19,8 @@
 #include <vector>
 
 #include "pool/pool.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/needs_limits.h"

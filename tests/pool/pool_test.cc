@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The pool through its public interface: real zygotes, real workers, root's privileges.
 #include "pool/pool.h"
 
@@ -17,10 +19,11 @@
 #include <set>
 #include <thread>
 
-#include "spawn/blueprint.h"
-#include "spawn/machine.h"
-#include "spawn/reap.h"
-#include "spawn/status.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/host/machine.h"
+#include "spawn/launch/reap.h"
+#include "spawn/plan/blueprint.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/pool/requests.h"
@@ -675,11 +678,11 @@ TEST_F(PoolTest, AKilledLauncherLeavesNobody) {
   char buffer[512];
   const ssize_t got = read(reader.get(), buffer, sizeof(buffer));
   ASSERT_GT(got, 0);
-  const std::string nest(buffer, static_cast<std::size_t>(got));
+  const std::string parent(buffer, static_cast<std::size_t>(got));
   kill(launcher, SIGKILL);
   ASSERT_EQ(waitpid(launcher, nullptr, 0), launcher);
   const auto populated = [&] {
-    std::ifstream events(nest + "/cgroup.events");
+    std::ifstream events(parent + "/cgroup.events");
     std::string line;
     while (std::getline(events, line)) {
       if (line == "populated 1") return true;
@@ -689,9 +692,9 @@ TEST_F(PoolTest, AKilledLauncherLeavesNobody) {
   const std::int64_t deadline = NowNs() + 1'000'000'000;
   while (populated() && NowNs() < deadline) std::this_thread::sleep_for(milliseconds(5));
   EXPECT_FALSE(populated()) << "workers outlived their launcher by a second";
-  EXPECT_TRUE(std::filesystem::exists(nest));
+  EXPECT_TRUE(std::filesystem::exists(parent));
   Start(1);
-  EXPECT_FALSE(std::filesystem::exists(nest)) << "the next start did not clear it";
+  EXPECT_FALSE(std::filesystem::exists(parent)) << "the next start did not clear it";
 }
 
 TEST_F(PoolTest, TemplatesStandSideBySide) {

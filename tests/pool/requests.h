@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the pool's tests ask it to run.
 #pragma once
 

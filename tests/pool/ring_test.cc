@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ring: typed completions, and descriptors closed elsewhere. The same of io_uring and of epoll.
-#include "pool/ring.h"
+#include "pool/core/ring.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -9,7 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 #include "tests/kernel/machine_state.h"
 
 namespace brood {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "tests/pool/tiny_memory.h"
 
 #include <gtest/gtest.h>
@@ -7,16 +9,16 @@
 #include <set>
 
 #include "pool/pool.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 #include "tests/slowness.h"
 
 namespace brood {
 namespace {
 
 // The processes in the leaves of a template, by the names that its leaves have.
-std::set<int> Members(const std::string& nest, const std::string& prefix) {
+std::set<int> Members(const std::string& parent, const std::string& prefix) {
   std::set<int> pids;
-  for (const auto& leaf : std::filesystem::directory_iterator(nest)) {
+  for (const auto& leaf : std::filesystem::directory_iterator(parent)) {
     if (!leaf.is_directory() || !leaf.path().filename().string().starts_with(prefix)) continue;
     std::ifstream procs(leaf.path() / "cgroup.procs");
     for (int pid = 0; procs >> pid;) pids.insert(pid);

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Workers whose memory limit is too small to exec in, beside others: shared by the everyday test
 // and the slow one.
 #pragma once

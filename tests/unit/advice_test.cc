@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every step has its words.
-#include "spawn/advice.h"
+#include "spawn/limits/advice.h"
 
 #include <gtest/gtest.h>
 

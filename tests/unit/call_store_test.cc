@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls on disk: what is kept, what a daemon that died leaves to the next, and what is told.
 #include "pool/functions/call_store.h"
 
@@ -14,7 +16,7 @@
 #include <vector>
 
 #include "pool/functions/call_json.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,4 +1,6 @@
-#include "spawn/capabilities.h"
+// SPDX-License-Identifier: Apache-2.0
+
+#include "spawn/base/capabilities.h"
 
 #include <gtest/gtest.h>
 #include <linux/capability.h>
@@ -9,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reading the texts of mountinfo and /proc/self/cgroup, and what follows from them without a
 // kernel.
-#include "spawn/cgroup_host.h"
+#include "spawn/host/cgroup_host.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -15,10 +17,10 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/cgroup_controllers.h"
-#include "spawn/cgroup_tree.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/cgroup/cgroup_tree.h"
 
 namespace brood {
 namespace {

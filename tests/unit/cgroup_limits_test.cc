@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The texts of limits, and that each goes to its file.
-#include "spawn/cgroup_limits.h"
+#include "spawn/cgroup/cgroup_limits.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,8 +15,9 @@
 #include <string>
 #include <string_view>
 
-#include "spawn/cgroup_tree.h"
-#include "spawn/status.h"
+#include "spawn/base/cpu_text.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup_tree.h"
 
 namespace brood {
 namespace {
@@ -164,7 +167,7 @@ TEST_F(WriteLimitsTest, AFileThatTheKernelLacksIsToldFromAControllerThatIsOff) {
   const absl::Status lacks = WriteLimits(parent_.get(), "leaf", {.io_weight = 100});
   EXPECT_THAT(std::string(Message(lacks)), HasSubstr("this kernel has no io.weight"));
   const absl::Status off = WriteLimits(parent_.get(), "leaf", {.pids = 1});
-  EXPECT_THAT(std::string(Message(off)), HasSubstr("its nest was not made for"));
+  EXPECT_THAT(std::string(Message(off)), HasSubstr("its parent cgroup was not made for"));
 }
 
 TEST_F(WriteLimitsTest, DoesWithoutSwapAccounting) {

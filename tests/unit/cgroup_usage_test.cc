@@ -1,10 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What is made of a cgroup's counts.
-#include "spawn/cgroup_usage.h"
+#include "spawn/cgroup/cgroup_usage.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "spawn/limits_met.h"
+#include "spawn/limits/limits_met.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a new configuration changes of the functions.
 #include "pool/cli/function_changes.h"
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Functions of the configuration: what is taken, and what is refused with which sentence.
 #include "pool/cli/function_config.h"
 
@@ -10,7 +12,7 @@
 #include <vector>
 
 #include "pool/functions/lambda_environment.h"
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -163,7 +165,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{}, {}, {}, "it needs a command"},
       {{"--mode=warm"}, kCommand, {}, "\"warm\""},
       {{"--mode=forked", "--runtime=lambda"}, kCommand, {}, "cannot be forked"},
-      {{"--mode=forked", "--template=web"}, kCommand, {}, "fences of its own"},
+      {{"--mode=forked", "--template=web"}, kCommand, {}, "isolated by keys of its own"},
       {{"--mode=forked", "--rootfs=/", "--root-mode=overlay"}, kCommand, {}, "read-only"},
       {{"--speed=9"}, kCommand, {}, "--speed"},
       {{"stray"}, kCommand, {}, "stray"},

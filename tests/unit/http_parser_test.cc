@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Requests out of bytes: what is taken, what is refused with which status, and that neither depends
 // on the pieces in which they arrive.
 #include "pool/functions/http_parser.h"

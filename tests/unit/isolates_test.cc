@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The daemon's book of isolates: names, beginnings of ids, and what is forgotten.
 #include "pool/daemon/isolates.h"
 
@@ -8,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A command laid out in one memory for use in another.
-#include "spawn/launch.h"
+#include "spawn/launch/launch.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

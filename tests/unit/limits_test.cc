@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One errno, several limits: which one it was is told from a machine made of files.
 #include "spawn/limits/limits.h"
 
@@ -12,8 +14,8 @@
 #include <fstream>
 #include <string>
 
-#include "spawn/kernel.h"
-#include "spawn/status.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

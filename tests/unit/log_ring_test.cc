@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "pool/daemon/log_ring.h"
 
 #include <gtest/gtest.h>

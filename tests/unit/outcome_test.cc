@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What an outcome becomes: an exit status and a JSON object.
 #include "spawn/outcome.h"
 

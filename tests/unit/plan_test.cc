@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The plan as the child reads it: a flat block that can be copied anywhere, and what each choice of
 // a spec does to it.
-#include "spawn/plan.h"
+#include "spawn/child/plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,12 +22,12 @@
 #include <utility>
 #include <vector>
 
-#include "spawn/blueprint.h"
-#include "spawn/forked.h"
-#include "spawn/machine.h"
-#include "spawn/plan_builder.h"
-#include "spawn/status.h"
-#include "spawn/without.h"
+#include "spawn/base/status.h"
+#include "spawn/host/machine.h"
+#include "spawn/host/without.h"
+#include "spawn/launch/forked.h"
+#include "spawn/plan/blueprint.h"
+#include "spawn/plan/plan_builder.h"
 
 namespace brood {
 namespace {

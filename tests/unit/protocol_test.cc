@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The protocol's messages: what is written is read back, and nothing else is taken.
 #include "pool/daemon/protocol.h"
 
@@ -9,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The default filter and profile files, by interpreting the programs and by installing them.
-#include "spawn/seccomp.h"
+#include "spawn/seccomp/seccomp.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -33,10 +35,10 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/seccomp_compat.h"
-#include "spawn/seccomp_eval.h"
-#include "spawn/status.h"
-#include "spawn/unique_fd.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/seccomp/seccomp_compat.h"
+#include "spawn/seccomp/seccomp_eval.h"
 
 namespace brood {
 namespace {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The daemon's configuration: what is taken, and what is refused with the line it stands on.
 #include "pool/cli/serve_config.h"
 
@@ -12,7 +14,7 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

@@ -1,4 +1,6 @@
-#include "spawn/signals.h"
+// SPDX-License-Identifier: Apache-2.0
+
+#include "spawn/launch/signals.h"
 
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
@@ -7,7 +9,7 @@
 
 #include <csignal>
 
-#include "spawn/unique_fd.h"
+#include "spawn/base/unique_fd.h"
 
 namespace brood {
 namespace {

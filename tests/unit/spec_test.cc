@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What Validate refuses before the kernel is asked, and how it says so.
 #include "spawn/spec.h"
 
@@ -15,7 +17,7 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {

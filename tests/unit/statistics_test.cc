@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Percentiles and spreads on data whose answers are known.
 #include "bench/harness/statistics.h"
 

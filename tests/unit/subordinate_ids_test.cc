@@ -1,11 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which ids an ordinary user may map, and how.
-#include "spawn/subordinate_ids.h"
+#include "spawn/host/subordinate_ids.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
 
-#include "spawn/id_ranges.h"
+#include "spawn/host/id_ranges.h"
 
 namespace brood {
 namespace {

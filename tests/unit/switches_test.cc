@@ -1,5 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Switches that forbid user namespaces and io_uring, from a /proc of the test's own.
-#include "spawn/switches.h"
+#include "spawn/host/switches.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,6 @@
-#include "spawn/text_file.h"
+// SPDX-License-Identifier: Apache-2.0
+
+#include "spawn/base/text_file.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

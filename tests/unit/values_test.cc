@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Words of the command line: what is taken, with its value, and what is refused, with a sentence
 // that names the word.
 #include "pool/cli/values.h"
@@ -17,7 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "spawn/status.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
@@ -156,7 +158,9 @@ class AccountsTest : public ::testing::Test {
     std::ofstream(base_ / "outside/passwd") << "root:x:0:0::/:/bin/sh\nspy:x:7:7::/:/bin/sh\n";
   }
   void TearDown() override { std::filesystem::remove_all(base_); }
-  Accounts Inside(std::vector<Bind> binds = {}) const { return {root_.string(), std::move(binds)}; }
+  UserDatabase Inside(std::vector<Bind> binds = {}) const {
+    return {root_.string(), std::move(binds)};
+  }
 
   const std::filesystem::path base_ =
       std::filesystem::path(::testing::TempDir()) / ("brood_accounts_" + std::to_string(getpid()));

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Text on stdin, its lines, words and bytes on stdout.
 #include <cctype>
 #include <cstdio>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON on stdin, an answer with status and head on stdout."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image on stdin, a PNG of at most 128 by 128 on stdout."""
 
 import io

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "pool/cli/serve_daemon.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "pool/cli/serve_log.h"
+#include "pool/cli/served_config.h"
+#include "pool/core/job_thread.h"
+#include "pool/core/run_in_pool.h"
+#include "pool/daemon/client.h"
+#include "pool/daemon/memory_reserve.h"
+#include "pool/daemon/server.h"
+#include "pool/daemon/service.h"
+#include "pool/functions/async_calls.h"
+#include "pool/functions/http_server.h"
+#include "pool/functions/router.h"
+#include "pool/pool.h"
+#include "spawn/base/status.h"
+#include "spawn/cgroup/cgroup.h"
+#include "spawn/cgroup/cgroup_controllers.h"
+#include "spawn/host/cgroup_host.h"
+
+namespace brood {
+namespace {
+
+class Daemon {
+ public:
+  Daemon(const ServeWords& words, UniqueFd signals) : words_(words), signals_(std::move(signals)) {}
+
+  absl::Status Run() {
+    idle_.reset(eventfd(0, EFD_CLOEXEC));
+    if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
+    BROOD_ASSIGN_OR_RETURN(config_, ReadServeConfig(words_));
+    // What our memory and descriptors hold is nobody's business, least of all a worker's that is
+    // entering an isolate. Without privilege it would keep us from writing id maps.
+    if (geteuid() == 0) prctl(PR_SET_DUMPABLE, 0);
+    std::string path = config_.socket.value_or("");
+    if (path.empty()) {
+      BROOD_ASSIGN_OR_RETURN(path, DefaultListenPath());
+    }
+    if (const std::size_t slash = path.rfind('/'); slash != std::string::npos && slash > 0) {
+      // /run is empty after a boot
+      mkdir(path.substr(0, slash).c_str(), geteuid() == 0 ? 0755 : 0700);
+    }
+    BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
+    UniqueFd http_socket;
+    if (!words_.http.empty()) {
+      BROOD_ASSIGN_OR_RETURN(http_socket, ListenHttp(config_.http, config_.http.port));
+    }
+    std::unique_ptr<CallStore> store;
+    if (!words_.http.empty() && !config_.http.calls.empty()) {
+      BROOD_ASSIGN_OR_RETURN(store, CallStore::Open(config_.http.calls));
+    }
+    BROOD_RETURN_IF_ERROR(jobs_.Start());
+    BROOD_RETURN_IF_ERROR(StartPool());
+
+    Service::Options options;
+    options.log_bytes = config_.log_bytes.value_or(options.log_bytes);
+    options.max_running = config_.max_running.value_or(kMaxRunning);
+    options.max_unclaimed = config_.max_unclaimed.value_or(options.max_unclaimed);
+    options.elsewhere = [this](std::function<void()> job) { jobs_.Add(std::move(job)); };
+    options.memory_is_short = [] { return MemoryReserve::Short(); };
+    options.log_end = [this](const Isolate& isolate) {
+      if (words_.verbose || !isolate.outcome) LogEvent("isolate", ToJson(isolate, /*whole=*/false));
+    };
+    Service service(*pool_, std::move(options));
+    Server server(*pool_, service, socket);
+    Timers http_timers(*pool_);
+    std::unique_ptr<AsyncCalls> calls;
+    if (store) {
+      calls = std::make_unique<AsyncCalls>(
+          *pool_, http_timers,
+          AsyncCalls::Options{.keep = config_.http.keep,
+                              .max_calls = config_.http.max_calls,
+                              .log = LogCall,
+                              .complain = [](std::string_view why) {
+                                LogEvent("calls", {{"why", std::string(why)}});
+                              }});
+      BROOD_RETURN_IF_ERROR(calls->Open(std::move(store)));
+    }
+    calls_ = calls.get();
+    Router router(*pool_, http_timers,
+                  {.memory_is_short = [] { return MemoryReserve::Short(); },
+                   .log = LogCall,
+                   .version = BROOD_VERSION,
+                   .calls = calls_});
+    HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
+                    [&](HttpConnection& connection, const RequestHead& head) {
+                      return router.Handle(connection, head);
+                    });
+    if (!words_.http.empty()) {
+      http_ = &http;
+      router_ = &router;
+    }
+    served_.emplace(config_, *pool_, service, router_, jobs_);
+    served_->PublishTemplates();
+    const absl::Status opened = InPool([&] {
+      if (const absl::Status timers = service.Open(); !timers.ok()) return timers;
+      if (http_ != nullptr) {
+        BROOD_RETURN_IF_ERROR(http_timers.Open());
+        BROOD_RETURN_IF_ERROR(http.Open());
+        for (const ServeFunction& each : config_.functions) router.Put(each.options);
+        if (calls_ != nullptr) {
+          calls_->Start([&router](const std::string& name) { return router.Find(name); });
+        }
+      }
+      return server.Open();
+    });
+    if (opened.ok()) {
+      LogEvent("listening", {{"socket", path}, {"pid", getpid()}, {"cgroup", pool_->CgroupPath()}});
+      for (const Fallback& each : pool_->Stats().fallbacks) {
+        LogEvent("not had", {{"wanted", each.wanted}, {"used", each.used}, {"errno", each.error}});
+      }
+      if (http_ != nullptr) {
+        LogEvent("http", {{"address", config_.http.address},
+                          {"port", config_.http.port},
+                          {"max_connections", http.max_connections()},
+                          {"functions", config_.functions.size()}});
+      }
+      NotifyManager("READY=1");
+      WaitForEnd(service, server);
+    }
+    (void)InPool([&] {
+      if (http_ != nullptr) {
+        http.Close();
+        router.Close();
+        if (calls_ != nullptr) calls_->Close();
+        http_timers.Close();
+      }
+      server.Close();
+      service.Close();
+      return absl::OkStatus();
+    });
+    const absl::Status ended = pool_->Shutdown(std::chrono::nanoseconds(0));
+    LogEvent("ended", {});
+    return opened.ok() ? ended : opened;
+  }
+
+ private:
+  static constexpr std::uint32_t kMaxRunning = 1024;
+
+  // A daemon that was killed leaves its cgroups; its processes died with it.
+  static void ClearLeftovers() {
+    const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
+    if (!host.ok()) return;
+    const absl::StatusOr<int> cleared = ParentCgroup::ClearLeftovers(*host);
+    if (!cleared.ok()) {
+      LogEvent("not cleaned", {{"why", std::string(Message(cleared.status()))}});
+    } else if (*cleared > 0) {
+      LogEvent("cleaned", {{"cgroups_of_dead_launchers", *cleared}});
+    }
+  }
+
+  static void LogCall(const Call::Report& report) {
+    nlohmann::ordered_json details = {{"function", report.function}, {"end", report.end}};
+    if (report.status != 0) details["status"] = report.status;
+    if (!report.message.empty()) details["message"] = report.message;
+    if (!report.err.empty()) details["stderr"] = report.err;
+    LogEvent("call", details);
+  }
+
+  absl::Status StartPool() {
+    ClearLeftovers();
+    PoolOptions options;
+    for (const ServeTemplate& each : config_.templates) options.templates.push_back(each.options);
+    for (const ServeFunction& each : config_.functions) {
+      if (each.own_template) options.templates.push_back(*each.own_template);
+    }
+    // A submission that asks for a limit which cannot be had here is told which controller lacks.
+    if (const auto host = CgroupHost::Discover(); host.ok()) {
+      options.limits_wanted = LimitsToBeHad(*host);
+    }
+    options.max_running = config_.max_running.value_or(kMaxRunning);
+    if (!words_.http.empty()) options.watched_fds = config_.http.max_connections;
+    BROOD_ASSIGN_OR_RETURN(pool_, Pool::Create(std::move(options)));
+    return absl::OkStatus();
+  }
+
+  absl::Status InPool(const std::function<absl::Status()>& task) { return RunInPool(*pool_, task); }
+
+  absl::Status Reload() {
+    BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
+    return served_->Change(std::move(next));
+  }
+
+  // Whether a caller of a function still waits for an answer, or reads it, or a function runs whose
+  // caller does not.
+  bool HttpBusy() {
+    bool busy = false;
+    if (http_ == nullptr) return busy;
+    (void)InPool([&] {
+      busy = !http_->idle() || (calls_ != nullptr && !calls_->idle());
+      return absl::OkStatus();
+    });
+    return busy;
+  }
+
+  void WaitForEnd(Service& service, Server& server) {
+    bool draining = false;
+    bool service_idle = false;
+    for (;;) {
+      std::array<pollfd, 2> fds{{{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}}};
+      if (service_idle) fds[1].fd = -1;
+      if (poll(fds.data(), fds.size(), service_idle ? 20 : -1) < 0) continue;
+      if (fds[1].revents != 0) service_idle = true;
+      if (service_idle && !HttpBusy()) return;
+      if (fds[0].revents == 0) continue;
+      signalfd_siginfo info{};
+      if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
+      if (info.ssi_signo == SIGHUP) {
+        const absl::Status reloaded = Reload();
+        if (reloaded.ok()) {
+          LogEvent("reloaded", {{"templates", served_->config().templates.size()},
+                                {"functions", served_->config().functions.size()}});
+        } else {
+          LogEvent("not reloaded", {{"why", std::string(Message(reloaded))}});
+        }
+        continue;
+      }
+      LogEvent(draining ? "ending at once" : "draining", {{"signal", info.ssi_signo}});
+      NotifyManager("STOPPING=1");
+      (void)InPool([&] {
+        if (draining) {
+          service.KillAll();
+          if (http_ != nullptr) http_->Close();
+          if (calls_ != nullptr) calls_->Close();
+        } else {
+          if (http_ != nullptr) {
+            router_->Drain();
+            if (calls_ != nullptr) calls_->Drain();
+            http_->StopListening();
+          }
+          server.StopListening();
+          service.Drain([this] {
+            const std::uint64_t one = 1;
+            (void)!write(idle_.get(), &one, sizeof(one));
+          });
+        }
+        return absl::OkStatus();
+      });
+      draining = true;
+    }
+  }
+
+  const ServeWords& words_;
+  MemoryReserve reserve_;
+  UniqueFd signals_;
+  ServeConfig config_;  // as it was at the start
+  UniqueFd idle_;       // eventfd: nothing runs any more
+  std::unique_ptr<Pool> pool_;
+  HttpServer* http_ = nullptr;  // with --http
+  Router* router_ = nullptr;
+  AsyncCalls* calls_ = nullptr;  // where they are kept
+  std::optional<ServedConfig> served_;
+  JobThread jobs_;  // its jobs use the others
+};
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> TakeSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError(errno, "blocking signals");
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC));
+  if (!fd.valid()) return ErrnoError(errno, "taking signals");
+  return fd;
+}
+
+absl::Status Serve(const ServeWords& words, UniqueFd signals) {
+  return Daemon(words, std::move(signals)).Run();
+}
+
+}  // namespace brood

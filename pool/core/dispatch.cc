@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The reactor's part that serves: launching, watching, reaping, telling.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "absl/cleanup/cleanup.h"
+#include "pool/core/reactor.h"
+#include "spawn/base/clock.h"
+#include "spawn/base/status.h"
+#include "spawn/host/process_tree.h"
+#include "spawn/launch/stdio.h"
+
+namespace brood {
+namespace {
+
+// How often a request is given to another worker when one died before it saw it. Whoever kills a
+// few parked workers does not end a request with them; where a limit kills each as it wakes, it is
+// told.
+constexpr int kMaxAttempts = 16;
+
+}  // namespace
+
+Mailbox& Reactor::BoxOf(const Worker& worker) {
+  return keepers_[worker.keeper]->zygote->mailbox(worker.slot);
+}
+
+const Blueprint& Reactor::BlueprintOf(const Worker& worker) const {
+  if (worker.own_blueprint) return *worker.own_blueprint;
+  const Template& tmpl = templates_[worker.tmpl];
+  return worker.path == SpawnPath::kCold ? *tmpl.cold : tmpl.blueprint;
+}
+
+void Reactor::TellStarted(const Worker& worker) {
+  const Request& request = worker.request->request;
+  if (!request.on_started) return;
+  const Mailbox& box =
+      worker.cold ? worker.cold->mailbox() : keepers_[worker.keeper]->zygote->mailbox(worker.slot);
+  const std::string& leaf = request.leaf.empty() ? worker.leaf : request.leaf;
+  request.on_started({worker.request->id, box.pid, leaf, worker.id_first, worker.path,
+                      &BlueprintOf(worker).spec()});
+}
+
+Token Reactor::TokenOf(Source source, std::uint32_t w) const {
+  return {source, workers_[w].generation & 0xffffff, w};
+}
+
+// A zygote's workers have /dev/null already; anything else is sent to them.
+absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& not_now) {
+  if (command.stdio.mode == StdioMode::kNull) return absl::OkStatus();
+  BROOD_ASSIGN_OR_RETURN(
+      PreparedStdio stdio,
+      PrepareStdio(
+          command.stdio, launcher_fds_.null.get(), HostIdsOf(BlueprintOf(worker), worker.id_first),
+          BlueprintOf(worker).spec().ns(NamespaceKind::kUser).mode == NamespaceMode::kHost));
+  BROOD_ASSIGN_OR_RETURN(const bool sent,
+                         keepers_[worker.keeper]->zygote->SendFds(worker.slot, stdio.fds));
+  if (!sent) {
+    not_now = true;
+    return absl::OkStatus();
+  }
+  worker.outputs = std::move(stdio.outputs);
+  worker.terminals = std::move(stdio.terminals);
+  worker.captures.fill(Capture(command.stdio.capture_bytes));
+  return absl::OkStatus();
+}
+
+// Gives a parked worker a request, which is taken. False when it cannot be done now.
+bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
+  Worker& worker = workers_[w];
+  Zygote& zygote = *keepers_[worker.keeper]->zygote;
+  const Command& command = request->request.command;
+  if (!zygote.WriteLaunch(worker.slot, LaunchLayout(command))) return false;
+  bool not_now = false;
+  absl::Status ready = GiveStdio(worker, command, not_now);
+  if (not_now) {
+    zygote.ReleaseLaunch(worker.slot);
+    return false;
+  }
+  worker.facts = WorkerFacts{};
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  Launching(w);
+  templates_[worker.tmpl].last_launch_ns = NowNs();
+  // Before it is woken it is certainly there, and after its exec perhaps not (spawn/launch/reap.h).
+  if (ready.ok()) {
+    absl::StatusOr<UniqueFd> pidfd = OpenChild(BoxOf(worker).pid);
+    ready = pidfd.status();
+    if (pidfd.ok()) worker.pidfd = *std::move(pidfd);
+  }
+  // What is left to do here runs beside its exec.
+  if (ready.ok()) {
+    zygote.Wake(worker.slot, WorkerState::kLaunch);
+    ready = WatchWorker(w);
+  }
+  if (ready.ok()) {
+    TellStarted(worker);
+  } else {
+    Abandon(w, ready);
+  }
+  return true;
+}
+
+// Takes over a worker that a caller's thread has launched.
+void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
+  const std::uint32_t w = *request->launched;
+  Worker& worker = workers_[w];
+  tmpl.idle->Arrived();
+  tmpl.last_launch_ns = NowNs();
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  Launching(w);
+  absl::Status watched = worker.request->pidfd.status();
+  if (watched.ok()) {
+    worker.pidfd = *std::move(worker.request->pidfd);
+    watched = WatchWorker(w);
+  }
+  if (!watched.ok()) {
+    Abandon(w, watched);
+  } else {
+    TellStarted(worker);
+  }
+}
+
+// Frees a worker that its caller has launched and reaped.
+void Reactor::TakeBack(Inbox::Used used) {
+  Worker& worker = workers_[used.worker];
+  templates_[worker.tmpl].idle->Arrived();
+  templates_[worker.tmpl].last_launch_ns = NowNs();
+  ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
+  worker.kept = std::move(used.kept);
+  worker.leaf_spoilt |= used.leaf_spoilt;
+  FreeWorker(used.worker);
+}
+
+// Kills a worker of a zygote, and reaps it if nobody has.
+void Reactor::EndUnseen(const Worker& worker) {
+  if (worker.pidfd.valid()) {
+    KillAndReap(worker.pidfd);
+  } else if (const int pid = BoxOf(worker).pid; pid > 0) {
+    KillAndReap(pid);
+  }
+}
+
+// Ends a worker of a zygote that cannot be watched.
+void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
+  Worker& worker = workers_[w];
+  if (absl::IsNotFound(why)) {  // it has ended, and only how is not known
+    worker.exit = Exit{};
+    worker.exit->reaped_ns = NowNs();
+    worker.lost = std::string(Message(why));
+    keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (ReadOutput(worker, i)) worker.leaf_spoilt = true;
+      worker.outputs[i].reset();
+    }
+    return Finish(w);
+  }
+  std::erase(launching_, w);
+  --running_;
+  EndUnseen(worker);
+  std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
+  FreeWorker(w);
+  Answer(std::move(failed), why);
+}
+
+// Waits for the worker's end, its output and its deadline.
+absl::Status Reactor::WatchWorker(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  if (!worker.cold) {
+    worker.kept = KeepNamespaces(templates_[worker.tmpl].options.spec, pidfd,
+                                 launcher_fds_.proc.get(), BoxOf(worker).pid);
+  }
+  BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (!worker.outputs[i].valid()) continue;
+    const Source source = i == 0 ? Source::kWorkerOut : Source::kWorkerErr;
+    BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(worker.outputs[i].get(), TokenOf(source, w)));
+  }
+  if (const auto& timeout = worker.request->request.command.timeout) {
+    deadlines_.emplace(NowNs() + timeout->count(), TokenOf(Source::kWorkerExit, w));
+  }
+  return absl::OkStatus();
+}
+
+bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
+  Template& tmpl = templates_[t];
+  const auto refuse = [&](absl::Status status) {
+    Answer(std::move(request), std::move(status));
+    return true;
+  };
+  const bool own = request->request.spec.has_value();
+  std::optional<Blueprint> own_blueprint;
+  if (own) {
+    absl::StatusOr<Blueprint> made = Blueprint::Make(*request->request.spec, PlanKind::kCold);
+    if (!made.ok()) return refuse(made.status());
+    own_blueprint = *std::move(made);
+  } else if (!tmpl.cold) {
+    absl::StatusOr<Blueprint> blueprint =
+        Blueprint::Make(tmpl.options.spec, PlanKind::kCold, tmpl.options.fault);
+    if (!blueprint.ok()) return refuse(blueprint.status());
+    tmpl.cold.emplace(*std::move(blueprint));
+  }
+  const std::uint32_t w = TakeWorkerRecord();
+  Worker& worker = workers_[w];
+  worker.tmpl = t;
+  worker.path = SpawnPath::kCold;
+  worker.own_blueprint = std::move(own_blueprint);
+  const absl::Status equipped = own ? EquipOwn(worker, request->request) : Equip(worker, tmpl);
+  if (!equipped.ok()) {
+    worker.Reset();
+    free_workers_.push_back(w);
+    return refuse(equipped);
+  }
+  Birthplace place;
+  place.parent_fd = resources_.parent ? resources_.parent->fd() : -1;
+  place.leaf = request->request.leaf.empty() ? worker.leaf : request->request.leaf;
+  place.id_first = worker.id_first;
+  absl::StatusOr<ColdWorker> cold =
+      ColdWorker::Start(BlueprintOf(worker), request->request.command, place, launcher_fds_);
+  if (!cold.ok()) {
+    DropWorker(w);
+    return refuse(cold.status());
+  }
+  ++tmpl.alive;
+  worker.cold.emplace(*std::move(cold));
+  worker.outputs = std::move(worker.cold->outputs());
+  worker.captures.fill(Capture(request->request.command.stdio.capture_bytes));
+  worker.facts.requested_ns = request->submitted_ns;
+  worker.phase = WorkerPhase::kRunning;
+  worker.request = std::move(request);
+  ++running_;
+  Launching(w);
+  if (!worker.cold->started()) {
+    worker.exit = Exit{};
+    worker.exit->reaped_ns = NowNs();
+    for (UniqueFd& output : worker.outputs) output.reset();
+    Finish(w);
+    return true;
+  }
+  if (const absl::Status watched = WatchWorker(w); !watched.ok()) {
+    std::unique_ptr<ActiveRequest> failed = std::move(worker.request);
+    std::erase(launching_, w);
+    --running_;
+    FreeWorker(w);
+    Answer(std::move(failed), watched);
+  } else {
+    TellStarted(worker);
+  }
+  return true;
+}
+
+void Reactor::Launching(std::uint32_t w) {
+  workers_[w].launching_since_ns = NowNs();
+  launching_.push_back(w);
+}
+
+bool Reactor::HasExeced(const Worker& worker) {
+  const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+  return box.pid > 0 && HasLetGo(box);
+}
+
+// A worker that has exec'd or died is not launching, and the memory of its launch is free for
+// others. One that takes unusually long (an exec can wait for a file) must not keep the others
+// waiting.
+void Reactor::ForgetLaunched() {
+  const std::int64_t now = launching_.empty() ? 0 : NowNs();
+  std::erase_if(launching_, [&](std::uint32_t w) {
+    Worker& worker = workers_[w];
+    if (!HasExeced(worker)) {
+      if (now - worker.launching_since_ns <= kLongLaunchNs) return false;
+      if (worker.phase == WorkerPhase::kRunning && !worker.exit && LeafFrozen(worker.leaf)) {
+        worker.facts.frozen = true;
+        KillWorker(worker);
+      }
+      return true;
+    }
+    if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+    return true;
+  });
+}
+
+LeafUsage Reactor::UsageOf(const std::string& leaf) const {
+  return resources_.parent && !leaf.empty() ? resources_.parent->ReadLeafUsage(leaf) : LeafUsage{};
+}
+
+bool Reactor::LeafFrozen(const std::string& leaf) const {
+  return resources_.parent && !leaf.empty() && resources_.parent->LeafFrozen(leaf).value_or(false);
+}
+
+void Reactor::KillWorker(Worker& worker) {
+  worker.leaf_spoilt = true;
+  if (resources_.parent && !worker.leaf.empty() && resources_.parent->KillLeaf(worker.leaf).ok())
+    return;
+  if (!BlueprintOf(worker).spec().is_new(NamespaceKind::kPid)) {
+    const int pid = worker.cold ? worker.cold->mailbox().pid : BoxOf(worker).pid;
+    if (pid > 0) KillTree(pid);
+    worker.facts.by_tree = true;
+    return;
+  }
+  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+}
+
+void Reactor::OnWorkerExit(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  const UniqueFd pidfd = worker.cold ? worker.cold->GiveUp() : std::move(worker.pidfd);
+  const absl::StatusOr<Exit> exit = AskHowItEnded(pidfd.get());
+  // After its outcome has been told.
+  const absl::Cleanup reap = [&] { (void)Reap(pidfd.get()); };
+  worker.exit = exit.ok() ? *exit : Exit{};
+  if (!exit.ok()) {
+    worker.exit->reaped_ns = NowNs();
+    worker.lost = std::string(Message(exit.status()));
+  }
+  // Descriptors it never took would keep its output open.
+  if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
+  bool open = false;
+  for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
+  if (open) {
+    // Somebody still holds its output: what it left running outside a pid namespace of its own.
+    worker.leaf_spoilt = true;
+    if (resources_.parent && !worker.leaf.empty()) (void)resources_.parent->KillLeaf(worker.leaf);
+    return;  // until the pipes report their end
+  }
+  Finish(w);
+}
+
+void Reactor::OnOutput(std::uint32_t w, std::size_t stream) {
+  Worker& worker = workers_[w];
+  if (!worker.outputs[stream].valid()) return;
+  if (ReadOutput(worker, stream)) {
+    (void)ring_->AwaitAgain(worker.outputs[stream].get(), POLLIN,
+                            TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
+    return;
+  }
+  if (worker.exit && !worker.outputs[0].valid() && !worker.outputs[1].valid()) Finish(w);
+}
+
+// Reads all there is; false at the end of the stream, which is then closed.
+bool Reactor::ReadOutput(Worker& worker, std::size_t stream) {
+  UniqueFd& fd = worker.outputs[stream];
+  if (!fd.valid()) return false;
+  std::array<char, 65536> buffer;
+  for (;;) {
+    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
+    if (got > 0) {
+      worker.captures[stream].Append({buffer.data(), static_cast<std::size_t>(got)});
+    } else if (got < 0 && errno == EAGAIN) {
+      return true;
+    } else if (got == 0 || errno != EINTR) {
+      fd.reset();
+      return false;
+    }
+  }
+}
+
+Outcome Reactor::NewOutcome(const Worker& worker, const ActiveRequest& request) const {
+  Outcome outcome;
+  outcome.template_name = templates_[worker.tmpl].options.name;
+  outcome.spawn_path = worker.path;
+  outcome.fallbacks = resources_.fallbacks;
+  outcome.fallbacks.insert(outcome.fallbacks.end(), request.fallbacks.begin(),
+                           request.fallbacks.end());
+  return outcome;
+}
+
+void Reactor::Finish(std::uint32_t w) {
+  Worker& worker = workers_[w];
+  Template& tmpl = templates_[worker.tmpl];
+  const Blueprint& blueprint = BlueprintOf(worker);
+  const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+  std::erase(launching_, w);
+  --running_;
+  std::unique_ptr<ActiveRequest> request = std::move(worker.request);
+
+  // Killed while parked, it never saw the request: somebody else may have it.
+  const bool unseen = worker.path == SpawnPath::kParked && box.launched_ns == 0 &&
+                      !FailureOf(box, worker.facts).failed() && !worker.facts.timed_out &&
+                      !worker.facts.killed && worker.facts.ended_by == 0;
+  if (unseen && ++request->attempts < kMaxAttempts) {
+    ++totals_.lost_workers;
+    FreeWorker(w);
+    request->launched.reset();
+    tmpl.waiting.push_front(std::move(request));
+    return;
+  }
+
+  Outcome outcome = NewOutcome(worker, *request);
+  const bool sigkilled = worker.exit->code != CLD_EXITED && worker.exit->status == SIGKILL;
+  if (blueprint.spec().limits.any() || sigkilled) {
+    outcome.usage = UsageOf(worker.leaf);
+    // Its counts would be taken for the next worker's.
+    worker.leaf_spoilt |= outcome.usage.oom_kills.value_or(0) > 0;
+  }
+  DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
+  if (!worker.lost.empty()) {
+    outcome.end = End::kUnknown;
+    outcome.message = worker.lost;
+  }
+  outcome.out_bytes = worker.captures[0].total();
+  outcome.err_bytes = worker.captures[1].total();
+  outcome.out = worker.captures[0].Take();
+  outcome.err = worker.captures[1].Take();
+  FreeWorker(w);
+  Answer(std::move(request), std::move(outcome));
+}
+
+}  // namespace brood

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "pool/core/inbox.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "spawn/base/status.h"
+
+namespace brood {
+
+absl::Status Inbox::Open() {
+  event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event_.valid()) return ErrnoError(errno, "making an eventfd for the pool");
+  return absl::OkStatus();
+}
+
+// Called with the mutex held, so that `signalled_` and the eventfd cannot disagree.
+void Inbox::Signal() {
+  if (std::exchange(signalled_, true)) return;
+  const std::uint64_t one = 1;
+  (void)!write(event_.get(), &one, sizeof(one));
+}
+
+bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
+  const std::lock_guard lock(mutex_);
+  // One that has a worker already must arrive: the pool waits for it (Shelf::underway).
+  if (contents_.closed && !request->launched) return false;
+  contents_.requests.push_back(std::move(request));
+  Signal();
+  return true;
+}
+
+bool Inbox::Put(Task task) {
+  const std::lock_guard lock(mutex_);
+  if (contents_.closed) return false;
+  contents_.tasks.push_back(std::move(task));
+  Signal();
+  return true;
+}
+
+void Inbox::Put(Used used) {
+  const std::lock_guard lock(mutex_);
+  contents_.used.push_back(std::move(used));
+  Signal();
+}
+
+void Inbox::Close() {
+  const std::lock_guard lock(mutex_);
+  contents_.closed = true;
+  Signal();
+}
+
+Inbox::Contents Inbox::Take() {
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(signalled_, false)) {
+    std::uint64_t count = 0;
+    (void)!read(event_.get(), &count, sizeof(count));
+  }
+  const bool closed = contents_.closed;
+  Contents taken = std::exchange(contents_, Contents{});
+  contents_.closed = closed;
+  taken.closed = closed;
+  return taken;
+}
+
+}  // namespace brood

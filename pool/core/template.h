@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A template as the pool keeps it: its plan, its zygotes, its workers, and who waits for them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pool/core/idle_list.h"
+#include "pool/core/leaf_stock.h"
+#include "pool/core/worker.h"
+#include "pool/pool.h"
+#include "spawn/launch/zygote.h"
+#include "spawn/plan/blueprint.h"
+
+namespace brood {
+
+// One zygote and the workers it was asked for. A dead zygote's keeper stays until its last worker
+// is gone, since their mailboxes lie in its memory.
+struct ZygoteKeeper {
+  std::unique_ptr<Zygote> zygote;
+  std::uint32_t tmpl = 0;
+  bool alive = true;
+  std::vector<std::uint32_t> free_slots;  // last in, first out: their memory is warm
+  std::vector<std::uint32_t> ordered;     // workers that are being made
+  std::vector<std::uint32_t> unsent;      // slots of orders the zygote has not been sent
+  std::uint32_t workers = 0;              // slots in use
+};
+
+// Fills in what an option left to the pool; kInvalidArgument when they contradict each other.
+absl::Status CompleteOptions(TemplateOptions& options);
+
+// No launch for so long is a quiet moment, fit for refilling.
+inline constexpr std::int64_t kQuietNs = 20'000'000;
+
+// The leaf of a parent cgroup in which all its zygotes live.
+inline constexpr char kZygoteLeaf[] = "zygotes";
+
+struct Template {
+  Template(TemplateOptions opts, Blueprint plan, const ParentCgroup* parent, std::uint32_t index)
+      : options(std::move(opts)),
+        blueprint(std::move(plan)),
+        leaves(parent, std::to_string(index) + "-", options.spec) {}
+
+  TemplateOptions options;
+  Blueprint blueprint;            // for zygotes
+  std::optional<Blueprint> cold;  // made when a request first wants that path
+  LeafStock leaves;
+  std::vector<std::uint32_t> keepers;                             // living zygotes
+  std::shared_ptr<IdleList> idle = std::make_shared<IdleList>();  // parked workers
+  std::uint32_t ordered = 0;                                      // being made, to be parked
+  bool filling = true;  // until all that are wanted are parked
+  std::int64_t last_launch_ns = 0;
+  std::uint32_t alive = 0;                             // workers in any phase but kFree
+  std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker
+  std::deque<std::unique_ptr<ActiveRequest>> direct;   // for a clone of their own
+
+  bool retired = false;  // replaced or removed: serves nobody new, ends when its last worker has
+
+  // After a worker could not be made the next try waits, longer each time.
+  int failures = 0;
+  std::int64_t retry_at_ns = 0;
+  std::string last_failure;
+};
+
+}  // namespace brood

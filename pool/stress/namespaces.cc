@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// user.max_*_namespaces, and how deep user and pid namespaces go.
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <limits>
+#include <vector>
+
+#include "pool/stress/unit.h"
+#include "spawn/base/kernel.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+
+namespace brood::limits {
+namespace {
+
+// user_namespace.c and pid_namespace.c: MAX_PID_NS_LEVEL, and one more of user namespaces.
+constexpr std::uint64_t kUserDepth = 33;
+constexpr std::uint64_t kPidDepth = 32;
+
+struct Kind {
+  std::uint64_t flag;
+  const char* file;     // in /proc/PID/ns
+  const char* maximum;  // the file that sets it, each user namespace's own
+};
+
+// Holds namespaces by descriptors: no process has to stay in them.
+class Namespaces : public Pusher {
+ public:
+  explicit Namespaces(Kind kind) : kind_(kind) {}
+
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
+    const std::optional<std::uint64_t> machine = ReadNumber(kind_.maximum);
+    BROOD_RETURN_IF_ERROR(EnterUserNamespace());
+    // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
+    if (!wanted) return machine.value_or(kNoMaximum);
+    maximum_ = *wanted;
+    BROOD_RETURN_IF_ERROR(SetMaximum(*wanted));
+    return *wanted;
+  }
+  int AddOne() override {
+    UniqueFd held;
+    const int error = MakeOne(held);
+    if (error == 0) held_.push_back(std::move(held));
+    return error;
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    LimitQuestion question{.call = Moves() ? LimitedCall::kUnshare : LimitedCall::kClone,
+                           .error = error,
+                           .namespaces = kind_.flag,
+                           .made = count};
+    question.depth = 1;  // all lie beside each other
+    return question;
+  }
+  void Release() override {
+    // The one that this process itself moved into is let go with the next that it makes.
+    held_.clear();
+  }
+  bool Drained() override {
+    // The kernel shows no count; but where one is allowed, one more can be made only when all
+    // others are gone. The one of this process itself may be left, where unshare has moved it.
+    const std::uint64_t own = Moves() ? 1 : 0;
+    if (!SetMaximum(1 + own).ok()) return false;
+    UniqueFd one;
+    return MakeOne(one) == 0;
+  }
+  std::optional<std::uint64_t> Counted() override {
+    // Under a maximum that is filled by those there are, dead ones among them, one more is refused,
+    // which costs next to nothing; under the first that is not, it is made.
+    UniqueFd one;
+    std::uint64_t guess = 1;
+    for (; SetMaximum(guess).ok(); guess += 1 + guess / 20) {
+      const int error = MakeOne(one);
+      if (error == ENOSPC) continue;
+      const bool put_back = SetMaximum(maximum_).ok();
+      return error == 0 && put_back ? std::optional(guess - 1) : std::nullopt;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  // unshare takes a process into these at once; into the others only its children come.
+  bool Moves() const {
+    return kind_.flag != kernel::kCloneNewUser && kind_.flag != kernel::kCloneNewPid;
+  }
+  absl::Status SetMaximum(std::uint64_t maximum) const {
+    const int error = WriteFile(kind_.maximum, std::to_string(maximum));
+    return error == 0 ? absl::OkStatus()
+                      : ErrnoError(error, "writing {} to {}", maximum, kind_.maximum);
+  }
+  int MakeOne(UniqueFd& held) const {
+    std::string file = fmt::format("/proc/self/ns/{}", kind_.file);
+    int child = 0;
+    if (Moves()) {
+      if (unshare(static_cast<int>(kind_.flag)) != 0) return errno;
+    } else {
+      child = ForkIdle(kind_.flag);
+      if (child < 0) return -child;
+      file = fmt::format("/proc/{}/ns/{}", child, kind_.file);
+    }
+    held.reset(open(file.c_str(), O_RDONLY | O_CLOEXEC));
+    const int error = held.valid() ? 0 : errno;
+    if (child > 0) {
+      std::vector<int> children = {child};
+      EndChildren(children);
+    }
+    return error;
+  }
+
+  Kind kind_;
+  std::uint64_t maximum_ = std::numeric_limits<std::int32_t>::max();  // INT_MAX (ucount.c)
+  std::vector<UniqueFd> held_;
+};
+
+// This process goes one user namespace deeper each time.
+class UserDepth : public Pusher {
+ public:
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
+    return kUserDepth;
+  }
+  int AddOne() override {
+    const int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
+    if (error != 0) return error;
+    // An unmapped user or group may make no namespace inside.
+    if (const int denied = WriteFile("/proc/self/setgroups", "deny"); denied != 0) return denied;
+    const std::string group = fmt::format("{} {} 1", gid_, gid_);
+    if (const int refused = WriteFile("/proc/self/gid_map", group); refused != 0) return refused;
+    return WriteFile("/proc/self/uid_map", fmt::format("{} {} 1", uid_, uid_));
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    return {.call = LimitedCall::kUnshare,
+            .error = error,
+            .namespaces = kernel::kCloneNewUser,
+            .made = count == 0 ? 0 : 1,  // in the innermost: at most the one that failed
+            .depth = count};
+  }
+  void Release() override {}
+  bool Drained() override { return true; }  // they go with this process, which has to leave them
+
+ private:
+  uid_t uid_ = geteuid();
+  gid_t gid_ = getegid();
+};
+
+// A process in a pid namespace makes the next one inside its own, and so on: only the innermost
+// reads orders.
+class PidDepth : public Pusher {
+ public:
+  absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
+    BROOD_RETURN_IF_ERROR(EnterUserNamespace());
+    const auto limits = LimitsBehind({.call = LimitedCall::kUnshare,
+                                      .error = ENOSPC,
+                                      .namespaces = kernel::kCloneNewPid,
+                                      .made = 0});
+    for (const LimitReading& limit : limits) {
+      if (limit.name == "pid namespace depth") before_ = limit.used.value_or(0);
+    }
+    std::array<int, 2> orders{};
+    std::array<int, 2> reports{};
+    if (pipe2(orders.data(), O_CLOEXEC) != 0 || pipe2(reports.data(), O_CLOEXEC) != 0) {
+      return ErrnoError(errno, "making pipes");
+    }
+    orders_.reset(orders[1]);
+    reports_.reset(reports[0]);
+    const pid_t pid = fork();
+    if (pid < 0) return ErrnoError(errno, "forking");
+    if (pid == 0) ParentPath(orders[0], reports[1]);
+    close(orders[0]);
+    close(reports[1]);
+    outermost_.push_back(pid);
+    return kPidDepth;
+  }
+  std::uint64_t ThereBefore() const override { return before_; }
+  int AddOne() override {
+    const char go = 1;
+    int error = 0;
+    if (write(orders_.get(), &go, 1) != 1) return errno;
+    if (read(reports_.get(), &error, sizeof(error)) != sizeof(error)) return EIO;
+    return error;
+  }
+  LimitQuestion Question(int error, std::uint64_t count) const override {
+    return {.call = LimitedCall::kClone,
+            .error = error,
+            .namespaces = kernel::kCloneNewPid,
+            .made = count,
+            .depth = before_ + count};
+  }
+  void Release() override { EndChildren(outermost_); }
+  bool Drained() override {
+    // Reaping the outermost waits for all inside: each init waits for those in its namespace.
+    return outermost_.empty();
+  }
+
+ private:
+  [[noreturn]] static void ParentPath(int orders, int reports) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (char byte = 0; read(orders, &byte, 1) == 1;) {
+      const long pid = syscall(SYS_clone, kernel::kCloneNewPid | SIGCHLD, 0L, 0L, 0L, 0L);
+      const int error = pid < 0 ? errno : 0;
+      if (pid == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (pid <= 0 && write(reports, &error, sizeof(error)) != sizeof(error)) _exit(1);
+      while (pid > 0) pause();
+    }
+    _exit(0);
+  }
+
+  std::uint64_t before_ = 0;
+  UniqueFd orders_;
+  UniqueFd reports_;
+  std::vector<int> outermost_;
+};
+
+}  // namespace
+
+std::vector<Unit> NamespaceUnits() {
+  // Kernel memory of one, about; each is held by a descriptor.
+  static constexpr struct {
+    const char* unit;
+    const char* limit;
+    const char* call;
+    Kind kind;
+    std::uint64_t bytes;
+  } kAll[] = {
+      {"user-namespaces",
+       "user.max_user_namespaces",
+       "clone(CLONE_NEWUSER)",
+       {kernel::kCloneNewUser, "user", "/proc/sys/user/max_user_namespaces"},
+       16'000},
+      {"mount-namespaces",
+       "user.max_mnt_namespaces",
+       "unshare(CLONE_NEWNS)",
+       {kernel::kCloneNewNs, "mnt", "/proc/sys/user/max_mnt_namespaces"},
+       10'000},
+      {"pid-namespaces",
+       "user.max_pid_namespaces",
+       "clone(CLONE_NEWPID)",
+       {kernel::kCloneNewPid, "pid", "/proc/sys/user/max_pid_namespaces"},
+       10'000},
+      {"net-namespaces",
+       "user.max_net_namespaces",
+       "unshare(CLONE_NEWNET)",
+       {kernel::kCloneNewNet, "net", "/proc/sys/user/max_net_namespaces"},
+       180'000},
+      {"ipc-namespaces",
+       "user.max_ipc_namespaces",
+       "unshare(CLONE_NEWIPC)",
+       {kernel::kCloneNewIpc, "ipc", "/proc/sys/user/max_ipc_namespaces"},
+       16'000},
+      {"uts-namespaces",
+       "user.max_uts_namespaces",
+       "unshare(CLONE_NEWUTS)",
+       {kernel::kCloneNewUts, "uts", "/proc/sys/user/max_uts_namespaces"},
+       1'000},
+      {"cgroup-namespaces",
+       "user.max_cgroup_namespaces",
+       "unshare(CLONE_NEWCGROUP)",
+       {kernel::kCloneNewCgroup, "cgroup", "/proc/sys/user/max_cgroup_namespaces"},
+       1'000},
+      {"time-namespaces",
+       "user.max_time_namespaces",
+       "unshare(CLONE_NEWTIME)",
+       {kernel::kCloneNewTime, "time_for_children", "/proc/sys/user/max_time_namespaces"},
+       5'000},
+  };
+  std::vector<Unit> units;
+  for (const auto& one : kAll) {
+    units.push_back({.name = one.unit,
+                     .limit = one.limit,
+                     .call = one.call,
+                     .what = "namespaces that one user has in one user namespace",
+                     .where = one.kind.maximum,
+                     .cost = {.descriptors = 1, .bytes = one.bytes},
+                     .make = [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
+  }
+  units.push_back({.name = "user-depth",
+                   .limit = "user namespace depth",
+                   .call = "unshare(CLONE_NEWUSER)",
+                   .what = "user namespaces inside each other",
+                   .make = [] { return std::make_unique<UserDepth>(); }});
+  units.push_back({.name = "pid-depth",
+                   .limit = "pid namespace depth",
+                   .call = "clone(CLONE_NEWPID)",
+                   .what = "pid namespaces inside each other",
+                   .cost = {.processes = 1},
+                   .make = [] { return std::make_unique<PidDepth>(); }});
+  return units;
+}
+
+}  // namespace brood::limits

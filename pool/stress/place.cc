@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Places in which a limit can be pushed without anybody else noticing.
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <fstream>
+#include <utility>
+
+#include "pool/stress/unit.h"
+#include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/cgroup/cgroup_tree.h"
+
+namespace brood::limits {
+
+std::optional<std::uint64_t> ReadNumber(const std::string& path) {
+  std::ifstream file(path);
+  std::uint64_t number = 0;
+  return file >> number ? std::optional(number) : std::nullopt;
+}
+
+std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory) {
+  std::string text;
+  if (ReadFileAt(AT_FDCWD, (directory + "/cgroup.stat").c_str(), text) != 0) return std::nullopt;
+  const auto living = FindCounter(text, "nr_descendants");
+  const auto dying = FindCounter(text, "nr_dying_descendants");
+  if (!living || !dying) return std::nullopt;
+  return *living + *dying;
+}
+
+int WriteFile(const std::string& path, std::string_view text) {
+  return WriteFileAt(AT_FDCWD, path.c_str(), text);
+}
+
+absl::Status EnterUserNamespace() {
+  const uid_t uid = geteuid();
+  const gid_t gid = getegid();
+  if (unshare(CLONE_NEWUSER) != 0) {
+    return Error(absl::StatusCode::kUnavailable, "making a user namespace: {}", ErrnoText(errno));
+  }
+  for (const auto& [file, text] :
+       {std::pair<const char*, std::string>{"/proc/self/setgroups", "deny"},
+        {"/proc/self/gid_map", fmt::format("0 {} 1", gid)},
+        {"/proc/self/uid_map", fmt::format("0 {} 1", uid)}}) {
+    if (const int error = WriteFile(file, text); error != 0) {
+      return ErrnoError(error, "writing {}", file);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EnterMountNamespace() {
+  if (unshare(CLONE_NEWNS) != 0 ||
+      mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("tmpfs", "/tmp", "tmpfs", 0, nullptr) != 0) {
+    return Error(absl::StatusCode::kUnavailable, "mounting a /tmp of its own: {}",
+                 ErrnoText(errno));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BecomeNobodyElse() {
+  if (geteuid() != 0) {
+    return Error(absl::StatusCode::kUnavailable,
+                 "becoming a user who has nothing that counts needs root");
+  }
+  const pid_t parent = getppid();
+  const uid_t user = 0x6b000000U + static_cast<uid_t>(getpid());
+  if (setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0) {
+    return ErrnoError(errno, "becoming user {}", user);
+  }
+  // Taking another user has cleared it (prctl(2)).
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return ErrnoError(errno, "tying it to its parent");
+  if (getppid() != parent) _exit(0);
+  return absl::OkStatus();
+}
+
+int ForkIdle(std::uint64_t flags) {
+  const pid_t parent = getpid();
+  // From a pid namespace of its own the parent's number reads as 0, living or dead.
+  const bool unseen = (flags & CLONE_NEWPID) != 0;
+  const UniqueFd pidfd(unseen ? static_cast<int>(syscall(SYS_pidfd_open, parent, 0)) : -1);
+  const long pid = syscall(SYS_clone, flags | SIGCHLD, 0L, 0L, 0L, 0L);
+  if (pid < 0) return -errno;
+  if (pid > 0) return static_cast<int>(pid);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  pollfd ended = {pidfd.get(), POLLIN, 0};
+  if (pidfd.valid() ? poll(&ended, 1, 0) > 0 : getppid() != parent && !unseen) _exit(0);
+  for (;;) pause();
+}
+
+void EndChildren(std::vector<int>& pids) {
+  for (const int pid : pids) kill(pid, SIGKILL);
+  for (const int pid : pids) {
+    while (waitpid(pid, nullptr, __WALL) < 0 && errno == EINTR) {
+    }
+  }
+  pids.clear();
+}
+
+}  // namespace brood::limits

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// One worker's birth: clone3 into its cgroup, then its id maps. Used by the launcher for the cold
+// path and by the zygote; the only place that calls clone3 for a worker. Freestanding.
+#pragma once
+
+#include "spawn/child/child.h"
+
+namespace brood {
+
+inline constexpr std::size_t kWorkerStackBytes = 16384;
+// Below each stack lies so much that nobody may touch: one that overflows ends its process, and
+// does not write into what others have beside it.
+inline constexpr std::size_t kStackGuardBytes = 4096;
+inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStackBytes;
+
+// `bytes` in whole pages. What is laid out one behind the other in memory shared with a worker (its
+// mailbox and launch, the plan, slots, its stack) starts on a page each.
+constexpr std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
+
+struct BirthRequest {
+  ChildContext context;   // copied onto the stack
+  char* stack = nullptr;  // kWorkerStackBytes, writable, free until the worker execs or dies
+  std::uint64_t extra_flags = 0;  // CLONE_PARENT, CLONE_PIDFD
+  int* pidfd = nullptr;           // written with CLONE_PIDFD
+  int parent_fd = -1;             // directory of the cgroup leaves; -1: stay in the parent's cgroup
+  int proc_fd = -1;               // a /proc in whose pid namespace the caller lives
+  // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
+  // can come to its exec.
+  int hand_to = -1;
+  std::uint32_t slot = 0;        // to be told with it
+  std::uint32_t attributes = 0;  // those of the caller's that the worker shall not have
+};
+
+// Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or
+// kEmpty). Returns its pid; on failure -errno, with the mailbox's `failure` and kFailed set, and
+// nothing running that will go on (a child already cloned exits by itself and must be reaped).
+// With MapsBy::kLauncher the worker stays kBorn, and FinishBirth is still to be called.
+sys::Result BirthWorker(BirthRequest& request);
+
+// Notes in the mailbox that `step` has failed with `result`, -errno, and returns that.
+sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result);
+
+// Lets a worker in kBorn go on, its maps having been written, or ends it: `mapped` is 0 or -errno.
+// Returns its pid, or -errno as BirthWorker does.
+sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapped);
+
+}  // namespace brood

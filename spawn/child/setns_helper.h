@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A worker's birth in namespaces of others. Freestanding.
+//
+// Whoever clones it has to be in them, and none of the launcher's threads shall ever be: it might
+// not come home. An ordinary user may join namespaces only as a member of the user namespace that
+// owns them, which a thread cannot enter, and nobody leaves again. So a child goes in, clones the
+// worker there as a child of the launcher (CLONE_PARENT), and ends.
+#pragma once
+
+#include "spawn/child/birth.h"
+
+namespace brood {
+
+inline constexpr std::size_t kHelperJoins = 8;
+// The index of a failure to join UsherRequest::joins[i] is so much more than i, which tells it from
+// an operation of the worker's.
+inline constexpr std::uint16_t kHelperJoinsAt = 0x1000;
+
+// In memory that launcher, setns helper and worker share.
+struct SetnsHelperRequest {
+  BirthRequest birth;
+  int pidfd = -1;  // the worker's, in the launcher's descriptor table
+  struct Join {
+    int fd = -1;
+    std::uint64_t flag = 0;  // CLONE_NEW*
+  } joins[kHelperJoins];     // in this order, the user namespace first; up to the first without fd
+  sys::Result result = 0;
+};
+
+// BirthWorker by an setns helper that runs on `stack` (kWorkerStackBytes, writable). Returns once
+// the setns helper has ended and been reaped. `birth` must ask for CLONE_PIDFD; its `pidfd` is set
+// here.
+sys::Result BirthBySetnsHelper(SetnsHelperRequest& request, char* stack);
+
+}  // namespace brood

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "spawn/host/process_tree.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <csignal>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+#include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
+#include "spawn/base/unique_fd.h"
+
+namespace brood {
+namespace {
+
+// Those of what is looked through for a reader; a command with more is taken not to read.
+constexpr std::size_t kMostLookedAt = 512;
+
+std::vector<int> NumbersIn(const std::string& directory) {
+  std::vector<int> numbers;
+  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(directory.c_str()), closedir);
+  if (open == nullptr) return numbers;
+  while (const dirent* entry = readdir(open.get())) {
+    const std::string_view name = entry->d_name;
+    int number = 0;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && end == name.data() + name.size()) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+struct Ancestry {
+  int parent = 0;
+  int session = 0;
+};
+// proc_pid_stat(5); zeros for a process that is gone.
+Ancestry AncestryOf(int pid) {
+  const std::string stat = TextOf(fmt::format("/proc/{}/stat", pid));
+  Ancestry out;
+  const std::size_t name_end = stat.rfind(')');  // a name may hold anything
+  if (name_end == std::string::npos) return out;
+  std::istringstream fields(stat.substr(name_end + 1));
+  char state = 0;
+  int group = 0;
+  fields >> state >> out.parent >> group >> out.session;
+  return out;
+}
+
+using Stopped = std::map<int, UniqueFd>;
+
+void Stop(int pid, int parent, Stopped& stopped) {
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  // Asked again now that its number can have become nobody else's.
+  if (!pidfd.valid() || AncestryOf(pid).parent != parent) return;
+  syscall(SYS_pidfd_send_signal, pidfd.get(), SIGSTOP, nullptr, 0);
+  stopped.emplace(pid, std::move(pidfd));
+}
+
+// The file descriptor that a system call reads from, as /proc/PID/syscall tells it; -1: none.
+int ReadsFrom(const std::string& syscall_text) {
+  std::istringstream words(syscall_text);
+  long number = -1;
+  std::string argument;
+  if (!(words >> number >> argument)) return -1;
+  switch (number) {
+    case SYS_read:
+    case SYS_readv:
+    case SYS_preadv2:
+    case SYS_splice:
+      return static_cast<int>(std::strtol(argument.c_str(), nullptr, 16));
+    default:
+      return -1;
+  }
+}
+
+}  // namespace
+
+std::vector<int> ChildrenOf(int pid) {
+  std::vector<int> children;
+  const std::string tasks = fmt::format("/proc/{}/task", pid);
+  for (const int thread : NumbersIn(tasks)) {
+    std::istringstream numbers(TextOf(fmt::format("{}/{}/children", tasks, thread)));
+    for (int child = 0; numbers >> child;) children.push_back(child);
+  }
+  return children;
+}
+
+void KillTree(int pid) {
+  Stopped stopped;
+  Stop(pid, AncestryOf(pid).parent, stopped);
+  // Until nobody is new: whoever was starting somebody when it was stopped has done so by then.
+  for (std::size_t before = 0; before != stopped.size();) {
+    before = stopped.size();
+    for (const int each : NumbersIn("/proc")) {
+      if (stopped.contains(each)) continue;
+      const Ancestry is = AncestryOf(each);
+      if (is.session == pid || stopped.contains(is.parent)) {
+        Stop(each, is.parent, stopped);
+      }
+    }
+  }
+  for (const auto& [number, pidfd] : stopped) {
+    syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  }
+}
+
+bool WaitsToRead(int pid, const FileIdentity& file) {
+  std::vector<int> processes = {pid};
+  for (std::size_t i = 0; i < processes.size() && i < kMostLookedAt; ++i) {
+    const std::string process = fmt::format("/proc/{}", processes[i]);
+    for (const int thread : NumbersIn(process + "/task")) {
+      const int fd = ReadsFrom(TextOf(fmt::format("{}/task/{}/syscall", process, thread)));
+      struct stat status = {};
+      if (fd >= 0 && stat(fmt::format("{}/fd/{}", process, fd).c_str(), &status) == 0 &&
+          status.st_dev == file.device && status.st_ino == file.inode) {
+        return true;
+      }
+    }
+    for (const int child : ChildrenOf(processes[i])) processes.push_back(child);
+  }
+  return false;
+}
+
+}  // namespace brood

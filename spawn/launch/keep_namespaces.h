@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Namespaces that outlive their last process for a moment.
+#pragma once
+
+#include <array>
+
+#include "spawn/base/unique_fd.h"
+#include "spawn/spec.h"
+
+namespace brood {
+
+// A worker's mount, network and ipc namespace, as far as it has new ones.
+using KeptNamespaces = std::array<UniqueFd, 3>;
+
+// Holds them; nothing when the worker has ended already. `proc_fd` is a /proc.
+//
+// The last to leave a mount namespace takes its mounts down and waits for an RCU grace period; that
+// would be the worker, before anybody is told that it has ended. A network namespace is taken down
+// by a kernel thread, in batches of whatever has died meanwhile, beside the next worker's start; an
+// ipc namespace likewise, one by one.
+// Whoever holds them chooses when, and how many at once, by closing the descriptors.
+KeptNamespaces KeepNamespaces(const Spec& spec, int pidfd, int proc_fd, int pid);
+
+}  // namespace brood
