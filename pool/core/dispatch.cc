@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The reactor's part that serves: launching, watching, reaping, telling.
+// The reactor's part that dispatches: launching, watching, reaping, telling.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
@@ -31,6 +31,14 @@ constexpr int kMaxAttempts = 16;
 
 Mailbox& Reactor::BoxOf(const Worker& worker) {
   return keepers_[worker.keeper]->zygote->mailbox(worker.slot);
+}
+
+Subject Reactor::SubjectOf(const Worker& worker) {
+  return {.blueprint = BlueprintOf(worker),
+          .box = worker.cold ? worker.cold->mailbox() : BoxOf(worker),
+          .pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get(),
+          .parent = resources_.parent ? &*resources_.parent : nullptr,
+          .leaf = worker.leaf};
 }
 
 const Blueprint& Reactor::BlueprintOf(const Worker& worker) const {
@@ -67,9 +75,9 @@ absl::Status Reactor::GiveStdio(Worker& worker, const Command& command, bool& no
     not_now = true;
     return absl::OkStatus();
   }
-  worker.outputs = std::move(stdio.outputs);
+  worker.session.outputs = std::move(stdio.outputs);
+  worker.session.CaptureUpTo(command.stdio.capture_bytes);
   worker.terminals = std::move(stdio.terminals);
-  worker.captures.fill(Capture(command.stdio.capture_bytes));
   return absl::OkStatus();
 }
 
@@ -85,8 +93,8 @@ bool Reactor::Launch(std::uint32_t w, std::unique_ptr<ActiveRequest>& request) {
     zygote.ReleaseLaunch(worker.slot);
     return false;
   }
-  worker.facts = WorkerFacts{};
-  worker.facts.requested_ns = request->submitted_ns;
+  worker.session.facts = WorkerFacts{};
+  worker.session.facts.requested_ns = request->submitted_ns;
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
@@ -117,7 +125,7 @@ void Reactor::Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl) {
   Worker& worker = workers_[w];
   tmpl.idle->Arrived();
   tmpl.last_launch_ns = NowNs();
-  worker.facts.requested_ns = request->submitted_ns;
+  worker.session.facts.requested_ns = request->submitted_ns;
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
@@ -141,7 +149,7 @@ void Reactor::TakeBack(Inbox::Used used) {
   templates_[worker.tmpl].last_launch_ns = NowNs();
   ++totals_.served[static_cast<std::size_t>(SpawnPath::kParked)];
   worker.kept = std::move(used.kept);
-  worker.leaf_spoilt |= used.leaf_spoilt;
+  worker.session.leaf_spoilt |= used.leaf_spoilt;
   FreeWorker(used.worker);
 }
 
@@ -158,14 +166,9 @@ void Reactor::EndUnseen(const Worker& worker) {
 void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
   Worker& worker = workers_[w];
   if (absl::IsNotFound(why)) {  // it has ended, and only how is not known
-    worker.exit = Exit{};
-    worker.exit->reaped_ns = NowNs();
-    worker.lost = std::string(Message(why));
     keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
-    for (std::size_t i = 0; i < 2; ++i) {
-      if (ReadOutput(worker, i)) worker.leaf_spoilt = true;
-      worker.outputs[i].reset();
-    }
+    (void)worker.session.Ended(SubjectOf(worker), why);
+    for (UniqueFd& output : worker.session.outputs) output.reset();
     return Finish(w);
   }
   std::erase(launching_, w);
@@ -179,16 +182,17 @@ void Reactor::Abandon(std::uint32_t w, const absl::Status& why) {
 // Waits for the worker's end, its output and its deadline.
 absl::Status Reactor::WatchWorker(std::uint32_t w) {
   Worker& worker = workers_[w];
-  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
+  const int pidfd = SubjectOf(worker).pidfd;
   if (!worker.cold) {
     worker.kept = KeepNamespaces(templates_[worker.tmpl].options.spec, pidfd,
                                  launcher_fds_.proc.get(), BoxOf(worker).pid);
   }
   BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(pidfd, TokenOf(Source::kWorkerExit, w)));
   for (std::size_t i = 0; i < 2; ++i) {
-    if (!worker.outputs[i].valid()) continue;
+    if (!worker.session.outputs[i].valid()) continue;
     const Source source = i == 0 ? Source::kWorkerOut : Source::kWorkerErr;
-    BROOD_RETURN_IF_ERROR(ring_->AwaitReadable(worker.outputs[i].get(), TokenOf(source, w)));
+    BROOD_RETURN_IF_ERROR(
+        ring_->AwaitReadable(worker.session.outputs[i].get(), TokenOf(source, w)));
   }
   if (const auto& timeout = worker.request->request.command.timeout) {
     deadlines_.emplace(NowNs() + timeout->count(), TokenOf(Source::kWorkerExit, w));
@@ -237,17 +241,16 @@ bool Reactor::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest>& request
   }
   ++tmpl.alive;
   worker.cold.emplace(*std::move(cold));
-  worker.outputs = std::move(worker.cold->outputs());
-  worker.captures.fill(Capture(request->request.command.stdio.capture_bytes));
-  worker.facts.requested_ns = request->submitted_ns;
+  worker.session.outputs = std::move(worker.cold->outputs());
+  worker.session.CaptureUpTo(request->request.command.stdio.capture_bytes);
+  worker.session.facts.requested_ns = request->submitted_ns;
   worker.phase = WorkerPhase::kRunning;
   worker.request = std::move(request);
   ++running_;
   Launching(w);
   if (!worker.cold->started()) {
-    worker.exit = Exit{};
-    worker.exit->reaped_ns = NowNs();
-    for (UniqueFd& output : worker.outputs) output.reset();
+    worker.session.EndedUnseen();
+    for (UniqueFd& output : worker.session.outputs) output.reset();
     Finish(w);
     return true;
   }
@@ -269,7 +272,7 @@ void Reactor::Launching(std::uint32_t w) {
 }
 
 bool Reactor::HasExeced(const Worker& worker) {
-  const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
+  const Mailbox& box = SubjectOf(worker).box;
   return box.pid > 0 && HasLetGo(box);
 }
 
@@ -282,9 +285,8 @@ void Reactor::ForgetLaunched() {
     Worker& worker = workers_[w];
     if (!HasExeced(worker)) {
       if (now - worker.launching_since_ns <= kLongLaunchNs) return false;
-      if (worker.phase == WorkerPhase::kRunning && !worker.exit && LeafFrozen(worker.leaf)) {
-        worker.facts.frozen = true;
-        KillWorker(worker);
+      if (worker.phase == WorkerPhase::kRunning && !worker.session.exit) {
+        (void)worker.session.EndIfFrozen(SubjectOf(worker));
       }
       return true;
     }
@@ -301,71 +303,27 @@ bool Reactor::LeafFrozen(const std::string& leaf) const {
   return resources_.parent && !leaf.empty() && resources_.parent->LeafFrozen(leaf).value_or(false);
 }
 
-void Reactor::KillWorker(Worker& worker) {
-  worker.leaf_spoilt = true;
-  if (resources_.parent && !worker.leaf.empty() && resources_.parent->KillLeaf(worker.leaf).ok())
-    return;
-  if (!BlueprintOf(worker).spec().is_new(NamespaceKind::kPid)) {
-    const int pid = worker.cold ? worker.cold->mailbox().pid : BoxOf(worker).pid;
-    if (pid > 0) KillTree(pid);
-    worker.facts.by_tree = true;
-    return;
-  }
-  const int pidfd = worker.cold ? worker.cold->pidfd() : worker.pidfd.get();
-  if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
-}
-
 void Reactor::OnWorkerExit(std::uint32_t w) {
   Worker& worker = workers_[w];
   const UniqueFd pidfd = worker.cold ? worker.cold->GiveUp() : std::move(worker.pidfd);
   const absl::StatusOr<Exit> exit = AskHowItEnded(pidfd.get());
   // After its outcome has been told.
   const absl::Cleanup reap = [&] { (void)Reap(pidfd.get()); };
-  worker.exit = exit.ok() ? *exit : Exit{};
-  if (!exit.ok()) {
-    worker.exit->reaped_ns = NowNs();
-    worker.lost = std::string(Message(exit.status()));
-  }
   // Descriptors it never took would keep its output open.
   if (!worker.cold) keepers_[worker.keeper]->zygote->ReleaseLaunch(worker.slot);
-  bool open = false;
-  for (std::size_t i = 0; i < 2; ++i) open |= ReadOutput(worker, i);
-  if (open) {
-    // Somebody still holds its output: what it left running outside a pid namespace of its own.
-    worker.leaf_spoilt = true;
-    if (resources_.parent && !worker.leaf.empty()) (void)resources_.parent->KillLeaf(worker.leaf);
-    return;  // until the pipes report their end
-  }
-  Finish(w);
+  // Otherwise the pipes report their end.
+  if (worker.session.Ended(SubjectOf(worker), exit)) Finish(w);
 }
 
 void Reactor::OnOutput(std::uint32_t w, std::size_t stream) {
   Worker& worker = workers_[w];
-  if (!worker.outputs[stream].valid()) return;
-  if (ReadOutput(worker, stream)) {
-    (void)ring_->AwaitAgain(worker.outputs[stream].get(), POLLIN,
+  if (!worker.session.outputs[stream].valid()) return;
+  if (worker.session.ReadOutput(stream)) {
+    (void)ring_->AwaitAgain(worker.session.outputs[stream].get(), POLLIN,
                             TokenOf(stream == 0 ? Source::kWorkerOut : Source::kWorkerErr, w));
     return;
   }
-  if (worker.exit && !worker.outputs[0].valid() && !worker.outputs[1].valid()) Finish(w);
-}
-
-// Reads all there is; false at the end of the stream, which is then closed.
-bool Reactor::ReadOutput(Worker& worker, std::size_t stream) {
-  UniqueFd& fd = worker.outputs[stream];
-  if (!fd.valid()) return false;
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
-    if (got > 0) {
-      worker.captures[stream].Append({buffer.data(), static_cast<std::size_t>(got)});
-    } else if (got < 0 && errno == EAGAIN) {
-      return true;
-    } else if (got == 0 || errno != EINTR) {
-      fd.reset();
-      return false;
-    }
-  }
+  if (worker.session.exit && !worker.session.OutputOpen()) Finish(w);
 }
 
 Outcome Reactor::NewOutcome(const Worker& worker, const ActiveRequest& request) const {
@@ -381,16 +339,13 @@ Outcome Reactor::NewOutcome(const Worker& worker, const ActiveRequest& request) 
 void Reactor::Finish(std::uint32_t w) {
   Worker& worker = workers_[w];
   Template& tmpl = templates_[worker.tmpl];
-  const Blueprint& blueprint = BlueprintOf(worker);
-  const Mailbox& box = worker.cold ? worker.cold->mailbox() : BoxOf(worker);
   std::erase(launching_, w);
   --running_;
   std::unique_ptr<ActiveRequest> request = std::move(worker.request);
 
   // Killed while parked, it never saw the request: somebody else may have it.
-  const bool unseen = worker.path == SpawnPath::kParked && box.launched_ns == 0 &&
-                      !FailureOf(box, worker.facts).failed() && !worker.facts.timed_out &&
-                      !worker.facts.killed && worker.facts.ended_by == 0;
+  const Subject subject = SubjectOf(worker);
+  const bool unseen = worker.path == SpawnPath::kParked && worker.session.NeverSeen(subject);
   if (unseen && ++request->attempts < kMaxAttempts) {
     ++totals_.lost_workers;
     FreeWorker(w);
@@ -400,21 +355,7 @@ void Reactor::Finish(std::uint32_t w) {
   }
 
   Outcome outcome = NewOutcome(worker, *request);
-  const bool sigkilled = worker.exit->code != CLD_EXITED && worker.exit->status == SIGKILL;
-  if (blueprint.spec().limits.any() || sigkilled) {
-    outcome.usage = UsageOf(worker.leaf);
-    // Its counts would be taken for the next worker's.
-    worker.leaf_spoilt |= outcome.usage.oom_kills.value_or(0) > 0;
-  }
-  DescribeEnd(blueprint, request->request.command, box, *worker.exit, worker.facts, outcome);
-  if (!worker.lost.empty()) {
-    outcome.end = End::kUnknown;
-    outcome.message = worker.lost;
-  }
-  outcome.out_bytes = worker.captures[0].total();
-  outcome.err_bytes = worker.captures[1].total();
-  outcome.out = worker.captures[0].Take();
-  outcome.err = worker.captures[1].Take();
+  worker.session.Tell(subject, request->request.command, /*usage_wanted=*/false, outcome);
   FreeWorker(w);
   Answer(std::move(request), std::move(outcome));
 }

@@ -22,6 +22,8 @@
 
 namespace brood {
 
+class ParentCgroup;
+
 class IdleList {
  public:
   // What callers need to know of the template. Set before any worker is put here.
@@ -31,6 +33,7 @@ class IdleList {
     std::string template_name;
     std::vector<Fallback> fallbacks;
     int proc_fd = -1;
+    const ParentCgroup* parent = nullptr;  // as `blueprint`; null: no cgroup
   };
   Facts facts;
 

@@ -5,7 +5,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "spawn/base/status.h"
@@ -26,8 +28,13 @@ void Inbox::Signal() {
 }
 
 bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
+  if (InOwnThread()) {
+    if (own_.closed && !request->launched) return false;
+    own_.requests.push_back(std::move(request));
+    return true;
+  }
   const std::lock_guard lock(mutex_);
-  // One that has a worker already must arrive: the pool waits for it (Shelf::underway).
+  // One that has a worker already must arrive: the pool waits for it (IdleList::underway).
   if (contents_.closed && !request->launched) return false;
   contents_.requests.push_back(std::move(request));
   Signal();
@@ -35,6 +42,11 @@ bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
 }
 
 bool Inbox::Put(Task task) {
+  if (InOwnThread()) {
+    if (own_.closed) return false;
+    own_.tasks.push_back(std::move(task));
+    return true;
+  }
   const std::lock_guard lock(mutex_);
   if (contents_.closed) return false;
   contents_.tasks.push_back(std::move(task));
@@ -43,12 +55,14 @@ bool Inbox::Put(Task task) {
 }
 
 void Inbox::Put(Used used) {
+  if (InOwnThread()) return own_.used.push_back(std::move(used));
   const std::lock_guard lock(mutex_);
   contents_.used.push_back(std::move(used));
   Signal();
 }
 
 void Inbox::Close() {
+  own_.closed = true;
   const std::lock_guard lock(mutex_);
   contents_.closed = true;
   Signal();
@@ -64,6 +78,13 @@ Inbox::Contents Inbox::Take() {
   Contents taken = std::exchange(contents_, Contents{});
   contents_.closed = closed;
   taken.closed = closed;
+  // After those of others, which may have waited longer.
+  std::move(own_.requests.begin(), own_.requests.end(), std::back_inserter(taken.requests));
+  std::move(own_.tasks.begin(), own_.tasks.end(), std::back_inserter(taken.tasks));
+  std::move(own_.used.begin(), own_.used.end(), std::back_inserter(taken.used));
+  own_.requests.clear();
+  own_.tasks.clear();
+  own_.used.clear();
   return taken;
 }
 

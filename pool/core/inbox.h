@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,9 @@ class Inbox {
   using Task = std::function<void(Reactor&)>;
 
   absl::Status Open();  // makes the eventfd
+  // The calling thread is the pool's. What it puts here itself takes no lock and wakes nobody: it
+  // is there when the thread looks, which HasOwn says that it has to.
+  void BelongsToThisThread() { owner_ = std::this_thread::get_id(); }
 
   // Any thread. False once closed; nothing was queued then. A request that its caller has launched
   // is always taken.
@@ -34,7 +38,7 @@ class Inbox {
     bool leaf_spoilt = false;  // not fit for another worker
   };
   void Put(Used used);
-  // Refuses everything from now on.
+  // The pool's thread: refuses everything from now on.
   void Close();
 
   // The pool's thread: takes all there is.
@@ -45,13 +49,20 @@ class Inbox {
     bool closed = false;
   };
   Contents Take();
+  // Whether it has put something here itself since it last took.
+  bool HasOwn() const {
+    return !own_.requests.empty() || !own_.tasks.empty() || !own_.used.empty();
+  }
 
   // Readable when something was put since the last Take.
   int fd() const { return event_.get(); }
 
  private:
   void Signal();
+  bool InOwnThread() const { return std::this_thread::get_id() == owner_; }
 
+  std::thread::id owner_;  // set before anything else of it is called by two threads
+  Contents own_;           // for the owner alone
   std::mutex mutex_;
   Contents contents_;
   bool signalled_ = false;  // the eventfd is readable: no need to write again

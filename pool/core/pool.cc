@@ -24,6 +24,7 @@
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/launch/keep_namespaces.h"
+#include "spawn/launch/session.h"
 #include "spawn/launch/reap.h"
 
 namespace brood {
@@ -39,6 +40,7 @@ class Pool::Front {
     // with the thread whose child it is.
     BROOD_RETURN_IF_ERROR(
         StartThread(thread_, [this, options = std::move(options), &started]() mutable {
+          inbox_.BelongsToThisThread();
           Reactor reactor(std::move(options), inbox_);
           const absl::Status status = reactor.Start();
           cgroup_path_ = reactor.cgroup_path();
@@ -206,54 +208,40 @@ class Pool::Front {
     const UniqueFd& pidfd = *launched->pidfd;
     used.kept =
         KeepNamespaces(idle->facts.blueprint->spec(), pidfd.get(), idle->facts.proc_fd, box.pid);
-    WorkerFacts facts;
-    facts.requested_ns = requested_ns;
-    facts.frozen = !ComesThrough(pidfd.get(), box);
-    const absl::StatusOr<Exit> exit = Reap(pidfd.get());
+    const std::string leaf = box.leaf;
+    const Subject subject{.blueprint = *idle->facts.blueprint,
+                          .box = box,
+                          .pidfd = pidfd.get(),
+                          .parent = idle->facts.parent,
+                          .leaf = leaf};
+    Session session;
+    session.facts.requested_ns = requested_ns;
+    AwaitLaunch(subject, session);
+    (void)session.Ended(subject, Reap(pidfd.get()));
+    session.facts.killed |=
+        session.exit->code != CLD_EXITED && session.exit->status == SIGKILL && idle->closed();
+    const bool unseen = session.NeverSeen(subject);
     Outcome outcome;
     outcome.id = next_id_.fetch_add(1, std::memory_order_relaxed);
     outcome.template_name = idle->facts.template_name;
     outcome.spawn_path = SpawnPath::kParked;
     outcome.fallbacks = idle->facts.fallbacks;
-    bool unseen = false;
-    if (exit.ok()) {
-      facts.killed = exit->code != CLD_EXITED && exit->status == SIGKILL && idle->closed();
-      unseen = box.launched_ns == 0 && !FailureOf(box, facts).failed() && !facts.killed;
-      if (exit->code != CLD_EXITED && exit->status == SIGKILL) {
-        outcome.usage = Ask<LeafUsage>(
-            [leaf = std::string(box.leaf)](Reactor& reactor) { return reactor.UsageOf(leaf); },
-            LeafUsage{});
-        used.leaf_spoilt = facts.frozen || outcome.usage.oom_kills.value_or(0) > 0;
-      }
-      DescribeEnd(*idle->facts.blueprint, request.command, box, *exit, facts, outcome);
-    } else {
-      outcome.end = End::kUnknown;
-      outcome.host_pid = box.pid;
-      outcome.message = std::string(Message(exit.status()));
-    }
+    session.Tell(subject, request.command, /*usage_wanted=*/false, outcome);
+    used.leaf_spoilt = session.leaf_spoilt;
     inbox_.Put(std::move(used));
     // Killed while parked, it never saw the request: the pool's thread finds another.
     if (unseen) return std::nullopt;
     return outcome;
   }
 
-  // Waits until the worker has ended, or got as far as its command; false when it is held in a
-  // frozen cgroup, and has been killed for that.
-  bool ComesThrough(int pidfd, const Mailbox& box) {
+  // Waits until the worker has ended, or got as far as its command.
+  static void AwaitLaunch(const Subject& subject, Session& session) {
     constexpr int kLook = static_cast<int>(kLongLaunchNs / 1'000'000);
-    pollfd ended{pidfd, POLLIN, 0};
-    while (!HasLetGo(box)) {
+    pollfd ended{subject.pidfd, POLLIN, 0};
+    while (!HasLetGo(subject.box)) {
       const int ready = poll(&ended, 1, kLook);
-      if (ready > 0) break;
-      if (ready < 0 || HasLetGo(box)) continue;
-      const bool frozen = Ask<bool>(
-          [leaf = std::string(box.leaf)](Reactor& reactor) { return reactor.LeafFrozen(leaf); },
-          false);
-      if (!frozen) continue;
-      syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
-      return false;
+      if (ready > 0 || (ready == 0 && session.EndIfFrozen(subject))) return;
     }
-    return true;
   }
 
   std::shared_ptr<IdleList> IdleListOf(const std::string& name) const {

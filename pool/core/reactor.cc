@@ -229,18 +229,16 @@ void Reactor::Tick() {
     deadlines_.erase(deadlines_.begin());
     Worker& worker = workers_[token.index];
     if ((worker.generation & 0xffffff) != token.generation ||
-        worker.phase != WorkerPhase::kRunning || worker.exit) {
+        worker.phase != WorkerPhase::kRunning || worker.session.exit) {
       continue;
     }
-    worker.facts.timed_out = true;
-    KillWorker(worker);
+    worker.session.TimeOut(SubjectOf(worker));
   }
   if (kill_at_ns_ && *kill_at_ns_ <= now && !killed_all_) {
     killed_all_ = true;
     for (Worker& worker : workers_) {
-      if (worker.phase == WorkerPhase::kRunning && !worker.exit) {
-        worker.facts.killed = true;
-        KillWorker(worker);
+      if (worker.phase == WorkerPhase::kRunning && !worker.session.exit) {
+        worker.session.KillAsAsked(SubjectOf(worker));
       } else if (worker.phase == WorkerPhase::kParked) {
         // Its caller may have launched it and be waiting; parked ones have no use any more.
         const absl::StatusOr<UniqueFd> pidfd = OpenChild(BoxOf(worker).pid);
@@ -316,7 +314,9 @@ void Reactor::Loop() {
     if (deferred_closes_.size() > deferred_closes_room_) RunDeferredCloses();
     if (kill_at_ns_ && Idle()) break;
     completions.clear();
-    if (const absl::Status waited = ring_->Wait(NextTimeout(), completions); !waited.ok()) {
+    const std::optional<std::chrono::nanoseconds> timeout =
+        inbox_.HasOwn() ? std::chrono::nanoseconds(0) : NextTimeout();
+    if (const absl::Status waited = ring_->Wait(timeout, completions); !waited.ok()) {
       result_ = waited;
       break;
     }
@@ -368,7 +368,7 @@ void Reactor::EndEverything() {
     if (worker.phase == WorkerPhase::kFree) continue;
     if (worker.cold) {
       worker.cold.reset();
-    } else if (!worker.exit) {
+    } else if (!worker.session.exit) {
       EndUnseen(worker);
     }
     if (worker.request) Refuse(std::move(worker.request));
@@ -422,29 +422,24 @@ std::vector<std::pair<std::string, std::shared_ptr<IdleList>>> Reactor::IdleList
 
 absl::Status Reactor::Signal(std::uint64_t id, const SignalOrder& order) {
   for (Worker& worker : workers_) {
-    if (worker.phase != WorkerPhase::kRunning || worker.exit || worker.request->id != id) continue;
-    const Recipient to = RecipientOf(BlueprintOf(worker).spec(),
-                                     worker.cold ? worker.cold->pidfd() : worker.pidfd.get(),
-                                     worker.cold ? worker.cold->mailbox() : BoxOf(worker));
-    BROOD_ASSIGN_OR_RETURN(const bool ends, Deliver(to, order));
-    if (ends) worker.facts.ended_by = order.number;
-    return absl::OkStatus();
+    if (worker.phase != WorkerPhase::kRunning || worker.session.exit || worker.request->id != id)
+      continue;
+    return worker.session.Signal(SubjectOf(worker), order);
   }
   return Error(absl::StatusCode::kNotFound, "the request has no running worker");
 }
 
 bool Reactor::RunsCommand(std::uint64_t id) {
   return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
-    return worker.phase == WorkerPhase::kRunning && !worker.exit && worker.request->id == id &&
-           HasExeced(worker);
+    return worker.phase == WorkerPhase::kRunning && !worker.session.exit &&
+           worker.request->id == id && HasExeced(worker);
   });
 }
 
 absl::Status Reactor::Kill(std::uint64_t id) {
   for (Worker& worker : workers_) {
-    if (!worker.request || worker.exit || worker.request->id != id) continue;
-    worker.facts.killed = true;
-    KillWorker(worker);
+    if (!worker.request || worker.session.exit || worker.request->id != id) continue;
+    worker.session.KillAsAsked(SubjectOf(worker));
     return absl::OkStatus();
   }
   for (Template& tmpl : templates_) {

@@ -5,7 +5,7 @@
 //   inbox -> Admit -> waiting / direct -> Dispatch -> Launch / Order -> ring -> Reap -> callback
 //
 // One class, four files: reactor.cc has the loop, admission and shutdown; templates.cc adds and
-// retires templates; making.cc asks zygotes for workers and keeps zygotes alive; serving.cc
+// retires templates; refill.cc asks zygotes for workers and keeps zygotes alive; dispatch.cc
 // launches, watches and reaps. All of it runs in one thread, so nothing here is locked.
 #pragma once
 
@@ -49,9 +49,6 @@ class Reactor {
                    ParkedWaiter waiter);
   PoolStats Stats() const;
   std::vector<int> ZygotePids() const;
-  // Of a leaf of the parent cgroup; nothing and false where there is no parent cgroup.
-  LeafUsage UsageOf(const std::string& leaf) const;
-  bool LeafFrozen(const std::string& leaf) const;
   absl::Status Signal(std::uint64_t id, const SignalOrder& order);
   absl::Status Kill(std::uint64_t id);
   bool RunsCommand(std::uint64_t id);
@@ -104,7 +101,7 @@ class Reactor {
   const Blueprint& BlueprintOf(const Worker& worker) const;
   void Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Outcome> outcome);
 
-  // making.cc
+  // refill.cc
   absl::Status AddTemplate(TemplateOptions options);
   void Retire(Template& tmpl, Template* successor);
   void EndRetired(Template& tmpl);
@@ -129,7 +126,7 @@ class Reactor {
   void FreeWorker(std::uint32_t worker);
   void DropWorker(std::uint32_t worker);
 
-  // serving.cc
+  // dispatch.cc
   bool Launch(std::uint32_t worker, std::unique_ptr<ActiveRequest>& request);
   void Adopt(std::unique_ptr<ActiveRequest> request, Template& tmpl);
   void TakeBack(Inbox::Used used);
@@ -143,11 +140,13 @@ class Reactor {
   void ForgetLaunched();
   void OnWorkerExit(std::uint32_t worker);
   void OnOutput(std::uint32_t worker, std::size_t stream);
-  bool ReadOutput(Worker& worker, std::size_t stream);
+  // Of a leaf of the parent cgroup; nothing and false where there is no parent cgroup.
+  LeafUsage UsageOf(const std::string& leaf) const;
+  bool LeafFrozen(const std::string& leaf) const;
   Outcome NewOutcome(const Worker& worker, const ActiveRequest& request) const;
   void Finish(std::uint32_t worker);
-  void KillWorker(Worker& worker);
   Mailbox& BoxOf(const Worker& worker);
+  Subject SubjectOf(const Worker& worker);
   Token TokenOf(Source source, std::uint32_t worker) const;
 
   PoolOptions options_;

@@ -152,7 +152,8 @@ void Reactor::Unequip(Worker& worker, bool empty) {
     if (!empty) (void)resources_.parent->KillLeaf(worker.leaf);
     used_up_.push_back(std::move(worker.leaf));
   } else {
-    templates_[worker.tmpl].leaves.Return(std::move(worker.leaf), empty && !worker.leaf_spoilt);
+    templates_[worker.tmpl].leaves.Return(std::move(worker.leaf),
+                                          empty && !worker.session.leaf_spoilt);
   }
   if (worker.id_first != 0) resources_.ids.Return(worker.id_first);
 }
@@ -214,7 +215,7 @@ bool Reactor::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
       DropWorker(w);
       return answered;
     }
-    worker.facts.requested_ns = request->submitted_ns;
+    worker.session.facts.requested_ns = request->submitted_ns;
     worker.request = std::move(request);
     Launching(w);
     ++running_;
@@ -298,8 +299,9 @@ void Reactor::CollectMade(std::uint32_t k, bool look_for_dead) {
         if (!look_for_dead || box.pid <= 0) return false;
         if (!HasEnded(box.pid)) {
           Worker& worker = workers_[w];
-          worker.facts.frozen = NowNs() - box.birth_ns > kLongLaunchNs && LeafFrozen(worker.leaf);
-          if (!worker.facts.frozen) return false;
+          worker.session.facts.frozen =
+              NowNs() - box.birth_ns > kLongLaunchNs && LeafFrozen(worker.leaf);
+          if (!worker.session.facts.frozen) return false;
         }
         not_made.push_back(w);
         return true;
@@ -328,7 +330,7 @@ void Reactor::OnMade(std::uint32_t w) {
     if (watched.ok()) {
       TellStarted(worker);
       // Asked for before there was anybody to kill.
-      if (worker.facts.killed || killed_all_) KillWorker(worker);
+      if (worker.session.facts.killed || killed_all_) worker.session.Kill(SubjectOf(worker));
     } else {
       Abandon(w, watched);
     }
@@ -360,9 +362,9 @@ void Reactor::OnNotMade(std::uint32_t w) {
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();
   exit.code = CLD_EXITED;
-  const Failure failure = FailureOf(box, worker.facts);
-  if (!box.failure.failed() && !worker.facts.timed_out) exit.code = CLD_KILLED;
-  worker.leaf_spoilt |= exit.code == CLD_KILLED;  // or perhaps; the next one shall not try
+  const Failure failure = FailureOf(box, worker.session.facts);
+  if (!box.failure.failed() && !worker.session.facts.timed_out) exit.code = CLD_KILLED;
+  worker.session.leaf_spoilt |= exit.code == CLD_KILLED;  // or perhaps; the next one shall not try
   exit.status = exit.code == CLD_KILLED ? SIGKILL : 0;
 
   std::unique_ptr<ActiveRequest> request = std::move(worker.request);
@@ -385,10 +387,10 @@ void Reactor::OnNotMade(std::uint32_t w) {
   }
   if (request) {
     Outcome outcome = NewOutcome(worker, *request);
-    worker.facts.requested_ns = request->submitted_ns;
+    worker.session.facts.requested_ns = request->submitted_ns;
     if (exit.code == CLD_KILLED) outcome.usage = UsageOf(worker.leaf);
-    DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.facts, outcome);
-    if (outcome.end != End::kSetupFailed && !worker.facts.killed) {
+    DescribeEnd(tmpl.blueprint, request->request.command, box, exit, worker.session.facts, outcome);
+    if (outcome.end != End::kSetupFailed && !worker.session.facts.killed) {
       outcome.end = End::kSetupFailed;
       outcome.message = KilledInSetUp(tmpl.blueprint.spec().limits, outcome.usage);
     }
@@ -426,8 +428,8 @@ void Reactor::OnZygoteDeath(std::uint32_t k) {
     if (worker.request) {
       std::erase(launching_, w);
       --running_;
-      for (UniqueFd& output : worker.outputs) output.reset();
-      if (worker.facts.killed) {
+      for (UniqueFd& output : worker.session.outputs) output.reset();
+      if (worker.session.facts.killed) {
         Answer(std::move(worker.request),
                Error(absl::StatusCode::kCancelled, "the request was ended before its turn came"));
       } else if (tmpl.retired) {

@@ -36,8 +36,12 @@ absl::Status Reactor::AddTemplate(TemplateOptions options) {
   templates_.emplace_back(options, std::move(blueprint), leaf ? &*resources_.parent : nullptr,
                           index);
   Template& tmpl = templates_.back();
-  tmpl.idle->facts = {&tmpl.blueprint, options.spec.limits.any(), options.name,
-                      resources_.fallbacks, launcher_fds_.proc.get()};
+  tmpl.idle->facts = {&tmpl.blueprint,
+                      options.spec.limits.any(),
+                      options.name,
+                      resources_.fallbacks,
+                      launcher_fds_.proc.get(),
+                      resources_.parent ? &*resources_.parent : nullptr};
   for (std::uint32_t z = 0; z < options.zygotes; ++z) {
     if (const absl::Status started = StartZygote(index); !started.ok()) {
       Retire(tmpl, nullptr);

@@ -3,7 +3,6 @@
 // The records of the pool's own thread: requests on their way, and workers.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,10 +11,9 @@
 
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
-#include "spawn/launch/capture.h"
 #include "spawn/launch/cold.h"
 #include "spawn/launch/keep_namespaces.h"
-#include "spawn/launch/reap.h"
+#include "spawn/launch/session.h"
 #include "spawn/outcome.h"
 
 namespace brood {
@@ -50,20 +48,15 @@ struct Worker {
   std::unique_ptr<ActiveRequest> request;
   std::optional<Blueprint> own_blueprint;  // of a request with a spec of its own
   bool own_leaf = false;                   // made for this worker alone, not of the stock
-  // Linux 6.14 compares a birth's kill count with the parent's cgroup and not with the one born
-  // into: in a cgroup that was ever killed, everybody dies at birth.
-  bool leaf_spoilt = false;
   std::optional<ColdWorker> cold;
   UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;
-  std::array<UniqueFd, 2> outputs;
   LentTerminals terminals;
-  std::array<Capture, 2> captures;
+  // Linux 6.14 compares a birth's kill count with the parent's cgroup and not with the one born
+  // into: in a cgroup that was ever killed (Session::leaf_spoilt), everybody dies at birth.
+  Session session;
   std::int64_t ordered_ns = 0;  // when a zygote was asked for it
   std::int64_t launching_since_ns = 0;
-  std::optional<Exit> exit;
-  std::string lost;  // why nobody knows how it ended
-  WorkerFacts facts;
 
   // Ready for its next use.
   void Reset() {
