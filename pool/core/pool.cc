@@ -24,8 +24,8 @@
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/launch/keep_namespaces.h"
-#include "spawn/launch/session.h"
 #include "spawn/launch/reap.h"
+#include "spawn/launch/session.h"
 
 namespace brood {
 
