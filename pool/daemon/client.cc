@@ -3,7 +3,6 @@
 #include "pool/daemon/client.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -52,13 +51,7 @@ absl::StatusOr<std::string> DefaultListenPath() {
 }
 
 absl::StatusOr<Client> Client::Connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return InvalidError("the socket's path {} is longer than {} bytes", path,
-                        sizeof(address.sun_path) - 1);
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  BROOD_ASSIGN_OR_RETURN(const sockaddr_un address, SocketAddress(path));
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket_fd.valid()) return ErrnoError(errno, "making a socket");
   if (connect(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {

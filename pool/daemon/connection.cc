@@ -14,6 +14,17 @@
 
 namespace brood {
 
+absl::StatusOr<sockaddr_un> SocketAddress(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return InvalidError("the socket's path {} is longer than {} bytes", path,
+                        sizeof(address.sun_path) - 1);
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
 absl::Status Connection::Receive(std::vector<Incoming>& out) {
   std::array<char, 65536> bytes;
   ReceivedFds<kMaxMessageFds> fds;

@@ -3,6 +3,8 @@
 // One end of a connection between a daemon and a client: whole messages in, whole messages out.
 #pragma once
 
+#include <sys/un.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -11,10 +13,14 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "pool/daemon/protocol.h"
 #include "spawn/base/unique_fd.h"
 
 namespace brood {
+
+// The address of the socket at `path`. kInvalidArgument for a path that is too long for one.
+absl::StatusOr<sockaddr_un> SocketAddress(const std::string& path);
 
 struct Incoming {
   MessageHeader header;

@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -49,13 +48,7 @@ absl::StatusOr<ListeningSocket> ListeningSocket::Bind(const std::string& path,
   if (group) {
     BROOD_ASSIGN_OR_RETURN(out.group_, UserDatabase().FindGroup(*group));
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) {
-    return InvalidError("the socket's path {} is longer than {} bytes", path,
-                        sizeof(address.sun_path) - 1);
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  BROOD_ASSIGN_OR_RETURN(const sockaddr_un address, SocketAddress(path));
   const auto* name = reinterpret_cast<const sockaddr*>(&address);
 
   const UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));

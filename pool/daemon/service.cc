@@ -57,6 +57,27 @@ std::optional<std::chrono::nanoseconds> Duration(std::uint64_t ns) {
   return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(ns, kMost)));
 }
 
+// What the pool is asked for.
+absl::StatusOr<Request> RequestOf(const Peer& peer, Submit& submit, const std::string& name,
+                                  const Spec& spec, const std::vector<UniqueFd>& held) {
+  Request request;
+  request.template_name = name;
+  request.when_empty = WhenEmpty::kSlower;
+  request.command.argv = submit.argv;
+  request.command.env = std::move(submit.env);
+  request.command.cwd = std::move(submit.cwd);
+  request.command.timeout = Duration(submit.timeout_ns);
+  BROOD_ASSIGN_OR_RETURN(request.command.stdio,
+                         StdioOf(peer, submit.io, submit.rows, submit.columns, held));
+  const bool more_init = submit.init != 0 && !spec.init;
+  if (submit.limits.any() || more_init) {
+    request.spec = spec;
+    request.spec->limits.Override(submit.limits);
+    request.spec->init |= more_init;
+  }
+  return request;
+}
+
 // Those that end something are answered also when memory is short, and those that tell what there
 // is to end.
 bool NeedsMemory(MessageType type) {
@@ -225,6 +246,57 @@ void Service::ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stre
   Pump(isolate.id);
 }
 
+// All that had the writing ends is gone: what is in the pipes is all there will be.
+void Service::DrainLogs(Isolate& isolate, OutputPipes& pipes) {
+  for (UniqueFd& writer : pipes.writers) writer.reset();
+  for (std::size_t i = 0; i < 2; ++i) {
+    // A bounded number of reads: a writing end can have been passed on to somebody who goes on.
+    for (int reads = 0; pipes.readers[i].valid() && reads < 32; ++reads) {
+      const std::uint64_t before = isolate.logs->end();
+      ReadLogPipe(isolate, pipes, i);
+      if (isolate.logs->end() == before) break;
+    }
+    if (pipes.readers[i].valid()) {
+      pool_.Unwatch(pipes.watches[i]);
+      pipes.readers[i].reset();
+    }
+  }
+}
+
+void Service::OnStarted(Isolate& isolate, const Submitter& submitter, const Started& started) {
+  const bool first = isolate.state == IsolateState::kWaiting;
+  const std::string parent = pool_.CgroupPath();
+  isolate.state = IsolateState::kRunning;
+  isolate.host_pid = started.host_pid;
+  isolate.leaf = started.leaf.empty() ? "" : parent + "/" + started.leaf;
+  isolate.id_first = started.id_first;
+  isolate.path = started.path;
+  isolate.spec = SpecOf(started);
+  if (!first || !isolate.detached) return;
+  if (const auto to = submitter.peer.lock()) {
+    to->Answer(submitter.tag, StartedAs{isolate.id, started.host_pid});
+  }
+}
+
+// Detached or not, an end is told to whoever submitted it, if that is still there.
+void Service::TellEnd(Isolate& isolate, const Submitter& submitter,
+                      const absl::StatusOr<Outcome>& outcome) {
+  const auto to = submitter.peer.lock();
+  if (!to) return;
+  to->foreground.erase(submitter.tag);
+  if (!outcome.ok()) {
+    isolate.told = true;
+    to->Refuse(submitter.tag,
+               isolate.refusal.empty()
+                   ? outcome.status()
+                   : absl::Status(absl::StatusCode::kResourceExhausted, isolate.refusal));
+  } else if (!isolate.detached || isolate.state == IsolateState::kWaiting ||
+             outcome->end == End::kSetupFailed) {
+    isolate.told = true;
+    to->Answer(submitter.tag, EndedMessage(*outcome));
+  }
+}
+
 absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(Submit submit, DecodeBody<Submit>(message.body));
   if (idle_) return Error(absl::StatusCode::kUnavailable, "the daemon is shutting down");
@@ -239,25 +311,10 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     return Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", submit.template_name);
   }
   auto held = std::make_shared<std::vector<UniqueFd>>(std::move(message.fds));
-  Request request;
-  request.template_name = tmpl->first;
-  request.when_empty = WhenEmpty::kSlower;
-  Command& command = request.command;
-  command.argv = submit.argv;
-  command.env = std::move(submit.env);
-  command.cwd = std::move(submit.cwd);
-  command.timeout = Duration(submit.timeout_ns);
-  BROOD_ASSIGN_OR_RETURN(command.stdio,
-                         StdioOf(*peer, submit.io, submit.rows, submit.columns, *held));
-  const bool more_init = submit.init != 0 && !tmpl->second->init;
-  if (submit.limits.any() || more_init) {
-    request.spec = *tmpl->second;
-    request.spec->limits.Override(submit.limits);
-    request.spec->init |= more_init;
-  }
-
+  BROOD_ASSIGN_OR_RETURN(Request request,
+                         RequestOf(*peer, submit, tmpl->first, *tmpl->second, *held));
   const Held cost = {submit.io == ClientIo::kLogs ? 5 : held->size(),
-                     BytesOf(command.argv, command.env)};
+                     BytesOf(request.command.argv, request.command.env)};
   BROOD_RETURN_IF_ERROR(Hold(cost));
   absl::StatusOr<Isolate*> added = isolates_.Add(submit.name);
   if (!added.ok()) {
@@ -279,60 +336,21 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
       return opened.status();
     }
     pipes = *std::move(opened);
-    command.stdio.mode = StdioMode::kFds;
-    command.stdio.fds = {pipes->null.get(), pipes->writers[0].get(), pipes->writers[1].get()};
+    request.command.stdio.mode = StdioMode::kFds;
+    request.command.stdio.fds = {pipes->null.get(), pipes->writers[0].get(),
+                                 pipes->writers[1].get()};
   }
 
   const std::string id = isolate->id;
-  const std::string parent = pool_.CgroupPath();
-  const std::weak_ptr<Peer> caller = peer;
   const bool detached = isolate->detached;
-  request.on_started = [this, isolate, parent, caller, tag](const Started& started) {
-    const bool first = isolate->state == IsolateState::kWaiting;
-    isolate->state = IsolateState::kRunning;
-    isolate->host_pid = started.host_pid;
-    isolate->leaf = started.leaf.empty() ? "" : parent + "/" + started.leaf;
-    isolate->id_first = started.id_first;
-    isolate->path = started.path;
-    isolate->spec = SpecOf(started);
-    if (!first || !isolate->detached) return;
-    if (const auto to = caller.lock()) {
-      to->Answer(tag, StartedAs{isolate->id, started.host_pid});
-    }
+  const Submitter submitter = {peer, tag};
+  request.on_started = [this, isolate, submitter](const Started& started) {
+    OnStarted(*isolate, submitter, started);
   };
-  // Detached or not, an end is told to whoever submitted it, if that is still there.
-  const auto done = [this, isolate, held, pipes, caller, tag, detached,
-                     cost](absl::StatusOr<Outcome> outcome) {
+  const auto done = [this, isolate, held, pipes, submitter, cost](absl::StatusOr<Outcome> outcome) {
     LetGo(cost);
-    if (const auto to = caller.lock()) {
-      to->foreground.erase(tag);
-      if (outcome.ok() && (!detached || isolate->state == IsolateState::kWaiting ||
-                           outcome->end == End::kSetupFailed)) {
-        isolate->told = true;
-        to->Answer(tag, EndedMessage(*outcome));
-      } else if (!outcome.ok()) {
-        isolate->told = true;
-        to->Refuse(tag, isolate->refusal.empty()
-                            ? outcome.status()
-                            : absl::Status(absl::StatusCode::kResourceExhausted, isolate->refusal));
-      }
-    }
-    if (pipes) {
-      // All that had the writing ends is gone: what is in the pipes is all there will be.
-      for (UniqueFd& writer : pipes->writers) writer.reset();
-      for (std::size_t i = 0; i < 2; ++i) {
-        // A bounded number of reads: a writing end can have been passed on to somebody who goes on.
-        for (int reads = 0; pipes->readers[i].valid() && reads < 32; ++reads) {
-          const std::uint64_t before = isolate->logs->end();
-          ReadLogPipe(*isolate, *pipes, i);
-          if (isolate->logs->end() == before) break;
-        }
-        if (pipes->readers[i].valid()) {
-          pool_.Unwatch(pipes->watches[i]);
-          pipes->readers[i].reset();
-        }
-      }
-    }
+    TellEnd(*isolate, submitter, outcome);
+    if (pipes) DrainLogs(*isolate, *pipes);
     OnEnded(*isolate, std::move(outcome));
   };
   std::uint64_t number = 0;

@@ -78,6 +78,14 @@ class Service {
   };
 
   absl::Status OnSubmit(const PeerPtr& peer, Incoming& message);
+  // Whoever submitted an isolate, and the tag of that message.
+  struct Submitter {
+    std::weak_ptr<Peer> peer;
+    std::uint64_t tag = 0;
+  };
+  void OnStarted(Isolate& isolate, const Submitter& submitter, const Started& started);
+  static void TellEnd(Isolate& isolate, const Submitter& submitter,
+                      const absl::StatusOr<Outcome>& outcome);
   absl::Status OnExec(const PeerPtr& peer, Incoming& message);
   absl::Status OnSignal(const PeerPtr& peer, const Incoming& message);
   absl::Status OnAskReads(const PeerPtr& peer, const Incoming& message);
@@ -91,6 +99,7 @@ class Service {
 
   struct OutputPipes;
   absl::StatusOr<std::shared_ptr<OutputPipes>> OpenLogs(Isolate& isolate);
+  void DrainLogs(Isolate& isolate, OutputPipes& pipes);
   void ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream);
   void Pump(const std::string& isolate);
   bool PumpOne(Follower& follower);

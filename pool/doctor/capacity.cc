@@ -42,7 +42,7 @@ void Add(const LimitQuestion& question, std::uint64_t more, const std::string& w
   for (LimitReading& limit : LimitsBehind(question)) needs.push_back({std::move(limit), more, why});
 }
 
-std::vector<Need> Needs(std::uint32_t workers) {
+std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>& host) {
   const std::uint64_t more = workers + kBeside;
   std::vector<Need> needs;
   // How many there are is not shown by the kernel; none is tried when the caller tells.
@@ -55,8 +55,7 @@ std::vector<Need> Needs(std::uint32_t workers) {
   std::erase_if(needs, [](const Need& need) { return need.limit.name.ends_with(" depth"); });
   Add({.call = LimitedCall::kClone, .error = EAGAIN}, more,
       "a worker is a process with a number here and one inside", needs);
-  if (const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-      host.ok() && !host->base.empty()) {
+  if (host.ok() && !host->base.empty()) {
     Add({.call = LimitedCall::kMakeCgroup, .error = EAGAIN, .cgroup = host->base}, more,
         "each worker is born in a cgroup of its own", needs);
     std::erase_if(needs, [](const Need& need) { return need.limit.name == "cgroup.max.depth"; });
@@ -112,8 +111,9 @@ void KeepTightest(std::vector<Need>& needs) {
 
 }  // namespace
 
-void AddCapacity(std::uint32_t workers, std::vector<Finding>& findings) {
-  std::vector<Need> needs = Needs(workers);
+void AddCapacity(std::uint32_t workers, const absl::StatusOr<CgroupHost>& host,
+                 std::vector<Finding>& findings) {
+  std::vector<Need> needs = Needs(workers, host);
   KeepTightest(needs);
   bool all_fine = true;
   for (const Need& need : needs) {

@@ -164,9 +164,8 @@ Finding Ids() {
   return finding;
 }
 
-Finding Cgroups() {
+Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
   Finding finding{.subject = "cgroups"};
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (!host.ok()) {
     finding.verdict = Verdict::kLess;
     finding.what = std::string(Message(host.status()));
@@ -192,7 +191,7 @@ Finding Cgroups() {
   if (FirstLine(host->base + "/cgroup.freeze") == "1") {
     finding.verdict = Verdict::kCannot;
     finding.what = host->base + " is frozen";
-    finding.why = "whoever is born below it stands still";
+    finding.why = "processes started there stay frozen";
     finding.remedy = fmt::format("echo 0 > {}/cgroup.freeze", host->base);
     return finding;
   }
@@ -249,7 +248,7 @@ Finding Filters() {
 }
 
 // What costs, each with its sysctl.
-void AddCosts(std::vector<Finding>& findings) {
+void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& findings) {
   const auto add = [&](std::string subject, std::string what, std::string why, std::string remedy) {
     findings.push_back(
         {std::move(subject), Verdict::kNote, std::move(what), std::move(why), std::move(remedy)});
@@ -277,7 +276,6 @@ void AddCosts(std::vector<Finding>& findings) {
         "the more there are, the longer it takes; workers from zygotes copy a handful",
         "Linux 7.1, where it begins empty");
   }
-  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (host.ok() && !host->mount.empty() && !host->favordynmods) {
     add("favordynmods", "is off",
         "only who moves processes between cgroups gains by it; births are dearer with it", "");
@@ -311,17 +309,18 @@ Finding Trial(const DoctorOptions& options) {
   }
   finding.verdict = Verdict::kLess;
   finding.what = fell;
-  finding.why = "a process ran, but not behind all that was asked for";
+  finding.why = "a process ran, less isolated than was asked for";
   return finding;
 }
 
 }  // namespace
 
 std::vector<Finding> Examine(const DoctorOptions& options) {
+  const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   std::vector<Finding> findings = {UserNamespaces(), Ids(),     Namespaces(), Proc(),
-                                   Cgroups(),        IoUring(), Filters(),    Trial(options)};
-  AddCapacity(options.workers, findings);
-  AddCosts(findings);
+                                   Cgroups(host),    IoUring(), Filters(),    Trial(options)};
+  AddCapacity(options.workers, host, findings);
+  AddCosts(host, findings);
   return findings;
 }
 

@@ -18,6 +18,7 @@
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/host/without.h"
 #include "tests/kernel/cgroup_test.h"
 #include "tests/needs_limits.h"
 

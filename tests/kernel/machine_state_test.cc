@@ -18,6 +18,9 @@
 #include <string>
 
 #include "spawn/base/status.h"
+#include "spawn/base/unique_fd.h"
+#include "spawn/host/cgroup_host.h"
+#include "tests/kernel/cold.h"
 #include "tests/needs.h"
 
 namespace brood {

@@ -29,31 +29,6 @@
 namespace brood {
 namespace {
 
-// Runs `body` in a child under `program`; gives its exit status, or minus the signal it died of.
-int UnderFilter(std::span<const sock_filter> program, const std::function<int()>& body) {
-  constexpr int kNotInstalled = 200;
-  const pid_t child = fork();
-  if (child == 0) {
-    const sock_fprog filter{static_cast<unsigned short>(program.size()),
-                            const_cast<sock_filter*>(program.data())};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0) {
-      _exit(kNotInstalled);
-    }
-    _exit(body());
-  }
-  int status = 0;
-  EXPECT_EQ(waitpid(child, &status, 0), child);
-  if (WIFSIGNALED(status)) return -WTERMSIG(status);
-  EXPECT_NE(WEXITSTATUS(status), kNotInstalled);
-  return WEXITSTATUS(status);
-}
-
-template <typename... Args>
-int ErrnoOf(long number, Args... args) {
-  return syscall(number, args...) < 0 ? errno : 0;
-}
-
 TEST(InstalledDefaultFilter, RefusesAndAllows) {
   struct Case {
     const char* what;
