@@ -8,6 +8,7 @@ The build directory comes from BROOD_BUILD.
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -64,6 +65,11 @@ def run(*command, **keywords):
 class Install(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        for tool in ("cmake", "g++", "pkg-config"):
+            if shutil.which(tool) is None:
+                raise unittest.SkipTest(f"there is no {tool}")
+        if not os.access(BUILD, os.W_OK):
+            raise unittest.SkipTest(f"cmake --install writes its manifest into {BUILD}")
         cls.scratch = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.scratch.cleanup)
         cls.home = pathlib.Path(cls.scratch.name)

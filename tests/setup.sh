@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+umask 022  # what is built is run by other users, too
 
 # What it takes to build everything. Names are those of Debian 12 and Ubuntu 24.04.
 # shellcheck disable=SC2034  # used by whoever sources this
@@ -39,7 +40,8 @@ die() {
 # Whether everybody can reach a path: other users, and isolates, which have ids of their own and a
 # /tmp, /run and /dev of their own.
 everybody_can_reach() {
-  local path=$1
+  local path
+  path=$(realpath "$1")
   case $path/ in
     /tmp/* | /run/* | /dev/* | /proc/* | /sys/*) return 1 ;;
   esac
@@ -49,7 +51,7 @@ everybody_can_reach() {
   done
 }
 
-# Does nothing where everybody can reach this clone. Elsewhere it goes on in a copy of it that they can
+# Does nothing where everybody can reach this clone. Elsewhere it goes on in a copy that they can
 # reach, with the script that called and its arguments: what is built is run by other users and by
 # isolates.
 go_where_everybody_can_reach() {
@@ -116,12 +118,13 @@ install_packages() {
   fi
 }
 
-# Reads ninja's output with the status "@FINISHED TOTAL SECONDS " and says how far it is: on a terminal
-# in one line, else once a minute. What the compiler says is passed on.
+# Reads ninja's output with the status "@FINISHED TOTAL SECONDS " and says how far it is: on a
+# terminal in one line, else once a minute. What the compiler says is passed on.
 show_progress() {
   local what=$1 line done total seconds text next=0
   while IFS= read -r line; do
     if [[ $line != @* ]]; then
+      if [[ -t 1 ]]; then printf '\r\033[K'; fi
       echo "$line"
       continue
     fi

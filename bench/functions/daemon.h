@@ -16,7 +16,7 @@
 namespace brood::bench {
 
 inline constexpr char kFunction[] = "measured";  // its name
-inline constexpr char kForked[] = "forked";      // the mode that has fences of its own
+inline constexpr char kForked[] = "forked";      // the mode that has isolation of its own
 
 struct FunctionWanted {
   std::vector<std::string> command;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A process apart to measure in: one with a gigabyte resident, with thousands of mounts or of open
+// A subprocess to measure in: one with a gigabyte resident, with thousands of mounts or of open
 // files, in a user namespace of its own. It is set up once and kept from round to round, since
 // setting it up can take longer than all that is measured in it.
 #pragma once

@@ -42,9 +42,9 @@ struct Case {
 };
 
 // The cgroups of one measurement.
-using Nest = std::shared_ptr<ParentCgroup>;
+using SharedParent = std::shared_ptr<ParentCgroup>;
 
-absl::StatusOr<Nest> MakeParent() {
+absl::StatusOr<SharedParent> MakeParent() {
   BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
   BROOD_ASSIGN_OR_RETURN(ParentCgroup parent, ParentCgroup::Create(host, {}));
   return std::make_shared<ParentCgroup>(std::move(parent));
@@ -93,7 +93,7 @@ absl::StatusOr<UniqueFd> OpenAt(int directory, const std::string& path, int flag
   return fd;
 }
 
-absl::StatusOr<Once> Prepare(const Nest& parent, const Case& wanted) {
+absl::StatusOr<Once> Prepare(const SharedParent& parent, const Case& wanted) {
   BROOD_ASSIGN_OR_RETURN(BareClone made, BareClone::Create());
   const auto clone = std::make_shared<BareClone>(std::move(made));
   if (wanted.way == Way::kNone) return [clone] { return clone->RunOnce(kLikeVfork); };
@@ -134,7 +134,7 @@ Row CgroupRow(std::string name, const Case& wanted, bool favor) {
       if (!set.ok()) return Fail(state, set.status());
       option.emplace(*std::move(set));
     }
-    const absl::StatusOr<Nest> parent = MakeParent();
+    const absl::StatusOr<SharedParent> parent = MakeParent();
     if (!parent.ok()) return Fail(state, parent.status());
     const absl::StatusOr<Once> once = Prepare(*parent, wanted);
     if (!once.ok()) return Fail(state, once.status());
@@ -148,7 +148,7 @@ Row LeafRow() {
   Row row;
   row.name = "cgroup/mkdir";
   row.run = [](benchmark::State& state, Samples& samples) {
-    const absl::StatusOr<Nest> parent = MakeParent();
+    const absl::StatusOr<SharedParent> parent = MakeParent();
     if (!parent.ok()) return Fail(state, parent.status());
     samples.MeasurePart(state, [&]() -> absl::StatusOr<double> {
       const std::int64_t start = NowNs();
@@ -170,7 +170,7 @@ Row ConcurrentCgroupRow(const std::string& name, const Case& wanted, int threads
   Row row = ConcurrentRow(fmt::format("{}/concurrency={}", name, threads), threads,
                           [parent, wanted]() -> absl::StatusOr<Once> {
                             // Shared by the threads of one measurement, and gone after it.
-                            Nest shared = parent->lock();
+                            SharedParent shared = parent->lock();
                             if (shared == nullptr) {
                               BROOD_ASSIGN_OR_RETURN(shared, MakeParent());
                               *parent = shared;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What each fence that is no namespace adds to a process.
+// What each part of isolation that is no namespace adds to a process.
 #include <linux/seccomp.h>
 #include <unistd.h>
 

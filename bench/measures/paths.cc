@@ -22,13 +22,13 @@
 namespace brood::bench {
 namespace {
 
-constexpr char kPathFloor[] = "spawn/child/clone3-vfork";
+constexpr char kPathFloor[] = "spawn/clone3-vfork";
 
 // All eight namespaces and not one thing in them: no mounts, no id maps, no lo, no cgroup, no
 // filter.
 Row NamespacesRow(const Command& command) {
   Row row;
-  row.name = "spawn/child/clone3-namespaces";
+  row.name = "spawn/clone3-namespaces";
   row.leaves_debt = true;
   row.run = [&command](benchmark::State& state, Samples& samples) {
     absl::StatusOr<BareClone> clone = BareClone::Create();

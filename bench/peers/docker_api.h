@@ -15,7 +15,7 @@ class DockerApi {
  public:
   explicit DockerApi(std::string socket) : socket_(std::move(socket)) {}
 
-  // A container of `image` that runs `command`, behind the same fences as the whole command's;
+  // A container of `image` that runs `command`, isolated as the whole command's is;
   // created, started, and waited for. Its id; it is still to be removed. An error when the command
   // did not exit with 0.
   absl::StatusOr<std::string> Run(const std::string& image, const std::string& command) const;

@@ -19,7 +19,7 @@ struct Peer {
   // Its whole command. The first word is looked for where Debian installs, then in $PATH; "brood"
   // is the program that was built beside the benchmark.
   Words argv = {};
-  std::string isolation = {};  // one sentence: what fences it puts up here, and which it does not
+  std::string isolation = {};  // one sentence: what isolation it gives here, and what it does not
   std::string package = {};    // Debian 12's; empty where it has none
   Words version = {"--version"};
 

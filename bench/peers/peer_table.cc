@@ -11,7 +11,7 @@ constexpr char kUnshareScript[] =
     "exec chroot ROOTFS /bin/brood-true";
 
 // runc and crun have no filter unless config.json brings one.
-constexpr char kOciFences[] =
+constexpr char kOciIsolation[] =
     "All namespaces but time, the ids mapped to 65,536 others, a cgroup of its own in every "
     "hierarchy, read-only root, own /proc with /proc/sys read-only, /dev and /tmp, no "
     "capabilities, no_new_privs, loopback only; no seccomp filter (config.json names none, as that "
@@ -60,7 +60,7 @@ const Words kDockerd = {"dockerd",
                         "--ip6tables=false",
                         "--bridge=none"};
 
-constexpr char kBroodFences[] =
+constexpr char kBroodIsolation[] =
     "All eight namespaces, host ids that nobody else has, a cgroup that it is born in, read-only "
     "root, own /proc with parts covered, /dev, /dev/shm and /tmp, no capabilities, no_new_privs, "
     "about Docker's seccomp filter, loopback only.";
@@ -75,13 +75,13 @@ std::vector<Peer> MakePeers() {
 
       {.name = "brood-run",
        .argv = {"brood", "run", "--rootfs", "ROOTFS", "--", kInside},
-       .isolation = kBroodFences,
+       .isolation = kBroodIsolation,
        .version = {"version"},
        .cgroups = {"brood"}},
 
       {.name = "brood-submit",
        .argv = {"brood", "submit", "--socket", "SCRATCH/brood.sock", "--", kInside},
-       .isolation = std::string(kBroodFences) + " The worker stands ready in a running daemon.",
+       .isolation = std::string(kBroodIsolation) + " The worker stands ready in a running daemon.",
        .version = {"version"},
        .service = {"brood", "serve", "--socket", "SCRATCH/brood.sock",
                    "--template", "peer=--rootfs ROOTFS --parked 16"},
@@ -130,7 +130,7 @@ std::vector<Peer> MakePeers() {
 
       {.name = "crun",
        .argv = {"crun", "--root", "SCRATCH/crun", "run", "--bundle", "BUNDLE", kPeerMark},
-       .isolation = kOciFences,
+       .isolation = kOciIsolation,
        .package = "crun",
        .bundle = true,
        .state = {"SCRATCH/crun"},
@@ -138,7 +138,7 @@ std::vector<Peer> MakePeers() {
 
       {.name = "runc",
        .argv = {"runc", "--root", "SCRATCH/runc", "run", "--bundle", "BUNDLE", kPeerMark},
-       .isolation = kOciFences,
+       .isolation = kOciIsolation,
        .package = "runc",
        .bundle = true,
        .state = {"SCRATCH/runc"},

@@ -91,21 +91,21 @@ absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
 }
 
 absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text,
-                                                                  const UserDatabase& accounts) {
+                                                                  const UserDatabase& users) {
   const std::size_t colon = text.find(':');
   const std::string user(text.substr(0, colon));
   User ids;
   if (const auto number = WholeNumber<std::uint32_t>(user)) {
     ids = {*number, *number};
   } else {
-    BROOD_ASSIGN_OR_RETURN(ids, accounts.FindUser(user));
+    BROOD_ASSIGN_OR_RETURN(ids, users.FindUser(user));
   }
   if (colon != std::string_view::npos) {
     const std::string group(text.substr(colon + 1));
     if (const auto number = WholeNumber<std::uint32_t>(group)) {
       ids.gid = *number;
     } else {
-      BROOD_ASSIGN_OR_RETURN(ids.gid, accounts.FindGroup(group));
+      BROOD_ASSIGN_OR_RETURN(ids.gid, users.FindGroup(group));
     }
   }
   return std::pair{ids.uid, ids.gid};

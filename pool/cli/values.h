@@ -22,9 +22,9 @@ absl::StatusOr<std::uint64_t> ParseSize(std::string_view text);
 // "5s", "200ms", "100us", "1.5m", "2h": above zero. A bare number means seconds.
 absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text);
 // "1000", "1000:1000" or "nobody": ids inside. A group that is not given is the user's own, or
-// equals a user that is a number. Names are looked up in `accounts`.
+// equals a user that is a number. Names are looked up in `users`.
 absl::StatusOr<std::pair<std::uint32_t, std::uint32_t>> ParseUser(std::string_view text,
-                                                                  const UserDatabase& accounts);
+                                                                  const UserDatabase& users);
 // "SRC:DST", "SRC:DST:ro", "SRC:DST:rw".
 absl::StatusOr<Bind> ParseBind(std::string_view text);
 // "DST" or "DST:SIZE".

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The reactor's part that dispatches: launching, watching, reaping, telling.
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
-#include <cstring>
 
 #include "absl/cleanup/cleanup.h"
 #include "pool/core/reactor.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
-#include "spawn/host/process_tree.h"
 #include "spawn/launch/stdio.h"
 
 namespace brood {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a launcher holds for its workers: a cgroup parent cgroup and host ids.
+// What a launcher holds for its workers: a parent cgroup and host ids.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 namespace brood {
 
 struct LauncherResources {
-  std::optional<ParentCgroup>
-      parent;  // none where no cgroup may be made; `fallbacks` then says why
+  // None where no cgroup may be made; `fallbacks` then says why.
+  std::optional<ParentCgroup> parent;
   IdRanges ids;
   std::vector<Fallback> fallbacks;
 

@@ -15,7 +15,7 @@
 
 namespace brood {
 
-// Not thread-safe. `parent cgroup` must outlive it and may be null: then leaves are empty names.
+// Not thread-safe. `parent` must outlive it and may be null: then leaves are empty names.
 class LeafStock {
  public:
   LeafStock(const ParentCgroup* parent, std::string prefix, const Spec& spec)

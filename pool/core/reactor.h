@@ -34,7 +34,7 @@ class Reactor {
   Reactor(PoolOptions options, Inbox& inbox);
   ~Reactor();
 
-  // Makes parent cgroup, id ranges, ring, templates and zygotes.
+  // Makes the parent cgroup, id ranges, ring, templates and zygotes.
   absl::Status Start();
   // Runs until a shutdown is complete.
   void Loop();

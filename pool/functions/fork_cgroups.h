@@ -2,8 +2,8 @@
 
 // The cgroups of a forked function: its process' and its calls', side by side.
 //
-//   NEST/forked-N/process   where the process is born
-//   NEST/forked-N/call-M    where a call is born, by the process: to do that without privilege it
+//   PARENT/forked-N/process   where the process is born
+//   PARENT/forked-N/call-M    where a call is born, by the process: to do that without privilege it
 //                           has to own cgroup.procs of forked-N and of call-M
 #pragma once
 
@@ -31,7 +31,7 @@ class ForkCgroups {
     UniqueFd root;
   };
 
-  // Makes forked-N and the process' leaf in the cgroup `parent cgroup`, both with `limits`, which
+  // Makes forked-N and the process' leaf in the cgroup `parent`, both with `limits`, which
   // count for the process and for each call apart.
   static absl::StatusOr<ForkCgroups> Make(const std::string& parent, const Limits& limits);
 

@@ -2,7 +2,7 @@
 
 // Drives one limit after another to failure, in a place of its own, and tells which limit it was.
 //
-// Each limit is pushed by a process apart, in a user namespace or cgroup whose own lower limit is
+// Each limit is pushed by a subprocess, in a user namespace or cgroup whose own lower limit is
 // set first: counts are hierarchical, so the machine's own are never reached. What that process
 // holds ends with it, and it ends with this one (PR_SET_PDEATHSIG); what can stay behind is cleared
 // by a guardian, see leftovers.h.

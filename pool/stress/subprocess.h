@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A process apart, which answers with one JSON object.
+// A subprocess, which answers with one JSON object.
 #pragma once
 
 #include <chrono>

@@ -24,7 +24,7 @@ using std::chrono::steady_clock;
 
 constexpr int kReadFlags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW;
 
-// "/sys/fs/cgroup/brood/NEST/NAME", for sentences.
+// "/sys/fs/cgroup/brood/PARENT/NAME", for sentences.
 std::string Describe(int parent, const std::string& name) {
   return name == "." ? PathOfFd(parent) : fmt::format("{}/{}", PathOfFd(parent), name);
 }

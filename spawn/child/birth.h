@@ -23,8 +23,8 @@ struct BirthRequest {
   char* stack = nullptr;  // kWorkerStackBytes, writable, free until the worker execs or dies
   std::uint64_t extra_flags = 0;  // CLONE_PARENT, CLONE_PIDFD
   int* pidfd = nullptr;           // written with CLONE_PIDFD
-  int parent_fd = -1;             // directory of the cgroup leaves; -1: stay in the parent's cgroup
-  int proc_fd = -1;               // a /proc in whose pid namespace the caller lives
+  int parent_fd = -1;  // directory of the cgroup leaves; -1: stay in the cloning process's cgroup
+  int proc_fd = -1;    // a /proc in whose pid namespace the caller lives
   // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
   // can come to its exec.
   int hand_to = -1;

@@ -13,8 +13,8 @@
 namespace brood {
 
 inline constexpr std::size_t kHelperJoins = 8;
-// The index of a failure to join UsherRequest::joins[i] is so much more than i, which tells it from
-// an operation of the worker's.
+// The index of a failure to join SetnsHelperRequest::joins[i] is so much more than i, which tells
+// it from an operation of the worker's.
 inline constexpr std::uint16_t kHelperJoinsAt = 0x1000;
 
 // In memory that launcher, setns helper and worker share.
@@ -28,7 +28,7 @@ struct SetnsHelperRequest {
   sys::Result result = 0;
 };
 
-// BirthWorker by an setns helper that runs on `stack` (kWorkerStackBytes, writable). Returns once
+// BirthWorker by a setns helper that runs on `stack` (kWorkerStackBytes, writable). Returns once
 // the setns helper has ended and been reaped. `birth` must ask for CLONE_PIDFD; its `pidfd` is set
 // here.
 sys::Result BirthBySetnsHelper(SetnsHelperRequest& request, char* stack);

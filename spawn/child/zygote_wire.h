@@ -7,7 +7,7 @@
 //            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
 //            a worker to be born from its mailbox. End-of-file means that the launcher is gone: the
-//            zygote kills the parent cgroup's cgroup and exits. zygote -> launcher: the pidfd of
+//            zygote kills the parent cgroup and exits. zygote -> launcher: the pidfd of
 //            each worker that goes on to exec without parking first (HandedWorker).
 //   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
 //   lanes    SEQPACKET sockets. launcher -> worker: one byte with three descriptors (SCM_RIGHTS)

@@ -30,7 +30,7 @@ using File = std::unique_ptr<std::FILE, FileCloser>;
 // Far above any that people use; the author of a root is not trusted to stay below.
 constexpr off_t kMostBytes = 16 << 20;
 
-// Where a file of the account database comes from: a directory or file of the host's, and the path
+// Where a file of the user database comes from: a directory or file of the host's, and the path
 // below it.
 struct Place {
   std::string source;
@@ -78,7 +78,7 @@ absl::StatusOr<File> Open(const Place& place) {
   struct stat status = {};
   if (fstat(fd.get(), &status) != 0) return failed(errno);
   if (!S_ISREG(status.st_mode) || status.st_size > kMostBytes) {
-    return InvalidError("{} is no file of accounts: it is {}; give a number", place.Name(),
+    return InvalidError("{} is no file of users or groups: it is {}; give a number", place.Name(),
                         S_ISREG(status.st_mode) ? "larger than 16 MiB" : "not a regular file");
   }
   File file(fdopen(fd.get(), "r"));

@@ -65,7 +65,7 @@ std::uint64_t IgnoredSignals() {
   return 0;
 }
 
-// Has an setns helper bear the worker. `memory` is shared with both, and so is the setns helper's
+// Has a setns helper bear the worker. `memory` is shared with both, and so is the setns helper's
 // stack. As BirthWorker.
 sys::Result BirthBehind(const Blueprint& blueprint, const BirthRequest& birth, char* memory,
                         char* stack, int& pidfd) {

@@ -91,7 +91,7 @@ class ColdWorker {
 };
 
 // Runs `command` to its end and tells how it went; blocks. Captured output is read as it comes, and
-// kept up to Stdio::capture_bytes of each stream. `parent cgroup`, when not null, has the leaf of
+// kept up to Stdio::capture_bytes of each stream. `parent`, when not null, has the leaf of
 // `place`: a timeout kills all that is in it, otherwise the worker alone, whose pid namespace dies
 // with it. `orders`, when not -1, is a Unix socket of packets: each SignalOrder that comes over it
 // (spawn/launch/signals.h) is carried out and answered with one byte. `on_started`, when not null,

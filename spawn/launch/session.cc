@@ -18,6 +18,9 @@
 namespace brood {
 namespace {
 
+// Of one stream at a time: who writes without end must not keep its deadline, or others, waiting.
+constexpr int kMostReads = 64;
+
 bool HasLeaf(const Subject& subject) { return subject.parent != nullptr && !subject.leaf.empty(); }
 
 bool EndedBySigkill(const Exit& exit) { return exit.code != CLD_EXITED && exit.status == SIGKILL; }
@@ -28,7 +31,7 @@ bool Session::ReadOutput(std::size_t stream) {
   UniqueFd& fd = outputs[stream];
   if (!fd.valid()) return false;
   std::array<char, 65536> buffer;
-  for (;;) {
+  for (int reads = 0; reads < kMostReads; ++reads) {
     const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
     if (got > 0) {
       captures_[stream].Append({buffer.data(), static_cast<std::size_t>(got)});
@@ -39,6 +42,7 @@ bool Session::ReadOutput(std::size_t stream) {
       return false;
     }
   }
+  return true;
 }
 
 void Session::Kill(const Subject& subject) {

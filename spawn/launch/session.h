@@ -50,8 +50,8 @@ class Session {
   void CaptureUpTo(std::size_t bytes) { captures_.fill(Capture(bytes)); }
 
   bool OutputOpen() const { return outputs[0].valid() || outputs[1].valid(); }
-  // Reads all there is of stdout (0) or stderr (1). False at the end of the stream, which is
-  // closed.
+  // Reads what there is of stdout (0) or stderr (1), up to 4 MiB. False at the end of the stream,
+  // which is closed then.
   bool ReadOutput(std::size_t stream);
 
   // Kills all of it: its cgroup; else its pid namespace, which dies with the worker; else what
@@ -65,7 +65,7 @@ class Session {
   absl::Status Signal(const Subject& subject, const SignalOrder& order);
 
   // Whether it stands in a frozen cgroup and has not come to its command; it has been killed then.
-  // To be asked kLongLaunchNs after its launch, and again after as long.
+  // To be asked kLongLaunchNs after its launch.
   bool EndIfFrozen(const Subject& subject);
 
   // It has ended: `how` is what Reap or AskHowItEnded found. Reads what output there is. True when

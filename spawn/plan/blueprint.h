@@ -62,7 +62,7 @@ class Blueprint {
   // Workers make /etc/hosts in the overlay: not where the owners of the root's files are not
   // mapped.
   bool makes_hosts() const { return makes_hosts_; }
-  // An setns helper has to be in them, not the launcher (spawn/child/setns_helper.h).
+  // A setns helper has to be in them, not the launcher (spawn/child/setns_helper.h).
   bool by_setns_helper() const { return !launcher_joins_.empty(); }
 
   // The sentence for a failure: what was being done, on what, the errno, what to do.

@@ -136,8 +136,8 @@ void BlueprintMaker::AddEarly() {
   header_.early_ops = static_cast<std::uint32_t>(builder_.size(kWorker));
 }
 
-// CLONE_NEWCGROUP at clone would take the parent's cgroup for its root, and CLONE_NEWTIME is
-// refused with CLONE_VM: both are unshared by the worker. Where exec does not enter the time
+// CLONE_NEWCGROUP at clone would take the cloning process's cgroup for its root, and CLONE_NEWTIME
+// is refused with CLONE_VM: both are unshared by the worker. Where exec does not enter the time
 // namespace, SetHeader has the worker born into it, or there is an operation to enter it.
 void BlueprintMaker::UnshareCgroupAndTime() {
   std::uint64_t flags = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // run --init: zombies, signals and exit statuses below an init of brood's.
+#include "tests/init.h"
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <unistd.h>
@@ -97,7 +99,8 @@ TEST_F(InitTest, HoldsNothingOpen) {
 }
 
 TEST_F(InitTest, GoesWithAllThatCanBeHad) {
-  const std::string script = "cat /proc/1/comm; grep Seccomp: /proc/1/status; echo $PPID";
+  const std::string script =
+      std::string(kNameOfInit) + "; grep Seccomp: /proc/1/status; echo $PPID";
   for (const Words& options :
        {Words{}, Words{"--seccomp", "off"}, Words{"--no-time"}, Words{"--nesting"},
         Words{"--cap-add", "NET_ADMIN"}, Words{"-u", "1000:1000"}, Words{"--no-cgroup-leaf"},
@@ -113,7 +116,7 @@ TEST_F(InitTest, GoesWithAllThatCanBeHad) {
 TEST_F(InitTest, GoesWithARootOfItsOwn) {
   const char* const root = std::getenv("BROOD_TEST_ROOTFS");
   if (root == nullptr) GTEST_SKIP() << "missing: BROOD_TEST_ROOTFS, a distribution's root";
-  EXPECT_EQ(Out({"--rootfs", root}, "cat /proc/1/comm"), "brood-init\n");
+  EXPECT_EQ(Out({"--rootfs", root}, kNameOfInit), "brood-init\n");
 }
 
 TEST_F(InitTest, IsRefusedWhereItCannotBe) {

@@ -72,7 +72,7 @@ class OrdinaryUserTest : public LeavesNothing {
       fs::path(::testing::TempDir()) / fmt::format("brood_ordinary_{}", getpid());
 };
 
-// Where the fences stand, seen from inside.
+// How it is isolated, seen from inside.
 constexpr std::string_view kLookRound =
     "id -u; id -g; echo $$; hostname; touch /tmp/mine && echo tmp; touch /usr/x 2>/dev/null || "
     "echo "
@@ -80,7 +80,7 @@ constexpr std::string_view kLookRound =
     "/proc/self/status | tr -d '0\\t'; echo x > /dev/null && echo dev";
 constexpr std::string_view kSeen = "0\n0\n1\nbrood\ntmp\nread-only\n3\n1\nCapBnd:\ndev\n";
 
-TEST_F(OrdinaryUserTest, RunsBehindAllFencesWithOneId) {
+TEST_F(OrdinaryUserTest, RunsFullyIsolatedWithOneId) {
   const Result result = Run(Words{"run", "--json"} + Shell(kLookRound), BecomeOrdinary);
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(result.out, kSeen);
@@ -107,7 +107,7 @@ TEST_F(OrdinaryUserTest, TheMissingRangeIsNamed) {
   EXPECT_THAT(bound.Instead("range of host ids"), HasSubstr("no_new_privs"));
 }
 
-TEST_F(OrdinaryUserTest, RunsBehindAllFencesWithARange) {
+TEST_F(OrdinaryUserTest, RunsFullyIsolatedWithARange) {
   if (!HaveRangeHelpers()) GTEST_SKIP() << "needs newuidmap and newgidmap (uidmap)";
   const Result result =
       Run(Words{"run", "--json"} + Shell(kLookRound), [&] { BecomeOrdinaryWithRange(); });

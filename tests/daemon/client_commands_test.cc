@@ -100,7 +100,7 @@ TEST_F(DaemonTest, ForegroundLogsAreNotKept) {
   EXPECT_EQ(submit.Wait(), 137);
 }
 
-TEST_F(DaemonTest, ExecEntersTheSameFences) {
+TEST_F(DaemonTest, ExecEntersTheSameNamespaces) {
   StartDaemon();
   // Which may not have come to its command yet: exec waits for that.
   const std::string id = Detached({"--name", "home"}, "sleep 1000");

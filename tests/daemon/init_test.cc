@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // An init in workers that the daemon keeps parked.
+#include "tests/init.h"
+
 #include "tests/daemon/daemon_fixture.h"
 
 namespace brood {
@@ -8,7 +10,7 @@ namespace {
 
 TEST_F(DaemonTest, ParkedWorkersHaveAnInitOnceTheyRun) {
   StartDaemon({"--template", "default=--init --parked 2"});
-  EXPECT_EQ(Out({"submit", "--", "/bin/sh", "-c", "cat /proc/1/comm; echo $PPID"}),
+  EXPECT_EQ(Out(Words{"submit"} + Shell(std::string(kNameOfInit) + "; echo $PPID")),
             "brood-init\n1\n");
   EXPECT_EQ(Run({"submit", "--", "/no/such/program"}).status, 127);
   EXPECT_EQ(Run({"submit", "--", "/etc/passwd"}).status, 126);
@@ -24,7 +26,7 @@ TEST_F(DaemonTest, ParkedWorkersHaveAnInitOnceTheyRun) {
 
 TEST_F(DaemonTest, OneSubmissionMayHaveAnInit) {
   StartDaemon();
-  EXPECT_EQ(Out({"submit", "--init", "--", "/bin/cat", "/proc/1/comm"}), "brood-init\n");
+  EXPECT_EQ(Out(Words{"submit", "--init"} + Shell(kNameOfInit)), "brood-init\n");
   EXPECT_EQ(Out({"submit", "--", "/bin/cat", "/proc/1/comm"}), "cat\n");
 }
 

@@ -130,7 +130,7 @@ if os.fork() == 0:
     time.sleep(1000)
 print(seen, pids, fds, os.path.exists("/proc/sys/kernel/hostname"))
 """
-FENCES = """
+ISOLATION = """
 import ctypes, os, sys
 sys.stdin.read()
 status = dict(line.split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
@@ -151,9 +151,9 @@ print([status[key].strip() for key in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "
 
 class Clones(Forked):
     CONFIG = (python("counts", COUNTING, min=0) + python("explicit", EXPLICIT) +
-              python("leaves", LEAVES) + python("fences", FENCES, min=0) +
-              function("fences-parked", "cat > /dev/null; exec " + PYTHON + " -c '" +
-                       FENCES.replace("'", '"') + "'") +
+              python("leaves", LEAVES) + python("isolation", ISOLATION, min=0) +
+              function("isolation-parked", "cat > /dev/null; exec " + PYTHON + " -c '" +
+                       ISOLATION.replace("'", '"') + "'") +
               command("offset", ["/bin/sh", "-c", "exec 5</etc/passwd; read first <&5; read x; "
                                  "read second <&5; echo $second"]) +
               python("secrets", "import ssl, sys; ssl.RAND_bytes(8); sys.stdin.read(); "
@@ -178,7 +178,7 @@ class Clones(Forked):
             self.assertEqual(self.forked("explicit", b"x").body, b"after x\n")
 
     def test_without_its_library_the_same_program_is_an_ordinary_function(self):
-        self.assertEqual(self.call("fences-parked").headers["Brood-Path"], "parked")
+        self.assertEqual(self.call("isolation-parked").headers["Brood-Path"], "parked")
 
     def test_a_call_finds_nothing_of_another(self):
         first = self.forked("leaves", b"secret").body
@@ -188,9 +188,9 @@ class Clones(Forked):
         for _ in range(20):
             self.assertEqual(self.forked("leaves", b"secret").body, first)
 
-    def test_its_fences_are_those_of_every_other_mode(self):
-        answer = self.forked("fences").body
-        self.assertEqual(answer, self.call("fences-parked").body)
+    def test_its_isolation_is_that_of_every_other_mode(self):
+        answer = self.forked("isolation").body
+        self.assertEqual(answer, self.call("isolation-parked").body)
         self.assertIn(b"['0000000000000000', '0000000000000000', '0000000000000000', "
                       b"'0000000000000000', '1', '2'] True True -1 -1 0::/", answer)
 

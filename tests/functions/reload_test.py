@@ -63,7 +63,7 @@ class Reload(Node):
             for thread, answers in ((running, ran), (waiting, waited)):
                 thread.join()
                 self.assertEqual((answers[0].status, answers[0].body), (200, b"old\n"))
-            # The last one gone, its fences go, too.
+            # The last one gone, its isolation goes, too.
             self.assertTrue(self.wait_for(lambda: self.zygotes() == 2 + bool(then)))
 
     def test_what_is_as_it_was_stays(self):

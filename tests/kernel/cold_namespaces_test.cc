@@ -168,7 +168,7 @@ TEST_F(ColdTest, JoinedPidNamespaceLeavesTheLauncherWhereItWas) {
   EXPECT_EQ(LinkText("/proc/self/ns/pid_for_children"), LinkText("/proc/self/ns/pid"));
 }
 
-TEST_F(ColdTest, MayMakeNamespacesOfItsOwnWhenAskedForAndStaysBehindItsFences) {
+TEST_F(ColdTest, MayMakeNamespacesOfItsOwnWhenAskedForAndStaysIsolated) {
   const std::string inner = "mount -t tmpfs none /tmp && mount -t proc none /proc && ps ax | wc -l";
   Spec spec;
   EXPECT_NE(Run(spec, Shell("unshare -Urpmf true")).exit_code, 0);

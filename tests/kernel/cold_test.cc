@@ -208,7 +208,7 @@ TEST_F(ColdAnywhereTest, TimeoutKillsEverythingOfIt) {
   EXPECT_GE(outcome.wall_us, 200'000);
 }
 
-// As brood exec does. Whoever has no privilege of his own sends an setns helper in.
+// As brood exec does. Whoever has no privilege of his own sends a setns helper in.
 TEST_F(ColdAnywhereTest, JoinsAllNamespacesOfAnother) {
   const Birthplace place = Place();
   const Blueprint blueprint = Plan({});

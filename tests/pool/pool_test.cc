@@ -44,7 +44,7 @@ TEST_F(PoolTest, ParkedWorkerRunsACommandAndTellsAll) {
   }
 }
 
-TEST_F(PoolTest, EveryPathGivesTheSameFences) {
+TEST_F(PoolTest, EveryPathIsolatesAlike) {
   Start(2);
   const std::string script =
       "id -u; hostname; cat /proc/self/cgroup | tail -n 1; grep -c . /proc/net/dev;"

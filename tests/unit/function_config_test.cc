@@ -109,7 +109,7 @@ TEST(FunctionConfigTest, AColdFunctionKeepsNothingParked) {
   EXPECT_EQ(function->own_template->parked, 0U);
 }
 
-TEST(FunctionConfigTest, AForkedFunctionHasItsFencesForItsCalls) {
+TEST(FunctionConfigTest, AForkedFunctionHasItsIsolationForItsCalls) {
   const auto function =
       ParseServeFunction("echo", {"--mode=forked", "--min=3", "--hostname=x"}, kCommand, {});
   ASSERT_TRUE(function.ok()) << function.status();
@@ -198,7 +198,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{"--runtime=lambda", "--net=host"}, kCommand, {}, "network namespace of its own"},
       {{"--runtime=lambda", "--cgi"}, kCommand, {}, "cgi"},
       {{"--runtime=lambda", "--max-body=7M"}, kCommand, {}, "max-body is 6291456 bytes at most"},
-      // Whose fences are the template's own.
+      // Whose isolation is the template's own.
       {{"--template=web", "--memory=64M"}, kCommand, {}, "--memory"},
   };
   for (const BadFunction& each : cases) {

@@ -148,7 +148,7 @@ TEST(ParseUserTest, LooksNamesUp) {
 }
 
 // A root as somebody else has made it.
-class AccountsTest : public ::testing::Test {
+class UserDatabaseTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::filesystem::create_directories(root_ / "etc");
@@ -167,7 +167,7 @@ class AccountsTest : public ::testing::Test {
   const std::filesystem::path root_ = base_ / "root";
 };
 
-TEST_F(AccountsTest, NamesAreTheRootsOwn) {
+TEST_F(UserDatabaseTest, NamesAreTheRootsOwn) {
   EXPECT_EQ(ParseUser("app", Inside()).value(), std::pair(4242U, 4343U));
   EXPECT_EQ(ParseUser("app:staff-of-root", Inside()).value(), std::pair(4242U, 4444U));
   EXPECT_EQ(ParseUser("7:staff-of-root", Inside()).value(), std::pair(7U, 4444U));
@@ -179,7 +179,7 @@ TEST_F(AccountsTest, NamesAreTheRootsOwn) {
   }
 }
 
-TEST_F(AccountsTest, NoLinkLeadsOutOfTheRoot) {
+TEST_F(UserDatabaseTest, NoLinkLeadsOutOfTheRoot) {
   const std::filesystem::path passwd = root_ / "etc/passwd";
   for (const std::string& link :
        {(base_ / "outside/passwd").string(), std::string("../../outside/passwd"),
@@ -195,7 +195,7 @@ TEST_F(AccountsTest, NoLinkLeadsOutOfTheRoot) {
   EXPECT_EQ(ParseUser("app", Inside()).value(), std::pair(5U, 6U)) << "a link within the root";
 }
 
-TEST_F(AccountsTest, AFifoIsNotWaitedFor) {
+TEST_F(UserDatabaseTest, AFifoIsNotWaitedFor) {
   std::filesystem::remove(root_ / "etc/passwd");
   ASSERT_EQ(mkfifo((root_ / "etc/passwd").c_str(), 0600), 0);
   EXPECT_THAT(std::string(Message(ParseUser("app", Inside()).status())),
@@ -205,7 +205,7 @@ TEST_F(AccountsTest, AFifoIsNotWaitedFor) {
               HasSubstr("give a number"));
 }
 
-TEST_F(AccountsTest, WhatIsBoundOverThemCounts) {
+TEST_F(UserDatabaseTest, WhatIsBoundOverThemCounts) {
   const std::string outside = (base_ / "outside").string();
   EXPECT_EQ(ParseUser("spy", Inside({{outside + "/passwd", "/etc/passwd"}})).value(),
             std::pair(7U, 7U));

@@ -33,7 +33,7 @@ FLOOR_AXES = [
     Axis("fds", "The parent's descriptors", "open descriptors of the parent"),
 ]
 WAIT_AXES = [Axis("children", "Waiting for many", "children waited for at once")]
-SUSTAINED = {"scale/sustained": "all fences",
+SUSTAINED = {"scale/sustained": "full isolation",
              "scale/sustained-host-net": "all but a network of its own"}
 SCALE_AXES = [
     Axis("concurrency", "By requests at once", "requests at once"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the other fences cost: cgroups, mounts, and what is put on a process itself."""
+"""What isolation costs beside namespaces: cgroups, mounts, and what is put on a process itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .section import (Section, against, curve, curves_described, dots_described,
 QUESTIONS = {
     "cgroup": "What does a cgroup cost?",
     "mount": "What does a root of one's own cost?",
-    "fence": "What do the fences on the process itself cost?",
+    "fence": "What does isolating the process itself cost?",
 }
 TITLES = {
     "cgroup": "A child, and its way into a cgroup",

@@ -18,7 +18,7 @@ FLOOR = "function/floor"
 RATE_FLOOR = "function/rate/floor"
 METHOD = (
     "One caller with a connection that it keeps, from the request's first byte to the answer's "
-    "last, a call at a time; each call has an isolate of its own, with all fences. The function is a "
+    "last, a call at a time; each call has an isolate of its own, fully isolated. The function is a "
     "static program that writes what it reads, 64 bytes; the floor is that program with no isolation "
     "and no HTTP, from clone to reaped. All that these calls need stands ready before them. A rate "
     "is that of so many callers at once, each with one call after the other, against the rate of "

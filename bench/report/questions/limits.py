@@ -18,7 +18,7 @@ METHOD = (
     "lets nobody set it for a place alone, the machine's own value is reached. The cost of one more "
     "is the mean of those added since the point before. A storm makes and lets go of one after "
     "another at a set rate; the debt is what the kernel still counts, within a twentieth. Isolates "
-    "are `sleep`s, each behind all fences and in a cgroup of its own."
+    "are `sleep`s, each fully isolated and in a cgroup of its own."
 )
 COMMAND = "brood stress --json > DIR/stress.json; bench/report/make DIR"
 

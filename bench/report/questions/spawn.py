@@ -30,7 +30,8 @@ TITLES = {
     "spawn/brood-cold/idle": "one now and then: brood, cold",
     FLOOR + "/idle": "one now and then: the floor",
 }
-# The moments of an outcome's timeline (spawn/launch/reap.cc), for a run that does not number its steps.
+# The moments of an outcome's timeline (spawn/launch/reap.cc), for a run that does not number its
+# steps.
 FIRST = ["request", "ordered", "born", "cloned", "ids_mapped"]
 LAST = ["set_up", "woken", "launched", "exec", "reaped"]
 # Phases shorter than this share of the whole are drawn together with their neighbours.
