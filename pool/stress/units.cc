@@ -25,7 +25,7 @@ std::optional<std::uint64_t> Rlimit(std::string_view name) {
 }
 
 // The tightest of those over this process.
-std::optional<std::uint64_t> PidsMax() {
+std::optional<std::uint64_t> TightestPidsMax() {
   std::optional<std::uint64_t> least;
   for (const LimitReading& reading : PidsLimits()) {
     if (reading.maximum && (!least || *reading.maximum < *least)) least = reading.maximum;
@@ -65,7 +65,7 @@ std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix) {
 std::optional<std::uint64_t> Configured(const Unit& unit) {
   if (unit.where.starts_with("/proc/sys/")) return ReadNumber(std::string(unit.where));
   if (unit.limit.starts_with("RLIMIT_")) return Rlimit(unit.limit);
-  if (unit.limit == "pids.max") return PidsMax();
+  if (unit.limit == "pids.max") return TightestPidsMax();
   return std::nullopt;
 }
 
