@@ -71,11 +71,18 @@ go_where_everybody_can_reach() {
   say "isolates and other users cannot reach $PWD: building a copy of it in $place"
   mkdir -p -m 755 "$place"
   find "$place" -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
-  tar --exclude=./build --mode=a+rX -cf - . | tar -C "$place" -xpf -
+  tar --exclude=./build --exclude=./.git --mode=a+rX -cf - . | tar -C "$place" -xpf -
+  if [[ -e .git ]]; then  # closed, as it is here: its configuration may hold somebody's password
+    tar --mode=go= -cf - .git | tar -C "$place" -xpf -
+  fi
+  if [[ $script == bench/run ]]; then  # what it measures is to be found here
+    rm -rf "$place/results"
+    ln -s "$PWD/results" "$place/results"
+  fi
   if [[ ! -d build || -L build ]]; then
     ln -sfn "$place/build" build
   fi
-  BROOD_CLONE=$PWD exec "$place/$script" "$@"
+  exec "$place/$script" "$@"
 }
 
 # Prints those of the packages that are not installed.
