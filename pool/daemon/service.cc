@@ -2,12 +2,9 @@
 
 #include "pool/daemon/service.h"
 
-#include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -111,14 +108,6 @@ absl::Status NotRunning(const Isolate& isolate, std::string_view why) {
 
 }  // namespace
 
-// The pipes that a detached worker writes into.
-struct Service::OutputPipes {
-  UniqueFd null;
-  std::array<UniqueFd, 2> writers;
-  std::array<UniqueFd, 2> readers;
-  std::array<Pool::WatchId, 2> watches{};
-};
-
 void Service::Handle(const PeerPtr& peer, Incoming message) {
   const std::uint64_t tag = message.header.tag;
   const absl::Status status = [&] {
@@ -200,67 +189,6 @@ absl::Status Service::Hold(const Held& more) {
 void Service::LetGo(const Held& held) {
   held_.fds -= held.fds;
   held_.bytes -= held.bytes;
-}
-
-absl::StatusOr<std::shared_ptr<Service::OutputPipes>> Service::OpenLogs(Isolate& isolate) {
-  auto pipes = std::make_shared<OutputPipes>();
-  pipes->null.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  if (!pipes->null.valid()) return ErrnoError(errno, "opening /dev/null");
-  isolate.logs = std::make_unique<LogRing>(options_.log_bytes);
-  for (std::size_t i = 0; i < 2; ++i) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe for the output");
-    pipes->readers[i].reset(ends[0]);
-    pipes->writers[i].reset(ends[1]);
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  }
-  for (std::size_t i = 0; i < 2; ++i) {
-    BROOD_ASSIGN_OR_RETURN(pipes->watches[i],
-                           pool_.Watch(pipes->readers[i].get(), POLLIN,
-                                       [this, &isolate, weak = std::weak_ptr(pipes), i](short) {
-                                         if (const auto open = weak.lock())
-                                           ReadLogPipe(isolate, *open, i);
-                                       }));
-  }
-  return pipes;
-}
-
-void Service::ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream) {
-  UniqueFd& reader = pipes.readers[stream];
-  if (!reader.valid()) return;
-  // A bounded piece at a time: a worker that writes without end must not keep the others waiting.
-  std::array<char, 65536> buffer;
-  const ssize_t got = read(reader.get(), buffer.data(), buffer.size());
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (got <= 0) {
-    pool_.Unwatch(pipes.watches[stream]);
-    reader.reset();
-    return;
-  }
-  const auto count = static_cast<std::size_t>(got);
-  if (CheckMemory().ok()) {
-    isolate.logs->Append(static_cast<std::uint8_t>(stream + 1), {buffer.data(), count});
-  } else {
-    isolate.logs->Lose(count);
-  }
-  Pump(isolate.id);
-}
-
-// All that had the writing ends is gone: what is in the pipes is all there will be.
-void Service::DrainLogs(Isolate& isolate, OutputPipes& pipes) {
-  for (UniqueFd& writer : pipes.writers) writer.reset();
-  for (std::size_t i = 0; i < 2; ++i) {
-    // A bounded number of reads: a writing end can have been passed on to somebody who goes on.
-    for (int reads = 0; pipes.readers[i].valid() && reads < 32; ++reads) {
-      const std::uint64_t before = isolate.logs->end();
-      ReadLogPipe(isolate, pipes, i);
-      if (isolate.logs->end() == before) break;
-    }
-    if (pipes.readers[i].valid()) {
-      pool_.Unwatch(pipes.watches[i]);
-      pipes.readers[i].reset();
-    }
-  }
 }
 
 void Service::OnStarted(Isolate& isolate, const Submitter& submitter, const Started& started) {

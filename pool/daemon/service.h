@@ -7,6 +7,7 @@
 // All of it runs in the pool's thread, so that a launch waits for no other.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -97,7 +98,13 @@ class Service {
   absl::Status OnStats(const PeerPtr& peer, const Incoming& message);
   absl::Status OnTree(const PeerPtr& peer, const Incoming& message);
 
-  struct OutputPipes;
+  // The pipes that a detached worker writes into.
+  struct OutputPipes {
+    UniqueFd null;
+    std::array<UniqueFd, 2> writers;
+    std::array<UniqueFd, 2> readers;
+    std::array<Pool::WatchId, 2> watches{};
+  };
   absl::StatusOr<std::shared_ptr<OutputPipes>> OpenLogs(Isolate& isolate);
   void DrainLogs(Isolate& isolate, OutputPipes& pipes);
   void ReadLogPipe(Isolate& isolate, OutputPipes& pipes, std::size_t stream);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The part of the service that tells: ps, inspect, logs, stats, tree.
+// The part of the service that tells: ps, inspect, stats, tree.
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -35,61 +35,6 @@ absl::Status Service::OnInspect(const PeerPtr& peer, const Incoming& message) {
   if (isolate->state == IsolateState::kRunning) json["fences"] = IsolationOf(isolate->host_pid);
   peer->Answer(message.header.tag, Text{Dump(json)});
   return absl::OkStatus();
-}
-
-absl::Status Service::OnLogs(const PeerPtr& peer, const Incoming& message) {
-  BROOD_ASSIGN_OR_RETURN(const ReadLogs logs, DecodeBody<ReadLogs>(message.body));
-  BROOD_ASSIGN_OR_RETURN(const Isolate* const isolate, isolates_.Find(logs.isolate));
-  BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "read its output"));
-  if (!isolate->logs) {
-    return Error(absl::StatusCode::kFailedPrecondition,
-                 "the output of {} went straight to whoever submitted it; only that of detached "
-                 "isolates (submit -d) is kept",
-                 isolate->id);
-  }
-  BROOD_RETURN_IF_ERROR(peer->BeginWait());
-  followers_.push_back({peer, message.header.tag, isolate->id, 0, logs.follow != 0});
-  peer->on_drained = [this, weak = std::weak_ptr<Peer>(peer)] {
-    std::vector<std::string> read;
-    for (const Follower& follower : followers_) {
-      if (follower.peer.lock() == weak.lock()) read.push_back(follower.isolate);
-    }
-    for (const std::string& id : read) Pump(id);
-  };
-  Pump(isolate->id);
-  return absl::OkStatus();
-}
-
-// Sends to all who read an isolate's output what they have not seen yet.
-void Service::Pump(const std::string& isolate) {
-  followers_.remove_if([&](Follower& follower) {
-    if (follower.isolate != isolate || PumpOne(follower)) return false;
-    if (const auto peer = follower.peer.lock()) peer->EndWait();
-    return true;
-  });
-}
-
-// False when there is nothing more to come.
-bool Service::PumpOne(Follower& follower) {
-  const auto peer = follower.peer.lock();
-  if (!peer || !peer->open()) return false;
-  const Isolate* const isolate = isolates_.ById(follower.isolate);
-  if (isolate == nullptr) {
-    peer->Refuse(follower.tag, Error(absl::StatusCode::kNotFound, "{} has been forgotten meanwhile",
-                                     follower.isolate));
-    return false;
-  }
-  while (!peer->congested()) {
-    const std::optional<LogRing::Part> part = isolate->logs->Read(follower.position);
-    if (part) {
-      peer->Answer(follower.tag, LogPart{part->stream, part->lost, std::string(part->bytes)});
-      continue;
-    }
-    if (follower.follow && isolate->state != IsolateState::kEnded) return true;
-    peer->AnswerDone(follower.tag);
-    return false;
-  }
-  return true;
 }
 
 absl::Status Service::OnStats(const PeerPtr& peer, const Incoming& message) {
