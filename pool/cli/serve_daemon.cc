@@ -157,10 +157,8 @@ class Daemon {
   static constexpr std::uint32_t kMaxRunning = 1024;
 
   // A daemon that was killed leaves its cgroups; its processes died with it.
-  static void ClearLeftovers() {
-    const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
-    if (!host.ok()) return;
-    const absl::StatusOr<int> cleared = ParentCgroup::ClearLeftovers(*host);
+  static void ClearLeftovers(const CgroupHost& host) {
+    const absl::StatusOr<int> cleared = ParentCgroup::ClearLeftovers(host);
     if (!cleared.ok()) {
       LogEvent("not cleaned", {{"why", std::string(Message(cleared.status()))}});
     } else if (*cleared > 0) {
@@ -177,15 +175,15 @@ class Daemon {
   }
 
   absl::Status StartPool() {
-    ClearLeftovers();
     PoolOptions options;
+    if (const auto host = CgroupHost::Discover(); host.ok()) {
+      ClearLeftovers(*host);
+      // A submission that asks for a limit which cannot be had here is told which controller lacks.
+      options.limits_wanted = LimitsToBeHad(*host);
+    }
     for (const ServeTemplate& each : config_.templates) options.templates.push_back(each.options);
     for (const ServeFunction& each : config_.functions) {
       if (each.own_template) options.templates.push_back(*each.own_template);
-    }
-    // A submission that asks for a limit which cannot be had here is told which controller lacks.
-    if (const auto host = CgroupHost::Discover(); host.ok()) {
-      options.limits_wanted = LimitsToBeHad(*host);
     }
     options.max_running = config_.max_running.value_or(kMaxRunning);
     if (!words_.http.empty()) options.watched_fds = config_.http.max_connections;

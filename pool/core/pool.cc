@@ -218,8 +218,7 @@ class Pool::Front {
     session.facts.requested_ns = requested_ns;
     AwaitLaunch(subject, session);
     (void)session.Ended(subject, Reap(pidfd.get()));
-    session.facts.killed |=
-        session.exit->code != CLD_EXITED && session.exit->status == SIGKILL && idle->closed();
+    session.facts.killed |= session.EndedBySigkill() && idle->closed();
     const bool unseen = session.NeverSeen(subject);
     Outcome outcome;
     outcome.id = next_id_.fetch_add(1, std::memory_order_relaxed);

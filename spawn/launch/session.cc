@@ -23,8 +23,6 @@ constexpr int kMostReads = 64;
 
 bool HasLeaf(const Subject& subject) { return subject.parent != nullptr && !subject.leaf.empty(); }
 
-bool EndedBySigkill(const Exit& exit) { return exit.code != CLD_EXITED && exit.status == SIGKILL; }
-
 }  // namespace
 
 bool Session::ReadOutput(std::size_t stream) {
@@ -108,6 +106,8 @@ void Session::EndedUnseen(std::string why) {
   lost_ = std::move(why);
 }
 
+bool Session::EndedBySigkill() const { return exit->code != CLD_EXITED && exit->status == SIGKILL; }
+
 bool Session::NeverSeen(const Subject& subject) const {
   return subject.box.launched_ns == 0 && !FailureOf(subject.box, facts).failed() &&
          !facts.timed_out && !facts.killed && facts.ended_by == 0;
@@ -116,7 +116,7 @@ bool Session::NeverSeen(const Subject& subject) const {
 void Session::Tell(const Subject& subject, const Command& command, bool usage_wanted,
                    Outcome& outcome) {
   if (HasLeaf(subject) &&
-      (usage_wanted || subject.blueprint.spec().limits.any() || EndedBySigkill(*exit))) {
+      (usage_wanted || subject.blueprint.spec().limits.any() || EndedBySigkill())) {
     outcome.usage = subject.parent->ReadLeafUsage(subject.leaf);
     // Its counts would be taken for the next worker's.
     leaf_spoilt |= outcome.usage.oom_kills.value_or(0) > 0;

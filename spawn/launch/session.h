@@ -75,6 +75,8 @@ class Session {
   // It could not be started, or nobody can tell how it ended (`why`).
   void EndedUnseen(std::string why = {});
 
+  // Whether SIGKILL has ended it, whoever sent that; only once it has ended.
+  bool EndedBySigkill() const;
   // Killed while it was parked: it never saw the request.
   bool NeverSeen(const Subject& subject) const;
 
