@@ -29,13 +29,13 @@ void Inbox::Signal() {
 
 bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
   if (InOwnThread()) {
-    if (own_.closed && !request->launched) return false;
+    if (closed_ && !request->launched) return false;
     own_.requests.push_back(std::move(request));
     return true;
   }
   const std::lock_guard lock(mutex_);
   // One that has a worker already must arrive: the pool waits for it (IdleList::underway).
-  if (contents_.closed && !request->launched) return false;
+  if (closed_ && !request->launched) return false;
   contents_.requests.push_back(std::move(request));
   Signal();
   return true;
@@ -43,12 +43,12 @@ bool Inbox::Put(std::unique_ptr<ActiveRequest> request) {
 
 bool Inbox::Put(Task task) {
   if (InOwnThread()) {
-    if (own_.closed) return false;
+    if (closed_) return false;
     own_.tasks.push_back(std::move(task));
     return true;
   }
   const std::lock_guard lock(mutex_);
-  if (contents_.closed) return false;
+  if (closed_) return false;
   contents_.tasks.push_back(std::move(task));
   Signal();
   return true;
@@ -62,9 +62,8 @@ void Inbox::Put(Used used) {
 }
 
 void Inbox::Close() {
-  own_.closed = true;
   const std::lock_guard lock(mutex_);
-  contents_.closed = true;
+  closed_ = true;
   Signal();
 }
 
@@ -74,10 +73,7 @@ Inbox::Contents Inbox::Take() {
     std::uint64_t count = 0;
     (void)!read(event_.get(), &count, sizeof(count));
   }
-  const bool closed = contents_.closed;
   Contents taken = std::exchange(contents_, Contents{});
-  contents_.closed = closed;
-  taken.closed = closed;
   // After those of others, which may have waited longer.
   std::move(own_.requests.begin(), own_.requests.end(), std::back_inserter(taken.requests));
   std::move(own_.tasks.begin(), own_.tasks.end(), std::back_inserter(taken.tasks));

@@ -46,7 +46,6 @@ class Inbox {
     std::vector<std::unique_ptr<ActiveRequest>> requests;
     std::vector<Task> tasks;
     std::vector<Used> used;
-    bool closed = false;
   };
   Contents Take();
   // Whether it has put something here itself since it last took.
@@ -65,6 +64,7 @@ class Inbox {
   Contents own_;           // for the owner alone
   std::mutex mutex_;
   Contents contents_;
+  bool closed_ = false;     // written by the owner, with the mutex held
   bool signalled_ = false;  // the eventfd is readable: no need to write again
   UniqueFd event_;
 };

@@ -299,10 +299,10 @@ bool Pool::RunsCommand(std::uint64_t id) { return front_->reactor().RunsCommand(
 bool Pool::Post(std::function<void()> task) { return front_->Post(std::move(task)); }
 
 absl::StatusOr<Pool::WatchId> Pool::Watch(int fd, short events, std::function<void(short)> ready) {
-  return front_->reactor().Watch(fd, events, std::move(ready));
+  return front_->reactor().watches().Watch(fd, events, std::move(ready));
 }
 
-void Pool::Unwatch(WatchId id) { front_->reactor().Unwatch(id); }
+void Pool::Unwatch(WatchId id) { front_->reactor().watches().Unwatch(id); }
 
 unsigned Pool::FdsOfAWatch() const { return front_->reactor().FdsOfAWatch(); }
 

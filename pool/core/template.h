@@ -31,12 +31,6 @@ struct ZygoteKeeper {
   std::uint32_t workers = 0;              // slots in use
 };
 
-// Fills in what an option left to the pool; kInvalidArgument when they contradict each other.
-absl::Status CompleteOptions(TemplateOptions& options);
-
-// No launch for so long is a quiet moment, fit for refilling.
-inline constexpr std::int64_t kQuietNs = 20'000'000;
-
 // The leaf of a parent cgroup in which all its zygotes live.
 inline constexpr char kZygoteLeaf[] = "zygotes";
 

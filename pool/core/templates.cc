@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The reactor's part that adds templates, and takes them away while their workers still run.
-#include <algorithm>
-#include <thread>
+#include "pool/core/templates.h"
 
-#include "pool/core/reactor.h"
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
 #include "spawn/base/status.h"
+#include "spawn/launch/reap.h"
 
 namespace brood {
 
@@ -21,29 +25,18 @@ absl::Status CompleteOptions(TemplateOptions& options) {
   return absl::OkStatus();
 }
 
-Template* Reactor::FindTemplate(const std::string& name) {
-  for (Template& tmpl : templates_) {
-    if (!tmpl.retired && (name.empty() || tmpl.options.name == name)) return &tmpl;
-  }
-  return nullptr;
-}
-
-absl::Status Reactor::AddTemplate(TemplateOptions options) {
+absl::Status Templates::Add(TemplateOptions options) {
   BROOD_ASSIGN_OR_RETURN(Blueprint blueprint,
                          Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
-  const bool leaf = options.spec.use_cgroup && resources_.parent.has_value();
-  const auto index = static_cast<std::uint32_t>(templates_.size());
-  templates_.emplace_back(options, std::move(blueprint), leaf ? &*resources_.parent : nullptr,
-                          index);
-  Template& tmpl = templates_.back();
-  tmpl.idle->facts = {&tmpl.blueprint,
-                      options.spec.limits.any(),
-                      options.name,
-                      resources_.fallbacks,
-                      launcher_fds_.proc.get(),
-                      resources_.parent ? &*resources_.parent : nullptr};
+  const bool leaf = options.spec.use_cgroup && pool_.resources.parent.has_value();
+  const auto index = static_cast<std::uint32_t>(pool_.templates.size());
+  pool_.templates.emplace_back(options, std::move(blueprint),
+                               leaf ? &*pool_.resources.parent : nullptr, index);
+  Template& tmpl = pool_.templates.back();
+  tmpl.idle->facts = {&tmpl.blueprint,           options.spec.limits.any(),     options.name,
+                      pool_.resources.fallbacks, pool_.launcher_fds.proc.get(), pool_.parent()};
   for (std::uint32_t z = 0; z < options.zygotes; ++z) {
-    if (const absl::Status started = StartZygote(index); !started.ok()) {
+    if (const absl::Status started = refill_.StartZygote(index); !started.ok()) {
       Retire(tmpl, nullptr);
       return started;
     }
@@ -51,20 +44,20 @@ absl::Status Reactor::AddTemplate(TemplateOptions options) {
   return absl::OkStatus();
 }
 
-absl::Status Reactor::PutTemplate(TemplateOptions options) {
+absl::Status Templates::Put(TemplateOptions options) {
   BROOD_RETURN_IF_ERROR(CompleteOptions(options));
-  Template* const old = options.name.empty() ? nullptr : FindTemplate(options.name);
-  BROOD_RETURN_IF_ERROR(AddTemplate(std::move(options)));
-  if (old != nullptr) Retire(*old, &templates_.back());
+  Template* const old = options.name.empty() ? nullptr : pool_.Find(options.name);
+  BROOD_RETURN_IF_ERROR(Add(std::move(options)));
+  if (old != nullptr) Retire(*old, &pool_.templates.back());
   return absl::OkStatus();
 }
 
-absl::Status Reactor::RemoveTemplate(const std::string& name) {
-  Template* const tmpl = name.empty() ? nullptr : FindTemplate(name);
+absl::Status Templates::Remove(const std::string& name) {
+  Template* const tmpl = name.empty() ? nullptr : pool_.Find(name);
   if (tmpl == nullptr) {
     return Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", name);
   }
-  const auto living = std::count_if(templates_.begin(), templates_.end(),
+  const auto living = std::count_if(pool_.templates.begin(), pool_.templates.end(),
                                     [](const Template& each) { return !each.retired; });
   if (living == 1) {
     return Error(absl::StatusCode::kFailedPrecondition,
@@ -74,15 +67,15 @@ absl::Status Reactor::RemoveTemplate(const std::string& name) {
   return absl::OkStatus();
 }
 
-// Requests that wait go to the successor. What is being made ends when it is made (OnMade), what
-// runs goes on; the zygotes stay until then, since the workers' mailboxes lie in their memory.
-void Reactor::Retire(Template& tmpl, Template* successor) {
+// Requests that wait go to the successor. What is being made ends when it is made (Refill::OnMade),
+// what runs goes on; the zygotes stay until then, since the workers' mailboxes lie in their memory.
+void Templates::Retire(Template& tmpl, Template* successor) {
   tmpl.retired = true;
   tmpl.options.parked = 0;
   tmpl.idle->Close();
   while (const std::optional<IdleList::Entry> entry = tmpl.idle->Take()) {
-    KillAndReap(BoxOf(workers_[entry->worker]).pid);
-    FreeWorker(entry->worker);
+    KillAndReap(pool_.BoxOf(pool_.workers[entry->worker]).pid);
+    records_.Free(entry->worker);
   }
   for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
     auto requests = std::exchange(*queue, {});
@@ -91,8 +84,8 @@ void Reactor::Retire(Template& tmpl, Template* successor) {
         (queue == &tmpl.waiting ? successor->waiting : successor->direct)
             .push_back(std::move(request));
       } else {
-        Answer(std::move(request),
-               Error(absl::StatusCode::kNotFound, "template {} was removed", tmpl.options.name));
+        pool_.Answer(std::move(request), Error(absl::StatusCode::kNotFound,
+                                               "template {} was removed", tmpl.options.name));
       }
     }
   }
@@ -100,13 +93,20 @@ void Reactor::Retire(Template& tmpl, Template* successor) {
 }
 
 // Stops the zygotes of a retired template once nobody lives on their memory.
-void Reactor::EndRetired(Template& tmpl) {
+void Templates::EndRetired(Template& tmpl) {
   if (tmpl.alive > 0 || tmpl.idle->underway() > 0) return;
   for (const std::uint32_t k : std::exchange(tmpl.keepers, {})) {
-    keepers_[k]->alive = false;
-    keepers_[k]->zygote.reset();
+    pool_.keepers[k]->alive = false;
+    pool_.keepers[k]->zygote.reset();
   }
   tmpl.cold.reset();
+}
+
+void Templates::Tick() {
+  for (Template& tmpl : pool_.templates) {
+    tmpl.leaves.Sweep();
+    if (tmpl.retired) EndRetired(tmpl);
+  }
 }
 
 }  // namespace brood

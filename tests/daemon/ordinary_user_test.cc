@@ -77,7 +77,8 @@ TEST_F(OrdinaryDaemonTest, ExecHasTheIdsOfARange) {
     Become();
   });
   const std::string id = Detached({}, "echo $(id -u) $(id -G) > /tmp/first; exec sleep 1000");
-  EXPECT_EQ(Out(Words{"exec", id} + Shell("id -u; id -G; cat /tmp/first; touch /tmp/x;"
+  EXPECT_EQ(Out(Words{"exec", id} + Shell("until [ -s /tmp/first ]; do sleep 0.01; done;"
+                                          "id -u; id -G; cat /tmp/first; touch /tmp/x;"
                                           "stat -c %u:%g /tmp/x /tmp/first")),
             "0\n0\n0 0\n0:0\n0:0\n");
   EXPECT_EQ(Run({"kill", id}).status, 0);
