@@ -2,13 +2,14 @@
 
 // The cgroups of one launcher: a parent cgroup, and in it one leaf for each worker.
 //
-//   BASE/brood/            of all launchers; mode 0700, or anybody could take the locks below
-//   BASE/brood/PID-RANDOM  a parent cgroup; its launcher holds an flock on it for as long as it
-//   lives BASE/brood/PID-RANDOM/LEAF BASE/launcher          the launcher itself, where it had to
-//   leave BASE to enable controllers
+//   BASE/brood/                  of all launchers; mode 0711, so that other users find no cgroup
+//                                below it to lock
+//   BASE/brood/PID-RANDOM        a parent cgroup; its launcher holds an flock on it while it lives
+//   BASE/brood/PID-RANDOM/LEAF   the cgroup of one worker
+//   BASE/launcher                the launcher itself, where it had to leave BASE to enable
+//                                controllers
 //
-// BASE is CgroupHost::base. A parent cgroup that nobody has locked is what a dead launcher left
-// behind.
+// BASE is CgroupHost::base. A parent cgroup that is not locked was left by a dead launcher.
 #pragma once
 
 #include <sys/types.h>
