@@ -191,7 +191,7 @@ CommandAction AddBurstCommand(CLI::App& app) {
   burst->add_option("-c,--concurrency", words->concurrency, "How many at once (default: all)")
       ->type_name("N")
       ->group(group);
-  burst->add_option("--path", words->path, "How workers come to be (default parked)")
+  burst->add_option("--path", words->path, "How workers are started (default parked)")
       ->type_name("cold|zygote|parked")
       ->group(group);
   burst
@@ -207,21 +207,22 @@ CommandAction AddBurstCommand(CLI::App& app) {
                    "Workers on their way to exec at once (default: two for each processor)")
       ->type_name("N")
       ->group(group);
-  burst->add_option("--socket", words->socket, "Through the daemon that listens here")
+  burst->add_option("--socket", words->socket, "Run through the daemon that listens here")
       ->type_name("PATH")
       ->group(group);
   burst
       ->add_option("--template", words->tmpl,
-                   "With --socket: the daemon's template, which decides about the isolation")
+                   "With --socket: the daemon's template, which sets the isolation")
       ->type_name("NAME")
       ->group(group);
   burst->add_flag("--no-floor", words->no_floor, "Do not measure the floor")->group(group);
-  words->json = burst
-                    ->add_option("--json", words->json_file,
-                                 "Write the report as JSON to FILE, or to stdout alone")
-                    ->type_name("[FILE]")
-                    ->expected(0, 1)
-                    ->group(group);
+  words->json =
+      burst
+          ->add_option("--json", words->json_file,
+                       "Write the report as JSON: to FILE, or to stdout instead of the table")
+          ->type_name("[FILE]")
+          ->expected(0, 1)
+          ->group(group);
   return
       [words](const std::vector<std::string>& command) { return RunBurstCommand(*words, command); };
 }

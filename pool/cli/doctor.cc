@@ -66,18 +66,17 @@ CommandAction AddDoctorCommand(CLI::App& app) {
   doctor->add_flag("--json", options->json, "As JSON: a list of findings");
   doctor
       ->add_option("--for", options->doctor.workers,
-                   "Whether so many workers could be parked at once (default 1000)")
+                   "Check whether this many workers can be parked at once (default 1000)")
       ->type_name("N")
       ->check(CLI::Range(1, 1'000'000));
-  Describe(
-      *doctor,
-      "brood doctor [option...]\n\n"
-      "Tries what brood needs, in processes that end with the trial: user namespaces, made and "
-      "used; every other namespace; a new /proc; cgroups; io_uring; system call filters; and "
-      "one run with full isolation. Then looks at every limit that a pool of --for workers would "
-      "meet, and at what makes spawning dearer than it has to be. Each finding tells what, why "
-      "it matters, and what changes it.\n\n"
-      "Exit status: 0 all is fine; 1 brood works with less; 2 it cannot run.");
+  Describe(*doctor,
+           "brood doctor [option...]\n\n"
+           "Try what brood needs, in child processes: making and using a user namespace; every "
+           "other namespace; a new /proc; cgroups; io_uring; system call filters; and one run with "
+           "full isolation. Then check every limit that a pool of --for workers would meet, and "
+           "what makes spawning slower than it need be. Each finding says what it is, why it "
+           "matters and how to change it.\n\n"
+           "Exit status: 0 all is fine; 1 brood works, but something is missing; 2 it cannot run.");
   return [options](const std::vector<std::string>& extra) {
     return extra.empty() ? Run(*options) : TakesOptionsOnly("doctor", extra);
   };

@@ -47,15 +47,14 @@ int Run(const ExecWords& words, std::vector<std::string> command) {
 CommandAction AddExecCommand(CLI::App& app) {
   auto words = std::make_shared<ExecWords>();
   CLI::App* exec = app.add_subcommand("exec", "Run a command inside a running isolate");
-  Describe(
-      *exec,
-      "brood exec [option...] ID [--] COMMAND [argument...]\n\n"
-      "Enter the namespaces of an isolate, be born in its cgroup, and run a command there, with "
-      "the\n"
-      "same ids, capabilities and filter.\n\n"
-      "  brood exec -it web /bin/sh\n"
-      "  brood exec --timeout 5s web -- curl localhost\n"
-      "  brood exec 3f2 -- ps -ef");
+  Describe(*exec,
+           "brood exec [option...] ID [--] COMMAND [argument...]\n\n"
+           "Run a command in the namespaces and the cgroup of an isolate, with the same ids, "
+           "capabilities\n"
+           "and filter.\n\n"
+           "  brood exec -it web /bin/sh\n"
+           "  brood exec --timeout 5s web -- curl localhost\n"
+           "  brood exec 3f2 -- ps -ef");
   AddSocketOption(*exec, words->socket);
   exec->add_flag("-i,--interactive", words->attach.interactive,
                  "Give it this stdin (default /dev/null)");

@@ -41,7 +41,7 @@ absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out
 
 absl::Status TakeRuntime(const std::string& text, FunctionOptions& options) {
   if (text == "stdin") return absl::OkStatus();
-  if (text != "lambda") return InvalidError("runtime knows stdin and lambda, not \"{}\"", text);
+  if (text != "lambda") return InvalidError("runtime takes stdin or lambda, not \"{}\"", text);
   if (options.cgi) {
     return InvalidError(
         "cgi is for functions that answer on their stdout, not for runtime = "
@@ -61,29 +61,28 @@ std::string Seconds(std::chrono::nanoseconds time) {
 
 void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
   FunctionOptions& options = words.options;
-  app.add_option("--mode", words.mode,
-                 fmt::format("How far ahead of a call its isolate is prepared: cold, not at all; "
-                             "parked, isolated already; primed, with the command started and "
-                             "waiting on its stdin; forked, as a clone of a process that has "
-                             "loaded itself (default {})",
-                             words.mode))
-      ->type_name("cold|parked|primed|forked");
-  app.add_option("--runtime", words.runtime,
-                 fmt::format("How the command is given its call: stdin, on its stdin, and answers "
-                             "on its stdout; lambda, as a custom runtime of AWS Lambda (below) "
-                             "(default {})",
-                             words.runtime))
-      ->type_name("stdin|lambda");
   app.add_option(
-         "--min", options.min,
-         fmt::format("Workers kept parked, if it is parked or primed, and started, if it is "
-                     "primed or forked (default {})",
-                     options.min))
+         "--mode", words.mode,
+         fmt::format("How far a call's isolate is prepared ahead: cold, not at all; parked, "
+                     "isolated; primed, with the command started and waiting for its stdin; "
+                     "forked, as a clone of a process that has already loaded (default {})",
+                     words.mode))
+      ->type_name("cold|parked|primed|forked");
+  app.add_option(
+         "--runtime", words.runtime,
+         fmt::format("How the command gets a call: stdin, on its stdin, answering on its stdout; "
+                     "lambda, as a custom runtime of AWS Lambda (see LAMBDA) (default {})",
+                     words.runtime))
+      ->type_name("stdin|lambda");
+  app.add_option("--min", options.min,
+                 fmt::format("Workers kept ready: parked for the modes parked and primed, and "
+                             "started for primed and forked (default {})",
+                             options.min))
       ->type_name("N")
       ->check(CLI::Range(0, 4096).description(""));
-  app.add_option("--max", words.max,
-                 "Workers parked, being made and running together (default 4096); not beside "
-                 "template")
+  app.add_option(
+         "--max", words.max,
+         "Most workers, whether parked, being made or running (default 4096); not with template")
       ->type_name("N")
       ->check(CLI::Range(1, 65536).description(""));
   app.add_option("--concurrency", options.concurrency,
@@ -95,39 +94,37 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
          fmt::format("Calls that may wait; more are answered 429 (default {})", options.queue))
       ->type_name("N")
       ->check(CLI::Range(0, 1 << 20).description(""));
-  app.add_option("--timeout", words.timeout,
-                 fmt::format("How long a call may run; then it is ended, and answered 504 "
-                             "(default {})",
-                             Seconds(options.timeout)))
+  app.add_option(
+         "--timeout", words.timeout,
+         fmt::format("How long a call may run; then it is killed and answered 504 (default {})",
+                     Seconds(options.timeout)))
       ->type_name("DURATION");
   app.add_option("--queue-timeout", words.queue_timeout,
                  fmt::format("How long a call may wait; then it is answered 503 (default {})",
                              Seconds(options.queue_timeout)))
       ->type_name("DURATION");
-  app.add_option(
-         "--max-body", words.max_body,
-         fmt::format("Longest body of a request; more is answered 413; with runtime = \"lambda\" "
-                     "{}M at most (default {}M)",
-                     LambdaRuntime::kMaxPayload >> 20, options.max_body >> 20))
+  app.add_option("--max-body", words.max_body,
+                 fmt::format("Longest body of a request; a longer one is answered 413; with "
+                             "runtime = \"lambda\" {}M at most (default {}M)",
+                             LambdaRuntime::kMaxPayload >> 20, options.max_body >> 20))
       ->type_name("SIZE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))
       ->type_name("DIR");
   app.add_flag("--cgi", options.cgi,
-               "The output begins with header lines and an empty line, as a CGI script's; Status "
-               "among them is the answer's (default false)");
+               "The output begins with header lines and an empty line, as a CGI script's; a Status "
+               "line sets the answer's status (default false)");
   app.add_option("--template", options.template_name,
-                 "Run isolated as this template says (default: as its own keys in this table "
-                 "say)")
+                 "Isolate it as this template says (default: as the keys of this table say)")
       ->type_name("NAME");
 }
 
 void AddHttpOptions(CLI::App& app, HttpWords& words) {
   HttpOptions& options = words.options;
   app.add_option("--max-connections", options.max_connections,
-                 fmt::format("Connections at once, and at most half of the descriptors that "
-                             "the daemon may have; for one more, those are closed that wait for "
-                             "their caller longest, or it is answered 503 (default {})",
+                 fmt::format("Most connections, which use at most half of the daemon's "
+                             "descriptors; to accept one more, the connection idle longest is "
+                             "closed, or else the new one is answered 503 (default {})",
                              options.max_connections))
       ->type_name("N")
       ->check(CLI::Range(1, 16384).description(""));
@@ -136,8 +133,8 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
                              Seconds(options.header_timeout)))
       ->type_name("DURATION");
   app.add_option("--body-timeout", words.body_timeout,
-                 fmt::format("How long a caller may send nothing of a body, or take nothing of an "
-                             "answer (default {})",
+                 fmt::format("How long a caller may pause within a body it sends or an answer it "
+                             "reads (default {})",
                              Seconds(options.body_timeout)))
       ->type_name("DURATION");
   app.add_option("--idle-timeout", words.idle_timeout,
@@ -145,17 +142,17 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
                              Seconds(options.idle_timeout)))
       ->type_name("DURATION");
   app.add_option("--calls", options.calls,
-                 "SQLite file in which calls are kept that are not waited for, made when it is not "
-                 "there (default: none, and such calls are answered 501)")
+                 "SQLite file for asynchronous calls, made if it does not exist (default: none, "
+                 "and such calls are answered 501)")
       ->type_name("FILE");
   app.add_option("--keep", words.keep,
-                 fmt::format("How long what came of such a call is told (default {})",
+                 fmt::format("How long the result of such a call is kept (default {})",
                              Seconds(options.keep)))
       ->type_name("DURATION");
-  app.add_option("--max-calls", options.max_calls,
-                 fmt::format("Such calls that may wait and run together; more are answered 429 "
-                             "(default {})",
-                             options.max_calls))
+  app.add_option(
+         "--max-calls", options.max_calls,
+         fmt::format("Most such calls waiting and running; more are answered 429 (default {})",
+                     options.max_calls))
       ->type_name("N")
       ->check(CLI::Range(1, 1 << 24).description(""));
 }
@@ -170,7 +167,8 @@ absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
   }
   if (!spec.use_cgroup) return InvalidError("a function needs a cgroup of its own");
   if (spec.root.mode == RootMode::kReadWrite) {
-    return InvalidError("a function may not write to a root that outlives it; use overlay or ro");
+    return InvalidError(
+        "a function may not write to a root that outlives it: use root-mode overlay or ro");
   }
   if (options.runtime == FunctionRuntime::kLambda) return FitLambda(spec, options);
   return absl::OkStatus();
@@ -181,7 +179,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& command,
                                                  const std::vector<std::string>& env) {
   if (!IsFunctionName(name)) {
-    return InvalidError("\"{}\" is no name: letters, digits, _ and -, at most 64", name);
+    return InvalidError("\"{}\" is not a name: use at most 64 letters, digits, _ and -", name);
   }
   if (command.empty()) return InvalidError("it needs a command");
   ServeFunction out;
@@ -208,21 +206,21 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   } else if (typed.mode == "forked") {
     options.mode = FunctionMode::kForked;
   } else if (typed.mode != "parked") {
-    return InvalidError("mode knows cold, parked, primed and forked, not \"{}\"", typed.mode);
+    return InvalidError("mode takes cold, parked, primed or forked, not \"{}\"", typed.mode);
   }
   const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
   if (options.mode == FunctionMode::kCold && given("--min")) {
-    return InvalidError("min is without effect where mode is cold, which keeps no worker");
+    return InvalidError("min is without effect where mode is cold, since no workers are kept");
   }
   if (!own && options.mode == FunctionMode::kParked && given("--min")) {
-    return InvalidError("min is without effect beside template, which keeps workers parked itself");
+    return InvalidError("min is without effect with template, which keeps parked workers itself");
   }
   if (!own && given("--max")) {
-    return InvalidError("max is without effect beside template, whose own max-workers counts");
+    return InvalidError("max is without effect with template, whose max-workers counts");
   }
   const bool forked = options.mode == FunctionMode::kForked;
   if (forked && !own) {
-    return InvalidError("a forked function is isolated by keys of its own: leave template out");
+    return InvalidError("a forked function is isolated by its own keys: leave out template");
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
@@ -232,7 +230,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   if (options.runtime == FunctionRuntime::kLambda &&
       options.max_body > LambdaRuntime::kMaxPayload) {
-    return InvalidError("with runtime = \"lambda\" max-body is {} bytes at most",
+    return InvalidError("with runtime = \"lambda\", max-body is at most {} bytes",
                         LambdaRuntime::kMaxPayload);
   }
   options.command.argv = command;
@@ -255,7 +253,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, spec_options.Resolve());
   BROOD_RETURN_IF_ERROR(FitFunction(tmpl.spec, options));
   if (forked && options.runtime == FunctionRuntime::kLambda) {
-    return InvalidError("a custom runtime asks for its call itself: it cannot be forked");
+    return InvalidError("a custom runtime asks for its call itself, so it cannot be forked");
   }
   if (forked) {
     BROOD_RETURN_IF_ERROR(SplitForked(tmpl.spec).status());
@@ -276,8 +274,7 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
   http = typed.options;
   for (const char* const name : {"--keep", "--max-calls"}) {
     if (!http.calls.empty() || app.get_option(name)->count() == 0) continue;
-    return InvalidError("{} is without effect without calls, the file that they are kept in",
-                        name + 2);
+    return InvalidError("{} is without effect without calls, the file that stores them", name + 2);
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.header_timeout, http.header_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.body_timeout, http.body_timeout));

@@ -32,7 +32,8 @@ struct IsolateWords {
 int ForEach(const IsolateWords& words, const std::vector<std::string>& isolates,
             const std::function<int(Client&, const std::string&)>& act) {
   if (isolates.empty()) {
-    return Complain(InvalidError("which isolate? name it by id, the beginning of one, or name"));
+    return Complain(
+        InvalidError("which isolate? give its id, the beginning of its id, or its name"));
   }
   absl::StatusOr<Client> client = Client::Connect(words.socket);
   if (!client.ok()) return Complain(client.status());
@@ -53,12 +54,12 @@ absl::StatusOr<int> SignalNumber(const std::string& word) {
     const char* const known = sigabbrev_np(number);
     if ((known != nullptr && name == known) || name == std::to_string(number)) return number;
   }
-  return InvalidError("there is no signal {}; as TERM, HUP or 10", word);
+  return InvalidError("there is no signal {}; give one such as TERM, HUP or 10", word);
 }
 
 void WriteLog(const LogPart& part) {
   if (part.lost != 0) {
-    std::fprintf(stderr, "brood: %llu bytes of output are not kept any more\n",
+    std::fprintf(stderr, "brood: %llu bytes of output are no longer kept\n",
                  static_cast<unsigned long long>(part.lost));
   }
   std::FILE* const to = part.stream == 2 ? stderr : stdout;
@@ -91,10 +92,11 @@ int Say(const absl::Status& status) { return status.ok() ? 0 : Complain(status);
 
 CommandAction AddInspectCommand(CLI::App& app) {
   return AddIsolateCommand(
-      app, "inspect", "All there is to know of an isolate, as JSON",
-      "brood inspect ID...\n\nPrint the isolate's record, its isolation as the kernel shows it "
-      "while "
-      "it runs, and its outcome\nonce it has ended.",
+      app, "inspect", "Everything known of an isolate, as JSON",
+      "brood inspect ID...\n\n"
+      "Print the isolate's record; while it runs, its isolation as the kernel shows it; once it "
+      "has\n"
+      "ended, its outcome.",
       [](CLI::App&, IsolateWords&) {},
       [](const IsolateWords&, Client& client, const std::string& isolate) {
         const absl::StatusOr<std::string> text = client.Inspect(isolate);
@@ -119,10 +121,11 @@ CommandAction AddLogsCommand(CLI::App& app) {
 
 CommandAction AddKillCommand(CLI::App& app) {
   return AddIsolateCommand(
-      app, "kill", "Kill all of an isolate, or send it a signal",
-      "brood kill [-s SIGNAL] ID...\n\nKILL (the default) ends everything in the isolate's cgroup. "
-      "Any other signal goes to its first\nprocess, and does to it what it does to any process, "
-      "though it is the init of its pid namespace.",
+      app, "kill", "Kill an isolate, or send it a signal",
+      "brood kill [-s SIGNAL] ID...\n\n"
+      "KILL (the default) ends everything in the isolate's cgroup. Any other signal goes to its "
+      "first\n"
+      "process and acts as on any process, although that one is the init of its pid namespace.",
       [](CLI::App& command, IsolateWords& words) {
         command.add_option("-s,--signal", words.signal, "Signal (default KILL)")
             ->type_name("SIGNAL");
@@ -137,11 +140,11 @@ CommandAction AddKillCommand(CLI::App& app) {
 CommandAction AddStopCommand(CLI::App& app) {
   return AddIsolateCommand(
       app, "stop", "Ask an isolate to end, then end it",
-      "brood stop [-t DURATION] ID...\n\nSend SIGTERM, by which a command ends that does not "
-      "handle "
-      "it; what has not ended after the\ntime is killed. Returns when it has ended.",
+      "brood stop [-t DURATION] ID...\n\n"
+      "Send SIGTERM, which ends a command that does not handle it. If it has not ended after the\n"
+      "time given, kill it. Returns when it has ended.",
       [](CLI::App& command, IsolateWords& words) {
-        command.add_option("-t,--time", words.grace, "Time to end by itself (default 10s)")
+        command.add_option("-t,--time", words.grace, "Time it has to end by itself (default 10s)")
             ->type_name("DURATION");
       },
       [](const IsolateWords& words, Client& client, const std::string& isolate) {
@@ -154,12 +157,14 @@ CommandAction AddStopCommand(CLI::App& app) {
 CommandAction AddWaitCommand(CLI::App& app) {
   return AddIsolateCommand(
       app, "wait", "Wait for isolates to end",
-      "brood wait ID...\n\nExit with the status of the first one named that failed, as brood "
-      "submit "
-      "would have; 0 when\nall succeeded. What was submitted with -d is kept until somebody has "
-      "waited for it, up to\n--max-unclaimed of brood serve; after that, and of all else, the "
-      "daemon "
-      "knows the latest 256\nthat have ended.",
+      "brood wait ID...\n\n"
+      "Exit with the status of the first isolate named that failed, as brood submit would; 0 if "
+      "all\n"
+      "succeeded. The daemon keeps what was submitted with -d until it has been waited for, but "
+      "no\n"
+      "more than brood serve --max-unclaimed. Of everything else it keeps the latest 256 that "
+      "have\n"
+      "ended.",
       [](CLI::App&, IsolateWords&) {},
       [](const IsolateWords&, Client& client, const std::string& isolate) {
         return Report(client.Wait(isolate));

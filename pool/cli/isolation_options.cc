@@ -19,7 +19,7 @@ absl::StatusOr<RootMode> ParseRootMode(std::string_view word) {
   if (word.empty() || word == "ro") return RootMode::kReadOnly;
   if (word == "rw") return RootMode::kReadWrite;
   if (word == "overlay") return RootMode::kOverlay;
-  return InvalidError("--root-mode knows ro, rw and overlay, not \"{}\"", word);
+  return InvalidError("--root-mode takes ro, rw or overlay, not \"{}\"", word);
 }
 
 // Relative paths are meant from where the user stands; links are followed once, here.
@@ -95,8 +95,8 @@ void SpecOptions::AddTo(CLI::App& app) {
       ->type_name("DURATION")
       ->group(isolation);
   app.add_option("-u,--user", user_,
-                 "User and group inside, as numbers or as the root's /etc/passwd and /etc/group "
-                 "name them (default 0:0)")
+                 "User and group inside, as numbers or as names from the root's /etc/passwd and "
+                 "/etc/group (default 0:0)")
       ->type_name("UID[:GID]")
       ->group(isolation);
   app.add_option("--cap-add", capabilities_,
@@ -110,14 +110,12 @@ void SpecOptions::AddTo(CLI::App& app) {
       ->type_name("default|off|FILE")
       ->group(isolation);
 
-  app.add_flag("--nesting", nesting_,
-               "Let it make namespaces of its own, as sandboxes inside it want")
+  app.add_flag("--nesting", nesting_, "Let it make namespaces of its own, as nested sandboxes need")
       ->group(isolation);
 
-  app.add_flag(
-         "--init", init_,
-         "An init as its first process, which --pids counts: it reaps what loses its parent and "
-         "passes signals on")
+  app.add_flag("--init", init_,
+               "Run an init as its first process: it reaps orphaned processes and passes signals "
+               "on; --pids counts it")
       ->group(isolation);
 
   const std::string limits = "Limits";
@@ -153,7 +151,8 @@ void ProcessOptions::AddTo(CLI::App& app) {
   app.add_option("-w,--workdir", cwd_, "Working directory inside (default /)")
       ->type_name("DIR")
       ->group(process);
-  app.add_option("--timeout", timeout_, "Kill all of it after this time, as 5s")
+  app.add_option("--timeout", timeout_,
+                 "Kill the command and all its processes after this time, as 5s")
       ->type_name("DURATION")
       ->group(process);
   // The first word that is no option begins the command; brood parses nothing after it.
@@ -171,7 +170,8 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   if (!overlay_size_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.overlay_bytes, ParseSize(overlay_size_));
     if (spec.root.mode != RootMode::kOverlay) {
-      return InvalidError("--overlay-size is the room for what --root-mode overlay takes");
+      return InvalidError(
+          "--overlay-size needs --root-mode overlay: it limits what is written there");
     }
   }
   for (const std::string& word : binds_) {
@@ -191,7 +191,7 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
                        join_[static_cast<std::size_t>(NamespaceKind::kNet)].empty();
   if (net_ == "none" && !own_net) {
     return InvalidError(
-        "--net none is a network namespace of its own: it excludes --no-net and --join-net");
+        "--net none means a network namespace of its own: it excludes --no-net and --join-net");
   }
   for (std::size_t i = 0; i < kNamespaceCount; ++i) {
     if (without_[i] && !join_[i].empty()) {
@@ -207,12 +207,11 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
     }
     spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
   } else if (!net_.empty() && net_ != "none") {
-    return InvalidError("--net knows none and host, not \"{}\"", net_);
+    return InvalidError("--net takes none or host, not \"{}\"", net_);
   }
   if (!tmp_size_.empty() && !spec.is_new(NamespaceKind::kMount)) {
     return InvalidError(
-        "--tmp-size is that of a private /tmp, for which it needs a mount namespace of its "
-        "own");
+        "--tmp-size sets the size of a private /tmp, which needs a mount namespace of its own");
   }
   if (!monotonic_offset_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.time_offsets.monotonic, ParseOffset(monotonic_offset_));
@@ -223,8 +222,7 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   if (hostname_) {
     if (!spec.is_new(NamespaceKind::kUts)) {
       return InvalidError(
-          "--hostname is that of a uts namespace of its own: it excludes --no-uts "
-          "and --join-uts");
+          "--hostname needs a uts namespace of its own: it excludes --no-uts and --join-uts");
     }
     spec.hostname = *hostname_;
   }
@@ -268,7 +266,7 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
 absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& words) const {
   if (words.empty()) {
     return InvalidError(
-        "no command was given: it stands behind the options, [--] COMMAND [argument...]");
+        "no command was given; it comes after the options: [--] COMMAND [argument...]");
   }
   Command command;
   command.argv = words;
@@ -279,7 +277,7 @@ absl::StatusOr<Command> ProcessOptions::Resolve(const std::vector<std::string>& 
     if (equals == std::string::npos) {
       const char* value = std::getenv(word.c_str());
       if (value == nullptr) {
-        return InvalidError("-e {}: there is no such variable here to hand on", word);
+        return InvalidError("-e {}: the caller has no such variable to pass on", word);
       }
       entry += '=' + std::string(value);
     }

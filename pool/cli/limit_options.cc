@@ -14,13 +14,13 @@ namespace {
 // Memory and swap together, as Docker and Podman count, into memory.swap.max.
 absl::StatusOr<std::uint64_t> SwapBeside(const Limits& limits, const std::string& text) {
   if (!limits.memory_bytes) {
-    return InvalidError("--memory-swap is memory and swap together: it needs --memory");
+    return InvalidError("--memory-swap counts memory and swap together: it needs --memory");
   }
   BROOD_ASSIGN_OR_RETURN(const std::uint64_t together, ParseSize(text));
   if (together < *limits.memory_bytes) {
     return InvalidError(
-        "--memory-swap {} is memory and swap together, and less than --memory; for no "
-        "swap leave it out",
+        "--memory-swap {} counts memory and swap together, so it cannot be less than --memory; for "
+        "no swap leave it out",
         text);
   }
   return together - *limits.memory_bytes;
@@ -32,28 +32,29 @@ void LimitOptions::AddTo(CLI::App& app, const std::string& group) {
   const auto add = [&](const char* name, auto& words, const char* type, const char* text) {
     return app.add_option(name, words, text)->type_name(type)->group(group);
   };
-  add("--memory", memory_, "SIZE", "memory.max of its cgroup, as 64M: beyond it all are killed");
+  add("--memory", memory_, "SIZE",
+      "memory.max of its cgroup, as 64M: beyond it, all its processes are killed");
   add("--memory-high", memory_high_, "SIZE",
-      "memory.high of its cgroup: beyond it they are slowed, and memory is reclaimed");
+      "memory.high of its cgroup: beyond it, its processes are slowed and memory is reclaimed");
   add("--memory-swap", memory_swap_, "SIZE",
-      "Memory and swap together, as Docker counts; what exceeds --memory is memory.swap.max "
-      "(default: no swap)");
+      "Memory and swap together, as in Docker: memory.swap.max is what exceeds --memory (default: "
+      "no swap)");
   add("--pids", pids_, "N", "pids.max of its cgroup: processes and threads");
   add("--cpus", cpus_, "N", "cpu.max of its cgroup, as 0.5");
   add("--cpu-period", cpu_period_, "DURATION",
-      "Period in which --cpus is kept, 1ms to 1s (default 100ms)");
+      "Period over which --cpus is enforced, 1ms to 1s (default 100ms)");
   add("--cpu-weight", cpu_weight_, "N",
-      "cpu.weight: its share when there is not enough for all, 1 to 10000 (the kernel's: 100)");
+      "cpu.weight: its share of busy processors, 1 to 10000 (the kernel's default: 100)");
   add("--cpuset-cpus", cpuset_cpus_, "LIST", "cpuset.cpus: the cpus it may use, as 0-3,7");
   add("--cpuset-mems", cpuset_mems_, "LIST", "cpuset.mems: the memory nodes it may use");
   add("--io-max", io_max_, "DISK:KEY=N[,...]",
-      "io.max of a disk, as /dev/sda:rbps=10M,wiops=100; rbps, wbps, riops and wiops are bytes and "
-      "operations a second, DISK a device, a path on it, or MAJ:MIN; may be given again")
+      "io.max of a disk, as /dev/sda:rbps=10M,wiops=100; rbps and wbps count bytes a second, riops "
+      "and wiops operations; DISK is a device, a path on it, or MAJ:MIN; may be given again")
       ->expected(1)
       ->take_all()
       ->allow_extra_args(false);
   add("--io-weight", io_weight_, "N",
-      "io.weight: its share when a disk is busy, 1 to 10000 (the kernel's: 100)");
+      "io.weight: its share of a busy disk, 1 to 10000 (the kernel's default: 100)");
 }
 
 absl::StatusOr<Limits> LimitOptions::Resolve() const {

@@ -156,55 +156,59 @@ std::string ProgramPage(const ManualProgram& program) {
   std::string out = Header("brood", 1);
   out += fmt::format(".SH NAME\nbrood \\- {}\n", Escape(program.summary));
   out += ".SH SYNOPSIS\n\\fBbrood\\fP \\fIcommand\\fP [\\fIoption\\fP...]\n";
-  out += ".SH COMMANDS\nEach has a page of its own, as\n.BR brood\\-run (1).\n";
+  out +=
+      ".SH COMMANDS\n"
+      "Each has a page of its own, such as\n"
+      ".BR brood\\-run (1).\n";
   for (const ManualCommand& command : program.commands) {
     out += Item({command.name}, "", "", command.summary);
   }
   out += ".SH OPTIONS\n" + Options(program.options, false);
   out +=
-      ".SH EXIT STATUS\n0 when all went well, 125 when brood itself failed, which includes output "
-      "that could not be written; the commands that run\nanother one end as that does, which their "
-      "pages tell. When the reader of stdout is gone,\nbrood says nothing: SIGPIPE ends it, or it "
-      "exits with 141 where SIGPIPE is ignored.\n";
+      ".SH EXIT STATUS\n"
+      "0 when all went well; 125 when brood itself failed, also if output could not be written. "
+      "Commands\n"
+      "that run another command exit with its status, as their pages tell. When the reader of "
+      "stdout is gone,\n"
+      "SIGPIPE ends brood, or it exits with 141 where SIGPIPE is ignored; it prints no error "
+      "then.\n";
   out += ".SH ENVIRONMENT\n";
   out += Item({"BROOD_SOCKET"}, "", "", "The daemon's socket, where --socket is not given");
-  std::string ways = "What brood is to do without, to compare and to test, separated by commas:";
+  std::string ways =
+      "Kernel features that brood should not use, for comparing and testing, separated by commas:";
   for (const WayName& way : AllWays()) {
-    ways += fmt::format("{} {} ({}; else {})", &way == AllWays().data() ? "" : ",", way.name,
+    ways += fmt::format("{} {} ({}; without it, {})", &way == AllWays().data() ? "" : ",", way.name,
                         way.wanted, way.used);
   }
   out += Item({kWithoutVariable}, "", "",
-              fmt::format("{}, or {}. Outcomes tell of it", ways, kAllWays));
+              fmt::format("{}; or {}. Outcomes tell what was left out", ways, kAllWays));
   out += ".SH NOTES\n" +
          Paragraphs(
-             "What is mounted below a worker's root (-v, --tmpfs) is mounted nearest to the root "
-             "first, whatever the order of the options, and covers what brood mounts there by "
-             "itself; /proc, /dev and /dev/pts stay the worker's own. A bound directory is nodev: "
-             "devices in it cannot be opened. Bind a device by its own path instead.\n"
-             "\n"
-             "With --net host a worker reaches the abstract Unix sockets of the host, which belong "
-             "to the network namespace and have no permissions.\n"
-             "\n"
-             "stdin, stdout and stderr may be files, pipes, sockets, terminals and devices, not "
-             "directories, nor anything else that leads out of the isolate. Through /dev/stdin a "
-             "worker opens them anew with its own ids: a pipe is made everybody's for that, a "
-             "terminal its own while it runs, and a regular file can be written to where its mode "
-             "lets those ids, also when it was opened for reading only. A daemon hands no file of "
-             "somebody else's to a worker that has the host's ids.\n"
-             "\n"
-             "HOME is /tmp, which can be written whatever the root. /etc/hosts names localhost and "
-             "the worker; a read-only root without such a file gets an overlay of its /etc for it, "
-             "which an empty file in the root saves.\n"
-             "\n"
+             "Mounts below a worker's root (-v, --tmpfs) are made from the root downwards, "
+             "whatever the order of the options, and cover what brood itself mounts there; /proc, "
+             "/dev and /dev/pts stay the worker's own. A bound directory is nodev: devices in it "
+             "cannot be opened. Bind a device by its own path instead.\n\n"
+             "With --net host a worker reaches the abstract Unix sockets of the host, because they "
+             "belong to the network namespace and have no permissions.\n\n"
+             "stdin, stdout and stderr may be files, pipes, sockets, terminals and devices; "
+             "directories and anything else that leads out of the isolate are refused. A worker "
+             "can reopen them through /dev/stdin with its own ids. For that, a pipe is opened to "
+             "all users, and a terminal belongs to the worker while it runs. A regular file can be "
+             "written to if its mode lets those ids, even if it was opened for reading only. A "
+             "worker with the host's ids gets no file of another user from the daemon.\n\n"
+             "HOME is /tmp, which is writable with any root. /etc/hosts names localhost and the "
+             "worker. For that, a read-only root without /etc/hosts gets an overlay of its /etc; "
+             "an empty /etc/hosts in the root avoids the overlay.\n\n"
              "apt and dpkg in an overlay need --cap-add CHOWN, DAC_OVERRIDE, FOWNER, SETGID and "
              "SETUID.",
              nullptr);
   out += ".SH FILES\n";
   out += Item({"/run/brood/brood.sock"}, "", "", "Where the daemon listens");
   out += Item({"$XDG_RUNTIME_DIR/brood/brood.sock"}, "", "",
-              "Where that of an ordinary user listens; such a user's commands look here first");
-  out += Item({"/run/brood/id-ranges"}, "", "",
-              "Which user ids on the host are in use: locked bytes, shared by all of brood");
+              "Where an ordinary user's daemon listens; that user's commands look here first");
+  out +=
+      Item({"/run/brood/id-ranges"}, "", "",
+           "Which ranges of host ids are in use, as locked bytes; shared by all brood processes");
   out += Item({"/etc/brood/brood.toml"}, "", "", "Configuration of the system's daemon");
   out += ".SH SEE ALSO\n";
   for (const ManualCommand& command : program.commands) {
@@ -221,18 +225,16 @@ std::string FunctionKeys() {
   std::string out = ".SH FUNCTIONS\n";
   out += Paragraphs(
       "A table [function.NAME] is a function that brood serve --http serves as /functions/NAME; a "
-      "name has letters, digits, _ and -, at most 64. Each call has an isolate of its own: the "
-      "request's body is the command's stdin, its stdout the answer, and what it writes to stderr "
-      "is logged when it fails. Beside the keys below there are those of a template for isolation "
-      "and limits. Refused is isolation through which one call could reach another's: a process, "
-      "ipc, "
-      "mount or user namespace, or a cgroup, that is not its own, and a root it may write to that "
-      "outlives it.",
+      "name has at most 64 letters, digits, _ and -. Each call has an isolate of its own: the "
+      "request's body is the command's stdin, its stdout is the answer, and its stderr is logged "
+      "if it fails. The keys are those below and a template's keys for isolation and limits. "
+      "Isolation through which one call could reach another's is refused: a pid, ipc, mount or "
+      "user namespace or a cgroup that is not its own, and a writable root that outlives the call.",
       nullptr);
   out += Item({"command"}, " = ", "[WORD, ...]",
-              "The program and its arguments, or one string that is split at spaces; needed");
+              "The program and its arguments, or one string that is split at spaces (required)");
   out += Item({"env"}, " = ", "[NAME=VALUE, ...]",
-              "Its environment, beside the usual one (default: none)");
+              "Variables added to the usual environment (default: none)");
   return out + Options(OptionsOf(app), true);
 }
 
@@ -240,31 +242,29 @@ std::string LambdaText() {
   return ".SH LAMBDA\n" +
          Paragraphs(
              "With runtime = \"lambda\" the command is a custom runtime of AWS Lambda, its "
-             "\"bootstrap\". It finds an HTTP endpoint of its own at $AWS_LAMBDA_RUNTIME_API, and "
-             "there the runtime interface of version 2018-06-01: invocation/next, "
-             "invocation/ID/response, also streamed, invocation/ID/error and init/error. Its "
-             "stdin is /dev/null; what it writes to stdout and stderr is logged when it fails. An "
-             "isolate serves one call: it is ended once its response or its error has come whole, "
-             "and until then waits if it asks for another call. A primed one is ready when it has "
-             "asked for its call.\n"
-             "\n"
-             "An event is what the caller sends, 6 MiB at most; of a call without a body it is "
-             "{}. A response has at most 6 MiB, too, unless it is streamed, and is answered with "
-             "200 as application/json, a streamed one with its own Content-Type. An error is "
-             "answered with 500, Brood-End: error, X-Amz-Function-Error: Unhandled, and the "
-             "error's JSON; so is a response that is too long or broken off, and a runtime that "
-             "makes requests without end. One that ends without having answered is answered for "
-             "as any function, with Brood-End: no_answer when its exit code is 0.\n"
-             "\n"
-             "Its environment has, unless env says otherwise: AWS_LAMBDA_RUNTIME_API, _HANDLER "
+             "\"bootstrap\". It finds an HTTP endpoint of its own at $AWS_LAMBDA_RUNTIME_API, with "
+             "version 2018-06-01 of the runtime interface: invocation/next, "
+             "invocation/ID/response, which may be streamed, invocation/ID/error and init/error. "
+             "Its stdin is /dev/null; its stdout and stderr are logged if it fails. An isolate "
+             "serves one call. It is ended once its response or error is complete; if it asks for "
+             "another call before that, it waits. A primed one is ready when it has asked for its "
+             "call.\n\n"
+             "The event is the request's body, 6 MiB at most; without a body it is {}. A response "
+             "also has at most 6 MiB, unless it is streamed. It is answered with 200 as "
+             "application/json; a streamed one with its own Content-Type. An error is answered "
+             "with 500, Brood-End: error, X-Amz-Function-Error: Unhandled, and the error's JSON. "
+             "So is a response that is too long or broken off, and a runtime that makes requests "
+             "without end. A runtime that ends without an answer is treated as any function is, "
+             "with Brood-End: no_answer when its exit code is 0.\n\n"
+             "Unless env says otherwise, its environment has: AWS_LAMBDA_RUNTIME_API, _HANDLER "
              "(function.handler), LAMBDA_TASK_ROOT (its cwd), LAMBDA_RUNTIME_DIR, "
              "AWS_LAMBDA_FUNCTION_NAME, AWS_LAMBDA_FUNCTION_VERSION ($LATEST), "
              "AWS_LAMBDA_FUNCTION_MEMORY_SIZE (with the key memory), "
              "AWS_LAMBDA_INITIALIZATION_TYPE (provisioned-concurrency when it is primed, else "
              "on-demand), AWS_LAMBDA_LOG_GROUP_NAME, AWS_LAMBDA_LOG_STREAM_NAME, AWS_REGION and "
-             "AWS_DEFAULT_REGION (us-east-1), TZ (:UTC). The ARN that it is told is "
-             "arn:aws:lambda:REGION:000000000000:function:NAME, which is nobody's. The network "
-             "namespace has to be its own.",
+             "AWS_DEFAULT_REGION (us-east-1), TZ (:UTC). The ARN that it is given, "
+             "arn:aws:lambda:REGION:000000000000:function:NAME, belongs to no account. It needs a "
+             "network namespace of its own.",
              nullptr);
 }
 
@@ -275,8 +275,9 @@ std::string HttpKeys() {
   AddHttpOptions(app, words);
   return ".SH HTTP\n" +
          Paragraphs(
-             "The table [http] is about the door before the functions; the address is an option of "
-             "brood serve. GET /openapi.json describes what it answers. SIGHUP changes none of it.",
+             "The table [http] is about the HTTP server for functions; its address is an option of "
+             "brood serve. GET /openapi.json describes all requests and answers. SIGHUP does not "
+             "change these settings.",
              nullptr) +
          Options(OptionsOf(app), true);
 }
@@ -284,30 +285,29 @@ std::string HttpKeys() {
 std::string ForkedFunctions() {
   return ".SH FORKED FUNCTIONS\n" +
          Paragraphs(
-             "With mode = \"forked\" the command is started once, isolated as the "
-             "function says and with libbrood_ready.so preloaded. It must be ready within a "
-             "minute: when it "
-             "first reads its standard input, or calls brood_ready(), a C function of that "
-             "library (Python: ctypes.CDLL(None).brood_ready()). Each call is a clone of it, as "
-             "process 1 of a new pid namespace, in new user, mount, ipc, uts and (unless net is "
-             "the host's) network namespaces, with a /tmp, a /proc and a cgroup of its own and "
-             "without any capability. What the program has loaded it finds there; what a call "
-             "changes nobody else sees. The handlers of pthread_atfork and of Python's "
+             "With mode = \"forked\" the command is started once, isolated as the function says, "
+             "with libbrood_ready.so preloaded. It is ready when it first reads its standard "
+             "input, or when it calls brood_ready(), a C function of that library (Python: "
+             "ctypes.CDLL(None).brood_ready()); that must happen within a minute. Each call is a "
+             "clone of it: process 1 of a new pid namespace, in new user, mount, ipc, uts and "
+             "(unless net is the host's) network namespaces, with a /tmp, a /proc and a cgroup of "
+             "its own and no capability. The clone has all that the program has loaded; no other "
+             "call sees what it changes. Handlers of pthread_atfork and of Python's "
              "os.register_at_fork are run.",
              nullptr) +
          Paragraphs(
-             "What calls would share is refused, named in the log and in GET /functions, and "
-             "calls are served cold until it is mended: threads, sockets, pipes and files that "
-             "are written, writable shared memory, a root that can be written to. Files that are "
-             "being read are opened anew for each call, at the same place. What all calls have in "
-             "common: the layout of the address space, what the program has drawn from random "
-             "generators of its own before it was ready (the kernel's and OpenSSL's are each "
-             "call's own; Python's random is seeded anew), and the time namespace. A program that "
-             "is linked statically, or whose children read its standard input, cannot be forked.",
+             "State that calls would share is refused: threads, sockets, pipes and files open for "
+             "writing, writable shared memory, a writable root. It is named in the log and in GET "
+             "/functions, and calls are served cold until it is gone. Files open for reading are "
+             "reopened for each call at the same position. All calls share the layout of the "
+             "address space, what the program has drawn from its own random generators before it "
+             "was ready (the kernel's and OpenSSL's are separate for each call; Python's random is "
+             "seeded anew), and the time namespace. A program that is linked statically, or whose "
+             "children read its standard input, cannot be forked.",
              nullptr) +
          Paragraphs(
-             "To take an interpreter down at the end of a call copies, page by page, what it has "
-             "in common with its process: let a Python function end with sys.stdout.flush() and "
+             "Shutting an interpreter down at the end of a call copies, page by page, memory that "
+             "it shares with its process. So let a Python function end with sys.stdout.flush() and "
              "os._exit(0).",
              nullptr);
 }
@@ -325,26 +325,26 @@ std::string ConfigurationPage() {
   out += ".SH SYNOPSIS\n\\fB/etc/brood/brood.toml\\fP\n";
   out += ".SH DESCRIPTION\n" +
          Paragraphs(
-             "A TOML file, which brood serve --config reads when it starts and again on SIGHUP. "
-             "Options of brood serve win over it. What is not known in it is an error; after "
-             "SIGHUP, an error leaves all as it was.",
+             "A TOML file, which brood serve --config reads at its start and again on SIGHUP. "
+             "Options of brood serve take precedence. Unknown tables and keys are errors. If there "
+             "is an error after SIGHUP, nothing changes.",
              nullptr);
   out += ".SH SETTINGS\n";
   for (const ServeSetting& setting : ServeSettings()) {
     out += Item({std::string(setting.key)}, " = ", setting.value, setting.description);
   }
-  out +=
-      Paragraphs("All are strings, but N is a whole number. SIGHUP changes none of them.", nullptr);
-  out +=
-      ".SH TEMPLATES\n" +
-      Paragraphs(
-          "A table [template.NAME] describes isolation, and how many workers are kept ready with "
-          "it. The first one in the file is the default. Its keys are the options of brood "
-          "run for isolation and limits without their dashes, and some for the workers. A value "
-          "is a string, a number, true for an option without a value (false is as if it were "
-          "not there), or, for what may be given again, an array of such. Without a template "
-          "there is one, \"default\", isolated as a plain brood run.",
-          nullptr);
+  out += Paragraphs(
+      "N is a whole number; all others are strings. SIGHUP does not change these settings.",
+      nullptr);
+  out += ".SH TEMPLATES\n" +
+         Paragraphs(
+             "A table [template.NAME] describes isolation, and how many workers are kept ready "
+             "with it. The first one in the file is the default. Its keys are the options of brood "
+             "run for isolation and limits, without their dashes, and some for the workers. A "
+             "value is a string, a number, true for an option without a value (false is the same "
+             "as leaving it out), or an array of these for an option that may be given again. If "
+             "the file has no template there is one, \"default\", isolated as a plain brood run.",
+             nullptr);
   out += Options(OptionsOf(app), true);
   out += FunctionKeys() + ForkedFunctions() + LambdaText() + HttpKeys();
   out += ".SH EXAMPLE\n" + Paragraphs(

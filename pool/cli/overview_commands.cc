@@ -221,7 +221,7 @@ CommandAction AddPsCommand(CLI::App& app) {
   auto words = std::make_shared<OverviewWords>();
   CLI::App* ps = app.add_subcommand("ps", "List isolates");
   AddSocketOption(*ps, words->socket);
-  ps->add_flag("-a,--all", words->all, "Also the latest that have ended");
+  ps->add_flag("-a,--all", words->all, "Also show the latest that have ended");
   ps->add_flag("--json", words->json, "As JSON");
   return Action(words, [](const OverviewWords& options, Client& client) {
     return ShowText(options, client.List(options.all), PrintList);
@@ -234,13 +234,12 @@ CommandAction AddTreeCommand(CLI::App& app) {
   Describe(
       *tree,
       "brood tree\n\n"
-      "Every process below the daemon: its number outside and inside, its user outside and "
-      "inside,\n"
+      "Every process below the daemon: its pid outside and inside, its user outside and inside,\n"
       "and for each isolate its cgroup and the namespaces it has of its own (by inode; \"host\" "
       "where\n"
       "it shares the host's). Parked workers are only counted.");
   AddSocketOption(*tree, words->socket);
-  tree->add_flag("-a,--all", words->all, "Also each parked worker");
+  tree->add_flag("-a,--all", words->all, "Also show each parked worker");
   tree->add_flag("--json", words->json, "As JSON");
   return Action(words, [](const OverviewWords& options, Client& client) {
     return ShowText(options, client.Tree(options.all),
@@ -250,11 +249,11 @@ CommandAction AddTreeCommand(CLI::App& app) {
 
 CommandAction AddTopCommand(CLI::App& app) {
   auto words = std::make_shared<OverviewWords>();
-  CLI::App* top = app.add_subcommand("top", "What isolates use, again and again");
+  CLI::App* top = app.add_subcommand("top", "What isolates use, refreshed");
   AddSocketOption(*top, words->socket);
-  top->add_option("--interval", words->interval, "Between two looks (default 1s)")
+  top->add_option("--interval", words->interval, "Time between two refreshes (default 1s)")
       ->type_name("DURATION");
-  top->add_option("-n,--rounds", words->rounds, "Looks to take (default: until Ctrl-C)")
+  top->add_option("-n,--rounds", words->rounds, "How many times to show it (default: until Ctrl-C)")
       ->type_name("N");
   return Action(words, Top);
 }

@@ -149,7 +149,7 @@ int Run(const RunOptions& options, const std::vector<std::string>& words) {
   if (!outcome->message.empty()) {
     std::fprintf(stderr, "brood: %s\n", outcome->message.c_str());
   } else if (outcome->end == End::kTimeout) {
-    std::fprintf(stderr, "brood: the command's time was up; all of it was killed\n");
+    std::fprintf(stderr, "brood: the command ran out of time; all its processes were killed\n");
   }
   // Of one that did well, --json tells it.
   if (!outcome->ok()) {
@@ -181,28 +181,25 @@ CommandAction AddRunCommand(CLI::App& app) {
       "  brood run --rootfs /srv/debian --root-mode overlay -- /bin/bash\n"
       "  brood run --cpus 0.5 --cpuset-cpus 0-1 --io-max /srv:wbps=10M -- make\n"
       "  brood run -v $PWD:/mnt:ro --memory 64M --timeout 5s -- sha256sum /mnt/file\n\n"
-      "Limits are those of its cgroup (cgroups(7)) and need their controllers on cgroup2. A "
-      "command\n"
-      "that fails is told on stderr which of them it met. In the JSON, whatever the kernel does "
-      "not\n"
-      "say is absent: cpu_periods, cpu_throttled_periods and cpu_throttled_us (cpu.stat),\n"
-      "memory_peak_bytes, memory_high_events, oom_kills, oom_group_kills, and oom_cause: "
-      "own_limit,\n"
-      "or above when a cgroup above or the machine had no more memory (memory.events); pids_peak,\n"
-      "pids_refused (pids.events); io (io.stat); limits_met, the sentences.\n\n"
-      "Signals are the command's: Ctrl-C or SIGTERM ends one that does not handle it, and the "
-      "second\n"
-      "that asks it to end kills it. Ctrl-Z stops it, and brood with it; in the background "
-      "whoever\n"
-      "reads the terminal is stopped. With -t the command is hung up when the terminal is gone, "
-      "and\n"
-      "killed when it has not ended 5 seconds later.\n\n"
+      "Limits are those of its cgroup (cgroups(7)) and need their controllers on cgroup2. If the\n"
+      "command fails, brood says on stderr which limits it met. The JSON has, as far as the "
+      "kernel\n"
+      "reports them: cpu_periods, cpu_throttled_periods and cpu_throttled_us (cpu.stat);\n"
+      "memory_peak_bytes, memory_high_events, oom_kills, oom_group_kills, and oom_cause, which is\n"
+      "own_limit, or above when a cgroup above or the machine ran out of memory (memory.events);\n"
+      "pids_peak, pids_refused (pids.events); io (io.stat); and limits_met, the sentences.\n\n"
+      "Signals go to the command. Ctrl-C or SIGTERM ends one that does not handle it; a second "
+      "such\n"
+      "signal kills it. Ctrl-Z stops the command and brood. In the background, a command that "
+      "reads\n"
+      "the terminal is stopped. With -t the command gets SIGHUP when the terminal is gone, and is\n"
+      "killed if it has not ended 5 seconds later.\n\n"
       "Exit status: the command's; 128+n when signal n ended it; 124 timeout; 125 brood failed;\n"
       "126 not executable; 127 not found.");
   options->isolation.AddTo(*run);
   run->add_flag("-t,--tty", options->terminal, "Give it a terminal of its own")->group("Process");
   run->add_flag("-i,--interactive", options->interactive,
-                "As with submit; it has this stdin anyway")
+                "Accepted as for submit; run always passes this stdin")
       ->group("Process");
   options->json = run->add_option("--json", options->json_file,
                                   "Write the outcome as JSON to FILE, or to stderr")

@@ -16,7 +16,8 @@ namespace brood {
 
 CommandAction AddServeCommand(CLI::App& app) {
   auto words = std::make_shared<ServeWords>();
-  CLI::App* serve = app.add_subcommand("serve", "Keep a pool warm for everybody (the daemon)");
+  CLI::App* serve =
+      app.add_subcommand("serve", "Keep a pool of workers for all users (the daemon)");
   Describe(*serve,
            "brood serve [option...]\n\n"
            "Keep workers parked, and run commands for the clients of a Unix socket: brood submit, "
@@ -25,8 +26,9 @@ CommandAction AddServeCommand(CLI::App& app) {
            "  brood serve --pool 64\n"
            "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
            "  brood serve --config /etc/brood/brood.toml\n\n"
-           "SIGTERM: refuse new commands, end when the last has ended; again: end all at once.\n"
-           "SIGHUP: read templates and functions again; what runs goes on.");
+           "SIGTERM: refuse new commands and end after the last one; a second SIGTERM ends all at "
+           "once.\n"
+           "SIGHUP: read templates and functions again; running commands go on.");
   serve->add_option("--config", words->config_file, "Configuration, a TOML file")
       ->type_name("FILE");
   serve
@@ -34,7 +36,7 @@ CommandAction AddServeCommand(CLI::App& app) {
                    "Socket (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary user "
                    "$XDG_RUNTIME_DIR/brood/brood.sock)")
       ->type_name("PATH");
-  serve->add_option("--group", words->group, "Let this group use the daemon, too")
+  serve->add_option("--group", words->group, "Let this group use the daemon too")
       ->type_name("NAME");
   serve
       ->add_option("--template", words->templates,
@@ -46,8 +48,8 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->allow_extra_args(false);
   serve
       ->add_option("--http", words->http,
-                   "Serve the configuration's functions at this address and port, over HTTP. "
-                   "Whoever reaches it may call them")
+                   "Serve the configuration's functions over HTTP at this address and port. There "
+                   "is no authentication: every client that reaches it may call them")
       ->type_name("ADDRESS:PORT");
   serve->add_option("--pool", words->pool, "Parked workers when no template is given (default 16)")
       ->type_name("N");
@@ -57,9 +59,8 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->type_name("N");
   serve
       ->add_option("--max-unclaimed", words->max_unclaimed,
-                   "Detached commands that have ended and nobody has waited for, whose outcome and "
-                   "output are kept (default 1024); beyond that the one that ended first is "
-                   "forgotten")
+                   "Ended detached commands whose outcome and output are kept until they are "
+                   "waited for (default 1024); beyond that, the one that ended first is dropped")
       ->type_name("N")
       ->check(CLI::Range(1, static_cast<int>(kMaxUnclaimed)).description(""));
   serve->add_flag("--verbose", words->verbose, "Log every command's end");

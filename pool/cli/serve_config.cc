@@ -24,11 +24,11 @@ constexpr std::array<ServeSetting, 5> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
      "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
-    {"group", "NAME", "Let this group use the daemon, too"},
+    {"group", "NAME", "Let this group use the daemon too"},
     {"max-running", "N", "Commands that may run at once (default 1024); more wait"},
     {"max-unclaimed", "N",
-     "Detached commands that have ended and nobody has waited for, whose outcome and output are "
-     "kept (default 1024); beyond that the one that ended first is forgotten"},
+     "Ended detached commands whose outcome and output are kept until they are waited for (default "
+     "1024); beyond that, the one that ended first is dropped"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
 }};
 
@@ -50,7 +50,7 @@ absl::Status AppendWords(std::string_view key, const toml::node& value,
   } else if (const auto number = value.value_exact<double>()) {
     words.push_back(fmt::format("--{}={}", key, *number));
   } else {
-    return InvalidError("{} must be a string, a number, true, false, or an array of such", key);
+    return InvalidError("{} must be a string, a number, true, false, or an array of these", key);
   }
   return absl::OkStatus();
 }
@@ -329,9 +329,9 @@ void AddTemplateOptions(CLI::App& app, TemplateOptions& options) {
                  "Zygotes that clone workers (default: one for every two processors, at most 4)")
       ->type_name("N")
       ->group(workers);
-  app.add_option(
-         "--max-workers", options.max_workers,
-         "Parked, being made and running together (default 4096, more if parked asks for it)")
+  app.add_option("--max-workers", options.max_workers,
+                 "Most workers, whether parked, being made or running (default 4096; more if "
+                 "parked needs it)")
       ->type_name("N")
       ->group(workers);
 }

@@ -43,12 +43,11 @@ absl::StatusOr<ServeConfig> ReadServeConfig(const ServeWords& words) {
     config.templates.push_back(std::move(host));
   } else if (words.pool) {
     return InvalidError(
-        "--pool is for a daemon without templates: template {} says with `parked` how many "
-        "it keeps",
+        "--pool is for a daemon without templates: in template {}, `parked` sets how many it keeps",
         config.templates.front().options.name);
   }
   if (words.http.empty() && !config.functions.empty()) {
-    return InvalidError("{} has functions, which nobody can call without --http ADDRESS:PORT",
+    return InvalidError("{} has functions, which cannot be called without --http ADDRESS:PORT",
                         words.config_file);
   }
   for (ServeTemplate& each : config.templates) each.sources = SourceState(each.options.spec);

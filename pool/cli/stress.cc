@@ -80,7 +80,7 @@ void PrintIsolates(const Json& one) {
              one["set_to"].dump(), one["seconds"].get<double>(), Text(one["stopped_by"]));
   if (one.contains("sentence")) fmt::print("  {}\n", Text(one["sentence"]));
   for (const Json& raised : one["raised"]) {
-    fmt::print("  for the time of the run, {} was {} instead of {}\n", Text(raised["file"]),
+    fmt::print("  during the run, {} was {} instead of {}\n", Text(raised["file"]),
                raised["to"].dump(), raised["from"].dump());
   }
   fmt::print("  predicted: {} at {}\n", Text(one["predicted"]["limit"]),
@@ -136,8 +136,8 @@ bool Agreed(const StressCommandOptions& options) {
   if (options.yes) return true;
   if (isatty(STDIN_FILENO) == 0) {
     fmt::print(stderr,
-               "brood: --host fills the machine's own limits, which others need, too; "
-               "say --yes where nobody can be asked\n");
+               "brood: --host fills the machine's own limits, which others need too; without a "
+               "terminal to ask on, it needs --yes\n");
     return false;
   }
   fmt::print(stderr,
@@ -185,7 +185,7 @@ absl::StatusOr<Json> PushOne(const std::string& name, const limits::StressOption
                              const StressCommandOptions& options) {
   if (name != kIsolates) return limits::Push(name, stress);
   if (!options.host) {
-    return InvalidError("isolates are the whole machine's: add --host");
+    return InvalidError("isolates fill the whole machine: add --host");
   }
   limits::IsolatesOptions isolates;
   if (options.up_to != 0) isolates.up_to = options.up_to;
@@ -249,16 +249,16 @@ absl::Status CheckCombination(const StressCommandOptions& options, const CLI::Ap
     }
     return refuse_any({"--json", "--up-to", "--budget", "--memory-reserve", "--host", "--yes",
                        "--namespace", "--rate", "--for"},
-                      "is without effect beside --list, which only lists");
+                      "is without effect with --list");
   }
   if (storm) {
     return refuse_any({"--up-to", "--budget", "--memory-reserve", "--host", "--yes"},
-                      "is without effect on a storm, which has --rate and --for");
+                      "is without effect for a storm, which takes --rate and --for");
   }
   BROOD_RETURN_IF_ERROR(
       refuse_any({"--namespace", "--rate", "--for"}, "is for storms: brood stress storm"));
   if (options.host) return absl::OkStatus();
-  return refuse_any({"--yes"}, "is without effect without --host, which alone asks");
+  return refuse_any({"--yes"}, "is without effect without --host: nothing else asks");
 }
 
 // A limit may be named by as much of its name as no other begins with.
@@ -272,7 +272,8 @@ absl::Status CompleteNames(std::vector<std::string>& names) {
     }
     if (those.size() == 1) name = those.front();
     if (those.size() > 1) {
-      return InvalidError("{} may be {}: write more of it", name, absl::StrJoin(those, " or "));
+      return InvalidError("{} may be {}: give more of the name", name,
+                          absl::StrJoin(those, " or "));
     }
   }
   return absl::OkStatus();
@@ -290,31 +291,33 @@ int Run(const StressCommandOptions& options) {
 
 CommandAction AddStressCommand(CLI::App& app) {
   CLI::App* const stress =
-      app.add_subcommand("stress", "Drives the kernel's limits to failure, one by one");
+      app.add_subcommand("stress", "Drive the kernel's limits to failure, one by one");
   const auto options = std::make_shared<StressCommandOptions>();
   stress
       ->add_option("limit", options->limits,
-                   "Which limits; all by default. Or storm, and which of them to make and let go")
+                   "Which limits (default: all); or storm, and which limits to make and drop")
       ->type_name("LIMIT");
-  stress->add_flag("--list", options->list, "Lists the limits, and what they are here");
+  stress->add_flag("--list", options->list, "List the limits and their values here");
   stress->add_flag("--json", options->json, "As JSON, with the cost of one more as counts grow");
   stress
-      ->add_option(
-          "--up-to", options->up_to,
-          "What each limit is set to in its place (default 500); with --host, how many are "
-          "added at most (isolates: 20000)")
+      ->add_option("--up-to", options->up_to,
+                   "What each limit is set to (default 500); with --host, how many are added at "
+                   "most (isolates: 20000)")
       ->type_name("N")
       ->check(CLI::Range(2, 1'000'000));
-  stress->add_option("--budget", options->budget, "For each limit (default 60s; isolates: 15m)")
+  stress
+      ->add_option("--budget", options->budget,
+                   "Longest time for each limit (default 60s; isolates: 15m)")
       ->type_name("TIME");
   stress
       ->add_option("--memory-reserve", options->reserve_percent,
-                   "Percent of memory below which nothing is added (default 20)")
+                   "Stop when less than this percentage of memory is available (default 20)")
       ->type_name("PERCENT")
       ->check(CLI::Range(5, 95));
   stress->add_flag("--host", options->host,
-                   "Push the machine's own limits; alone: as many isolates as it bears");
-  stress->add_flag("--yes", options->yes, "Do not ask before that");
+                   "Drive the machine's own limits; without LIMIT, start as many isolates as the "
+                   "machine can hold");
+  stress->add_flag("--yes", options->yes, "Do not ask before --host");
   stress
       ->add_option("--namespace", options->name_space,
                    "storm: namespaces of this kind, as net, mount or pid")
@@ -330,19 +333,18 @@ CommandAction AddStressCommand(CLI::App& app) {
   Describe(*stress,
            "brood stress [option...] [LIMIT...]\n"
            "brood stress storm [LIMIT...] [--namespace KIND] [--rate N] [--for TIME]\n\n"
-           "Sets each limit low in a user namespace or cgroup of its own, adds one after another "
-           "until the kernel refuses, tells which limit that was, and waits until the kernel "
-           "counts none any more. The machine's own limits are reached with --host only, which "
-           "asks first, keeps a reserve of memory and puts back whatever it has raised, also when "
-           "it is killed.\n\n"
-           "A storm makes and lets go of one after another at a set rate, and tells how many are "
-           "let go of and not yet gone.\n\n"
-           "As much of a limit's name is enough as no other begins with.\n\n"
+           "Set each limit low in a user namespace or cgroup of its own, add one after another "
+           "until the kernel refuses, name the limit that was met, and wait until the kernel's "
+           "count is back. Only --host drives the machine's own limits: it asks first, keeps a "
+           "reserve of memory and restores what it has raised, even when it is killed.\n\n"
+           "A storm makes and drops one after another at a set rate, and tells how many were "
+           "dropped but are not gone yet.\n\n"
+           "A limit's name may be shortened as long as no other begins the same.\n\n"
            "  brood stress net-namespaces pids-max\n"
            "  brood stress --host --up-to 20000\n"
            "  brood stress storm --namespace net --rate 2000 --for 30s\n\n"
-           "Exit status: 0 each limit that was hit was named, and every count is back; 1 not; 130 "
-           "interrupted.");
+           "Exit status: 0 every limit that was met was named and every count is back; 1 "
+           "otherwise; 130 interrupted.");
   return [options, stress](const std::vector<std::string>&) {
     absl::Status fits = CompleteNames(options->limits);
     if (fits.ok()) fits = CheckCombination(*options, *stress);

@@ -48,7 +48,7 @@ int Run(const SubmitWords& words, const std::vector<std::string>& command) {
   absl::StatusOr<Submit> submit = Resolve(words, command);
   if (!submit.ok()) return Complain(submit.status());
   if (words.detach && (words.attach.interactive || words.attach.terminal)) {
-    return Complain(InvalidError("-d runs in the background, where there is nobody for -i and -t"));
+    return Complain(InvalidError("-d runs in the background: leave out -i and -t"));
   }
   absl::StatusOr<Client> client = Client::Connect(words.socket);
   if (!client.ok()) return Complain(client.status());
@@ -76,9 +76,9 @@ CommandAction AddSubmitCommand(CLI::App& app) {
       *submit,
       "brood submit [option...] [--] COMMAND [argument...]\n\n"
       "Run one command in a worker that the daemon keeps parked. It writes straight to this\n"
-      "terminal or pipe, and ends, stops and goes on by this process's signals and this terminal's "
-      "keys;\n"
-      "the second signal that asks it to end kills it.\n\n"
+      "terminal or pipe. Signals to this process and keys on this terminal end, stop and continue "
+      "it; a\n"
+      "second signal that asks it to end kills it.\n\n"
       "  brood submit -- id\n"
       "  brood submit -it --template web -- /bin/bash\n"
       "  brood submit -d --name job -- sh -c 'make > /tmp/log'; brood logs -f job\n\n"
@@ -88,18 +88,18 @@ CommandAction AddSubmitCommand(CLI::App& app) {
   submit->add_flag("-i,--interactive", words->attach.interactive,
                    "Give it this stdin (default /dev/null)");
   submit->add_flag("-t,--tty", words->attach.terminal, "Give it a terminal of its own");
-  submit->add_flag("-d,--detach", words->detach, "Run in the background, print the id");
+  submit->add_flag("-d,--detach", words->detach, "Run in the background and print the id");
   submit->add_option("--name", words->name, "A name, unique while it runs")->type_name("NAME");
   submit->add_option("--template", words->tmpl, "Template (default: the daemon's first)")
       ->type_name("NAME");
   submit
       ->add_option("--wait", words->patience,
-                   "Give up when no worker is free within this time (default: wait)")
+                   "Give up if no worker is free within this time (default: wait)")
       ->type_name("DURATION");
   submit->add_flag("--init", words->init,
-                   "An init as its first process, where the template has none (such a worker is "
-                   "made anew)");
-  words->limits.AddTo(*submit, "Limits other than the template's (such a worker is made anew)");
+                   "Run an init as its first process, where the template has none (its worker is "
+                   "then made cold)");
+  words->limits.AddTo(*submit, "Limits other than the template's (its worker is then made cold)");
   words->process.AddTo(*submit);
   return [words](const std::vector<std::string>& command) { return Run(*words, command); };
 }

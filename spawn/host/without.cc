@@ -13,13 +13,13 @@ namespace brood {
 namespace {
 
 constexpr WayName kWays[] = {
-    {Way::kCgroupKill, "cgroup_kill", "cgroup.kill", "signals to one process after the other"},
-    {Way::kEmptyMounts, "empty_mounts", "a mount namespace that is born empty",
+    {Way::kCgroupKill, "cgroup_kill", "cgroup.kill", "a signal to each process in turn"},
+    {Way::kEmptyMounts, "empty_mounts", "a mount namespace that starts empty",
      "a copy of the host's mounts"},
-    {Way::kExecTime, "exec_time", "a time namespace entered by exec", "a birth into it"},
-    {Way::kIdmap, "idmap", "idmapped mounts", "files that show nobody as their owner"},
+    {Way::kExecTime, "exec_time", "a time namespace entered by exec", "a clone into it"},
+    {Way::kIdmap, "idmap", "idmapped mounts", "files whose owner shows as nobody"},
     {Way::kMknod, "mknod", "device nodes of its own", "the host's device nodes, one mount each"},
-    {Way::kPidfdInfo, "pidfd_info", "exit codes from pidfds", "those of waitid alone"},
+    {Way::kPidfdInfo, "pidfd_info", "exit codes from pidfds", "only those of waitid"},
     {Way::kUring, "io_uring", "io_uring", "epoll"},
 };
 
@@ -68,7 +68,7 @@ absl::Status CheckWithout() {
     for (const WayName& each : kWays) {
       names += (names.empty() ? "" : ", ") + std::string(each.name);
     }
-    return InvalidError("{} names \"{}\", which brood knows nothing of: it may name {}, or {}",
+    return InvalidError("{} has \"{}\", which brood does not know; it may have {}, or {}",
                         kWithoutVariable, word, names, kAllWays);
   }
   return absl::OkStatus();

@@ -81,7 +81,7 @@ TEST_F(RunTest, TimeoutKillsAllWhereNothingHoldsItTogether) {
   Brood brood(Words{"run", "--no-pid", "--no-cgroup-leaf", "--timeout", "500ms"} +
               Shell("sleep 1000 & setsid sleep 1000 & (setsid sleep 1000 &); sleep 1000"));
   EXPECT_EQ(brood.Wait(), 124);
-  EXPECT_THAT(brood.err(), HasSubstr("all of it was killed"));
+  EXPECT_THAT(brood.err(), HasSubstr("all its processes were killed"));
 }
 
 std::vector<pid_t> ChildrenOf(pid_t pid) {

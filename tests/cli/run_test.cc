@@ -53,7 +53,7 @@ TEST_F(RunTest, ExitStatusTellsHowItWent) {
       {"the command's", Shell("exit 7"), 7, ""},
       {"the highest", Shell("exit 255"), 255, ""},
       {"a signal", Words{"--no-pid"} + Shell("kill -TERM $$"), 143, ""},
-      {"timeout", {"--timeout", "100ms", "--", "sleep", "1000"}, 124, "time was up"},
+      {"timeout", {"--timeout", "100ms", "--", "sleep", "1000"}, 124, "ran out of time"},
       {"brood's own", {"--rootfs", "/nonexistent", "--", "true"}, 125, "/nonexistent"},
       {"not executable", {"--", "/etc/passwd"}, 126, "executing /etc/passwd: EACCES"},
       {"a directory", {"--", "/etc"}, 126, "executing /etc: EACCES"},

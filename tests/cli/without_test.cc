@@ -67,13 +67,13 @@ TEST_F(WithoutTest, DevIsTheSameWhoeverMakesIt) {
 }
 
 TEST_F(WithoutTest, ManyAreNamedWithCommas) {
-  RunAs("pidfd_info,exec_time", {"run", "--json", "--", "true"}, 0, "those of waitid alone");
-  RunAs("all", {"run", "--json", "--", "true"}, 0, "those of waitid alone");
+  RunAs("pidfd_info,exec_time", {"run", "--json", "--", "true"}, 0, "only those of waitid");
+  RunAs("all", {"run", "--json", "--", "true"}, 0, "only those of waitid");
 }
 
 TEST_F(WithoutTest, WhatIsNoWayIsRefused) {
   RunAs("pidfd_info,uring", {"version"}, 125, "",
-        "BROOD_WITHOUT names \"uring\", which brood knows nothing of");
+        "BROOD_WITHOUT has \"uring\", which brood does not know");
 }
 
 }  // namespace

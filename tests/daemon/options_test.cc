@@ -50,7 +50,7 @@ TEST_F(DaemonOptionsTest, OfSubmit) {
   std::vector<OptionCase> cases = OfAnyCommand();
   cases.insert(cases.end(),
                {Socket({"--", "true"}),
-                {"--detach", {"-d", "-i"}, "true", 125, "nobody for -i"},
+                {"--detach", {"-d", "-i"}, "true", 125, "leave out -i"},
                 {"--name", {"--name", "/"}, "true", 125, "a name begins with"},
                 {"--template", {"--template", "none"}, "true", 125, "no template \"none\""},
                 {"--wait", {"--wait", "0"}, "true", 125, "longer than zero"},

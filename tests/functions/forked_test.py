@@ -390,7 +390,7 @@ class Configuration(Node):
 
     def test_what_cannot_be_forked_is_said_at_the_start(self):
         for settings, problem in (
-                ({"template": "default"}, "a forked function is isolated by keys of its own"),
+                ({"template": "default"}, "a forked function is isolated by its own keys"),
                 ({"rootfs": "/", "root-mode": "overlay"}, "root must be read-only")):
             self.assertEqual(self.reload(self.CONFIG + command("bad", ["/bin/cat"], **settings)),
                              "not reloaded")

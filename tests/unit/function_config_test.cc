@@ -149,7 +149,7 @@ TEST(FunctionConfigTest, NamesThatMakeAPathAreTaken) {
         std::string("a.b"), std::string("\xc3\xa4"), std::string("a?"), std::string(65, 'x')}) {
     const auto function = ParseServeFunction(name, {}, kCommand, {});
     ASSERT_FALSE(function.ok()) << name;
-    EXPECT_THAT(std::string(Message(function.status())), HasSubstr("is no name")) << name;
+    EXPECT_THAT(std::string(Message(function.status())), HasSubstr("is not a name")) << name;
   }
 }
 
@@ -165,7 +165,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{}, {}, {}, "it needs a command"},
       {{"--mode=warm"}, kCommand, {}, "\"warm\""},
       {{"--mode=forked", "--runtime=lambda"}, kCommand, {}, "cannot be forked"},
-      {{"--mode=forked", "--template=web"}, kCommand, {}, "isolated by keys of its own"},
+      {{"--mode=forked", "--template=web"}, kCommand, {}, "isolated by its own keys"},
       {{"--mode=forked", "--rootfs=/", "--root-mode=overlay"}, kCommand, {}, "read-only"},
       {{"--speed=9"}, kCommand, {}, "--speed"},
       {{"stray"}, kCommand, {}, "stray"},
@@ -197,7 +197,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{"--runtime=java"}, kCommand, {}, "\"java\""},
       {{"--runtime=lambda", "--net=host"}, kCommand, {}, "network namespace of its own"},
       {{"--runtime=lambda", "--cgi"}, kCommand, {}, "cgi"},
-      {{"--runtime=lambda", "--max-body=7M"}, kCommand, {}, "max-body is 6291456 bytes at most"},
+      {{"--runtime=lambda", "--max-body=7M"}, kCommand, {}, "max-body is at most 6291456 bytes"},
       // Whose isolation is the template's own.
       {{"--template=web", "--memory=64M"}, kCommand, {}, "--memory"},
   };
