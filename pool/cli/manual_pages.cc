@@ -263,8 +263,8 @@ std::string LambdaText() {
              "AWS_LAMBDA_INITIALIZATION_TYPE (provisioned-concurrency when it is primed, else "
              "on-demand), AWS_LAMBDA_LOG_GROUP_NAME, AWS_LAMBDA_LOG_STREAM_NAME, AWS_REGION and "
              "AWS_DEFAULT_REGION (us-east-1), TZ (:UTC). The ARN that it is given, "
-             "arn:aws:lambda:REGION:000000000000:function:NAME, belongs to no account. It needs a "
-             "network namespace of its own.",
+             "arn:aws:lambda:REGION:000000000000:function:NAME, belongs to no account. The "
+             "runtime needs a network namespace of its own.",
              nullptr);
 }
 
