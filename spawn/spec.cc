@@ -67,7 +67,7 @@ absl::Status CheckPath(std::string_view what, std::string_view path) {
 
 absl::Status CheckSize(std::string_view what, std::uint64_t bytes) {
   if (bytes == 0) return InvalidError("{} must be above zero bytes", what);
-  if (bytes > (1ULL << 60)) return InvalidError("{} of {} bytes is beyond reason", what, bytes);
+  if (bytes > (1ULL << 60)) return InvalidError("{} of {} bytes is too large", what, bytes);
   return absl::OkStatus();
 }
 
@@ -119,7 +119,7 @@ absl::Status CheckLimits(const Limits& limits) {
   BROOD_RETURN_IF_ERROR(CheckWeight("io", limits.io_weight));
   constexpr std::size_t kMostDisks = 64;  // each is a write to the cgroup for each worker
   if (limits.io.size() > kMostDisks) {
-    return InvalidError("io limits of {} disks are more than the {} that are taken",
+    return InvalidError("io limits for {} disks are too many: at most {} may have one",
                         limits.io.size(), kMostDisks);
   }
   for (const IoLimit& io : limits.io) BROOD_RETURN_IF_ERROR(CheckIo(io));
@@ -212,8 +212,8 @@ absl::Status Validate(const Spec& spec) {
 
   if (spec.init && !spec.is_new(NamespaceKind::kPid)) {
     return InvalidError(
-        "an init is the first process of a new pid namespace: without one "
-        "(--no-pid, --join-pid) there can be none");
+        "an init needs a new pid namespace, of which it is the first process: leave out --no-pid "
+        "and --join-pid");
   }
 
   BROOD_RETURN_IF_ERROR(CheckText("the hostname", spec.hostname));

@@ -36,21 +36,21 @@ absl::StatusOr<SpawnPath> ParsePath(std::string_view word) {
   for (const SpawnPath path : {SpawnPath::kCold, SpawnPath::kZygote, SpawnPath::kParked}) {
     if (word == SpawnPathName(path)) return path;
   }
-  return InvalidError("--path knows cold, zygote and parked, not \"{}\"", word);
+  return InvalidError("--path takes cold, zygote or parked, not \"{}\"", word);
 }
 
 // What would be without effect.
 absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
   if (words.socket.empty()) {
     if (!words.tmpl.empty()) {
-      return InvalidError("--template is one of a daemon's: it needs --socket");
+      return InvalidError("--template names a daemon's template: it needs --socket");
     }
     if (!words.parked.empty() && path != SpawnPath::kParked) {
-      return InvalidError("--parked is for --path parked: nobody is parked with --path {}",
+      return InvalidError("--parked is for --path parked: --path {} parks no workers",
                           SpawnPathName(path));
     }
     if (!words.zygotes.empty() && path == SpawnPath::kCold) {
-      return InvalidError("--zygotes does nothing with --path cold, which has none");
+      return InvalidError("--zygotes does nothing with --path cold, which uses none");
     }
     return absl::OkStatus();
   }
@@ -60,7 +60,7 @@ absl::Status CheckCombination(const BurstWords& words, SpawnPath path) {
   if (!words.zygotes.empty()) decided = "--zygotes";
   if (!words.window.empty()) decided = "--launch-window";
   if (decided.empty()) return absl::OkStatus();
-  return InvalidError("{} is for the daemon to decide, in its template: leave it out, or --socket",
+  return InvalidError("{} is set by the daemon's template: leave it out, or leave out --socket",
                       decided);
 }
 

@@ -79,7 +79,7 @@ absl::StatusOr<std::unique_ptr<RawTerminal>> RawTerminal::Enter(int fd) {
   out->saved_ = std::make_unique<Saved>();
   if (tcgetattr(fd, &out->saved_->mode) != 0) {
     return Error(absl::StatusCode::kFailedPrecondition,
-                 "standard input is no terminal, which -t needs; leave -t out");
+                 "standard input is not a terminal, which -t needs: leave out -t");
   }
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoError(errno, "making a pipe");
@@ -125,7 +125,7 @@ absl::StatusOr<UniqueFd> TerminalSocket::TakeMaster() const {
   char byte = 0;
   ReceivedFds<1> received;
   if (ReceiveWithFds(ours.get(), &byte, 1, received, 0) != 1 || received.count == 0) {
-    return Error(absl::StatusCode::kUnavailable, "the command never had its terminal");
+    return Error(absl::StatusCode::kUnavailable, "the command never got its terminal");
   }
   return UniqueFd(received.fds[0]);
 }

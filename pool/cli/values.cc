@@ -123,7 +123,7 @@ absl::StatusOr<Bind> ParseBind(std::string_view text) {
   if (const std::size_t second = rest.find(':'); second != std::string_view::npos) {
     const std::string_view mode = rest.substr(second + 1);
     if (mode != "ro" && mode != "rw") {
-      return InvalidError("the bind \"{}\" ends in \"{}\": only ro and rw are known", text, mode);
+      return InvalidError("the bind \"{}\" ends in \"{}\": only ro and rw may end it", text, mode);
     }
     bind.read_only = mode == "ro";
     rest = rest.substr(0, second);

@@ -45,7 +45,7 @@ absl::StatusOr<LauncherResources> LauncherResources::Acquire(const Wanted& wante
   if (wanted.cgroup) {
     BROOD_ASSIGN_OR_RETURN(const CgroupHost host, CgroupHost::Discover());
     if (const auto cleared = ParentCgroup::ClearLeftovers(host); !cleared.ok()) {
-      out.fallbacks.push_back({"the cgroups of dead launchers taken away",
+      out.fallbacks.push_back({"the cgroups of dead launchers removed",
                                "left as they are: " + std::string(Message(cleared.status())), 0});
     }
     Limits all = wanted.limits;

@@ -131,7 +131,7 @@ class Pool::Front {
   absl::Status Shutdown(std::chrono::nanoseconds grace) {
     if (is_copy()) {
       return Error(absl::StatusCode::kFailedPrecondition,
-                   "the pool is process {}'s: a fork of it cannot shut it down", owner_);
+                   "the pool belongs to process {}: a fork of that cannot shut it down", owner_);
     }
     const std::lock_guard lock(shutdown_mutex_);
     if (!thread_.joinable()) return end_;

@@ -54,8 +54,8 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
     if (!status.ok()) break;
     if (in_.size() - taken - sizeof(header) < header.length) break;
     if (in_fds_.size() < header.fds) {
-      status = InvalidError("a message came with {} descriptors and not with {} as it says",
-                            in_fds_.size(), header.fds);
+      status = InvalidError("a message came with {} descriptors, but says {}", in_fds_.size(),
+                            header.fds);
       break;
     }
     Incoming& whole = out.emplace_back();
@@ -68,7 +68,7 @@ absl::Status Connection::Receive(std::vector<Incoming>& out) {
   in_.erase(0, taken);
   // Descriptors nobody announced would pile up.
   if (status.ok() && in_fds_.size() > kMaxMessageFds) {
-    status = InvalidError("descriptors came that no message asked for");
+    status = InvalidError("descriptors came without a message that needs them");
   }
   return status;
 }

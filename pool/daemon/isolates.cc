@@ -112,8 +112,8 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
 absl::StatusOr<Isolate*> Isolates::Add(const std::string& name) {
   if (!name.empty() && !IsName(name)) {
     return InvalidError(
-        "a name begins with a letter or digit and goes on with those, '_', '.' and '-', 64 "
-        "in all at most: \"{}\" is none",
+        "\"{}\" is not a name: it has at most 64 letters, digits, '_', '.' and '-', and begins "
+        "with a letter or digit",
         name);
   }
   if (LooksLikeId(name)) {
@@ -209,14 +209,14 @@ absl::Status Isolates::NotFound(std::string_view word) const {
   if (found->detached) {
     return Error(
         absl::StatusCode::kNotFound,
-        "{} has ended and been forgotten: of detached commands that nobody has waited for "
-        "the latest {} are kept (brood serve --max-unclaimed), of all others the latest {}",
+        "{} has ended and was forgotten: of detached commands that were not waited for, the latest "
+        "{} are kept (brood serve --max-unclaimed); of all others, the latest {}",
         word, kept_.unclaimed, kept_.told);
   }
-  return Error(absl::StatusCode::kNotFound,
-               "{} has ended and been forgotten: of commands that somebody has waited for the "
-               "latest {} are kept",
-               word, kept_.told);
+  return Error(
+      absl::StatusCode::kNotFound,
+      "{} has ended and was forgotten: of commands that were waited for, the latest {} are kept",
+      word, kept_.told);
 }
 
 void Isolates::DropOnEnd(const void* owner) {

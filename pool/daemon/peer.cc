@@ -28,7 +28,7 @@ absl::Status Peer::Open(std::function<void()> receive, std::function<void()> gon
 absl::Status Peer::BeginJob() {
   if (std::exchange(job_, true)) {
     return Error(absl::StatusCode::kResourceExhausted,
-                 "this connection has asked for a tree or stats already and has no answer yet");
+                 "this connection already waits for the answer to a tree or stats request");
   }
   return absl::OkStatus();
 }
@@ -36,7 +36,7 @@ absl::Status Peer::BeginJob() {
 absl::Status Peer::BeginWait() {
   if (waits_ >= kMaxWaits) {
     return Error(absl::StatusCode::kResourceExhausted,
-                 "this connection waits for {} answers already (wait, stop, logs): take some of "
+                 "this connection already waits for {} answers (wait, stop, logs): read some of "
                  "them first, or open another connection",
                  waits_);
   }

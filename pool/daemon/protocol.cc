@@ -48,12 +48,12 @@ void FieldReader::operator()(std::vector<IoLimit>& list) {
 
 absl::Status CheckHeader(const MessageHeader& header) {
   if (header.magic != kProtocolMagic) {
-    return InvalidError("what came over the socket is no brood message");
+    return InvalidError("the data on the socket is not a brood message");
   }
   if (header.version != kProtocolVersion) {
     return Error(absl::StatusCode::kFailedPrecondition,
                  "the other end speaks version {} of brood's protocol, this one version {}: client "
-                 "and daemon must be of one release; restart the daemon after an update",
+                 "and daemon must be of the same release; restart the daemon after an update",
                  header.version, kProtocolVersion);
   }
   if (header.length > kMaxBody) {

@@ -82,7 +82,7 @@ absl::Status Service::OnLogs(const PeerPtr& peer, const Incoming& message) {
   BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "read its output"));
   if (!isolate->logs) {
     return Error(absl::StatusCode::kFailedPrecondition,
-                 "the output of {} went straight to whoever submitted it; only that of detached "
+                 "the output of {} went straight to its client; only the output of detached "
                  "isolates (submit -d) is kept",
                  isolate->id);
   }

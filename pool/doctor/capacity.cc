@@ -54,10 +54,10 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
       more, "each worker has its own", needs);
   std::erase_if(needs, [](const Need& need) { return need.limit.name.ends_with(" depth"); });
   Add({.call = LimitedCall::kClone, .error = EAGAIN}, more,
-      "a worker is a process with a number here and one inside", needs);
+      "a worker is a process with a pid here and another inside", needs);
   if (host.ok() && !host->base.empty()) {
     Add({.call = LimitedCall::kMakeCgroup, .error = EAGAIN, .cgroup = host->base}, more,
-        "each worker is born in a cgroup of its own", needs);
+        "each worker has a cgroup of its own", needs);
     std::erase_if(needs, [](const Need& need) { return need.limit.name == "cgroup.max.depth"; });
   }
   // The launcher raises its soft limit to the hard one.
@@ -67,11 +67,11 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
                       .maximum = files.rlim_max,
                       .raise = "ulimit -Hn, or LimitNOFILE= in the unit"},
                      kLauncherFds,
-                     "parked workers cost the launcher no descriptor, running ones one each"});
+                     "a parked worker costs the launcher no descriptor, a running one costs one"});
   }
   for (LimitReading& limit : LimitsBehind({.call = LimitedCall::kSeccomp, .error = kEnotsupp})) {
-    needs.push_back({std::move(limit), workers * kFilterBytes,
-                     "each worker's filter is compiled by the kernel for it alone"});
+    needs.push_back(
+        {std::move(limit), workers * kFilterBytes, "the kernel compiles a filter for each worker"});
   }
   if (ThisMachine().id_ranges) {
     const absl::StatusOr<IdRangesHeld> held = HeldIdRanges();
@@ -80,11 +80,11 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
                       .used = held.ok() ? std::optional<std::uint64_t>(held->ranges) : std::nullopt,
                       .raise = "other launchers give back what their workers do not use"},
                      workers,
-                     "each worker has 65,536 ids that nobody else has"});
+                     "each worker has 65,536 host ids of its own"});
   }
   needs.push_back({{.name = "available memory",
                     .maximum = MeminfoBytes("MemAvailable:"),
-                    .raise = "--net host holds a fifth of that"},
+                    .raise = "with --net host, it is a fifth of that"},
                    workers * kWorkerBytes,
                    "a parked worker holds some 250 KB, most of it its network namespace's"});
   return needs;
@@ -123,7 +123,7 @@ void AddCapacity(std::uint32_t workers, const absl::StatusOr<CgroupHost>& host,
     if (*limit.maximum >= needed) continue;
     all_fine = false;
     std::string what = fmt::format("is {}; {} workers need {}", *limit.maximum, workers, needed);
-    if (limit.used.value_or(0) > 0) what += fmt::format(", {} being in use", *limit.used);
+    if (limit.used.value_or(0) > 0) what += fmt::format(", and {} are in use", *limit.used);
     std::string remedy = limit.raise;
     // A sysctl has to be so much, not twice what it is.
     if (remedy.starts_with("sysctl -w ")) {
@@ -133,7 +133,7 @@ void AddCapacity(std::uint32_t workers, const absl::StatusOr<CgroupHost>& host,
   }
   if (!all_fine) return;
   findings.push_back({fmt::format("room for {} workers", workers), Verdict::kFine,
-                      "every count and the memory allow them", "", ""});
+                      "every limit and the memory allow them", "", ""});
 }
 
 }  // namespace brood

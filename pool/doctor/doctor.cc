@@ -59,14 +59,14 @@ Finding UserNamespaces() {
       finding.what += fmt::format("; {} is {}", off->name, off->value);
     }
     finding.why = root ? "workers would have the host's ids: --no-user"
-                       : "without CAP_SYS_ADMIN, all other isolation needs one";
+                       : "without CAP_SYS_ADMIN, all other isolation needs a user namespace";
     finding.remedy = UserNamespaceRemedy(error);
     return finding;
   }
   if (const int error = TryInChild(UseUserNamespace); error != 0) {
     finding.verdict = ThisMachine().mount_admin ? Verdict::kLess : Verdict::kCannot;
-    finding.what = "one can be made, but it has no power: " + ErrnoText(error);
-    finding.why = "AppArmor and some filters let everybody make them and nobody use them";
+    finding.what = "one can be made, but gives no privileges: " + ErrnoText(error);
+    finding.why = "AppArmor and some filters let every user make them and no user use them";
     finding.remedy = UserNamespaceRemedy(error);
     return finding;
   }
@@ -94,8 +94,8 @@ Finding Namespaces() {
   finding.verdict = Verdict::kCannot;
   finding.what = "refused: " + missing;
   finding.why =
-      "a worker is to have each of its own; those that are refused have to be given up by "
-      "name, as --no-time";
+      "a worker has one of each kind; without those that are refused it needs options such as "
+      "--no-time";
   return finding;
 }
 
@@ -110,8 +110,8 @@ Finding Proc() {
   finding.verdict = Verdict::kCannot;
   finding.what = "mounting a new one: " + ErrnoText(error);
   finding.why =
-      "the kernel lets nobody uncover what is covered: parts of this /proc are mounted "
-      "over, as container engines do";
+      "parts of this /proc are mounted over, as container engines do, and the kernel allows no new "
+      "/proc that would uncover them";
   finding.remedy =
       "in Docker, --security-opt systempaths=unconfined; in Kubernetes, procMount: "
       "Unmasked";
@@ -131,9 +131,9 @@ void TellHeldRanges(Finding& finding) {
                   held->launchers.size(), held->launchers.size() == 1 ? "" : "s");
   if (held->ranges < kRangeCount / 10 * 9) return;
   finding.verdict = held->ranges < kRangeCount ? Verdict::kNote : Verdict::kLess;
-  finding.why = "a launcher takes 64 at a time, and a worker that gets none cannot begin";
+  finding.why = "a launcher takes 64 at a time, and a worker that gets none cannot start";
   finding.remedy = fmt::format(
-      "a launcher gives back what its workers do not use any more: end some of theirs, let "
+      "a launcher gives back ranges that its workers no longer use: end some workers, let "
       "templates park fewer (--pool, parked), or stop launchers (processes {})",
       fmt::join(held->launchers, ", "));
 }
@@ -144,18 +144,19 @@ Finding Ids() {
   const Machine& machine = ThisMachine();
   const SubordinateIds& ids = OurSubordinateIds();
   if (machine.id_ranges) {
-    finding.what = "each worker has 65,536 host ids that nobody else has";
+    finding.what = "each worker has 65,536 host ids of its own";
     TellHeldRanges(finding);
   } else if (machine.subordinate_ids) {
     finding.verdict = Verdict::kNote;
     finding.what =
         fmt::format("all workers have the 65,536 host ids that /etc/subuid gives to {}", ids.user);
-    finding.why = "as far as ids go, one worker is to another as two processes of one user";
+    finding.why =
+        "by their ids, workers are not protected from each other: they are processes of one user";
     finding.remedy = "as root each worker has ids of its own";
   } else if (machine.mount_admin) {
     finding.verdict = Verdict::kLess;
     finding.what = "workers have the one id of the launcher";
-    finding.why = "the user namespace round this process does not have so many to give";
+    finding.why = "the user namespace of this process has too few ids";
   } else {
     finding.verdict = Verdict::kLess;
     finding.what = fmt::format("workers have one id, that of {}: {}", ids.user, ids.why_not);
@@ -169,14 +170,14 @@ Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
   if (!host.ok()) {
     finding.verdict = Verdict::kLess;
     finding.what = std::string(Message(host.status()));
-    finding.why = "no limits, and no one word that ends all of a worker's processes";
+    finding.why = "no limits, and no single way to kill all of a worker's processes";
     return finding;
   }
   const std::string layout(CgroupLayoutName(host->layout));
   if (host->base.empty()) {
     finding.verdict = Verdict::kLess;
-    finding.what = fmt::format("{}; there is none that this process may build in", layout);
-    finding.why = "no limits, and no one word that ends all of a worker's processes";
+    finding.what = fmt::format("{}; this process may make no cgroups in it", layout);
+    finding.why = "no limits, and no single way to kill all of a worker's processes";
     finding.remedy = "systemd-run --user --scope -p Delegate=yes brood ...";
     return finding;
   }
@@ -184,7 +185,7 @@ Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
       FirstLine(host->base + "/cgroup.type") == "threaded") {
     finding.verdict = Verdict::kLess;
     finding.what = host->base + " is threaded";
-    finding.why = "nobody can be born in a cgroup below it";
+    finding.why = "no process can be started in a cgroup below it";
     finding.remedy = "start brood in another cgroup";
     return finding;
   }
@@ -199,16 +200,17 @@ Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
   for (const char* const name : {"memory", "pids", "cpu"}) {
     if (!host->Has(name)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", name);
   }
-  finding.what = fmt::format("{}, {} may be built in{}", layout, host->base,
+  finding.what = fmt::format("{}; cgroups can be made in {}{}", layout, host->base,
                              host->has_kill ? "" : "; no cgroup.kill (Linux 5.14)");
   if (missing.empty()) return finding;
   finding.verdict = Verdict::kNote;
   finding.what += "; without the controllers " + missing;
   finding.why = "workers cannot be limited in these";
-  finding.remedy = host->v1.empty() ? "whoever owns the cgroup above has to pass them on: "
-                                      "Delegate=yes in the unit"
-                                    : "boot with systemd.unified_cgroup_hierarchy=1 or "
-                                      "cgroup_no_v1=all: they are on cgroup v1";
+  finding.remedy =
+      host->v1.empty()
+          ? "the owner of the cgroup above has to pass them on: Delegate=yes in the unit"
+          : "boot with systemd.unified_cgroup_hierarchy=1 or "
+            "cgroup_no_v1=all: they are on cgroup v1";
   return finding;
 }
 
@@ -222,8 +224,8 @@ Finding IoUring() {
   finding.verdict = Verdict::kNote;
   finding.what = ErrnoText(error);
   finding.why =
-      "burst, serve and the pool wait with epoll instead: more system calls, and a descriptor more "
-      "for each thing waited for; run needs neither";
+      "burst, serve and the pool wait with epoll instead, which takes more system calls and one "
+      "more descriptor for each wait; run uses neither";
   if (const std::optional<Switch> off = RingSwitch()) {
     finding.what += fmt::format("; {} is {}", off->name, off->value);
     finding.remedy = off->remedy;
@@ -255,7 +257,7 @@ void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& find
   };
   if (FirstLine("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
     add("IPv6", "is set up in each network namespace", "making and freeing one takes longer",
-        "ipv6.disable=1 at boot, where nobody needs it");
+        "ipv6.disable=1 at boot, if IPv6 is not needed");
   }
   if (FirstLine("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
     add("tunnel devices", "those of loaded modules are made in each network namespace",
@@ -278,7 +280,8 @@ void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& find
   }
   if (host.ok() && !host->mount.empty() && !host->favordynmods) {
     add("favordynmods", "is off",
-        "only who moves processes between cgroups gains by it; births are dearer with it", "");
+        "it makes only moves between cgroups faster, and starting processes in a cgroup slower",
+        "");
   }
 }
 
@@ -289,7 +292,7 @@ Finding Trial(const DoctorOptions& options) {
     finding.verdict = Verdict::kCannot;
     finding.what = trial.error.empty() ? fmt::format("exited with status {}", trial.exit_status)
                                        : trial.error.substr(0, trial.error.find('\n'));
-    finding.why = "this is what brood run does, with every isolation there is";
+    finding.why = "this is what brood run does, with full isolation";
     return finding;
   }
   const auto outcome = nlohmann::json::parse(trial.outcome, nullptr, /*allow_exceptions=*/false);
@@ -309,7 +312,7 @@ Finding Trial(const DoctorOptions& options) {
   }
   finding.verdict = Verdict::kLess;
   finding.what = fell;
-  finding.why = "a process ran, less isolated than was asked for";
+  finding.why = "a process ran with less isolation than was asked for";
   return finding;
 }
 

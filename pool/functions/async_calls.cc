@@ -135,15 +135,15 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
   const std::uint64_t limit = std::min(function.max_body, kMaxBody);
   const std::uint64_t told = head.has_body ? head.content_length.value_or(limit) : std::uint64_t{0};
   if (told > limit) {
-    AnswerText(connection, 413, fmt::format("a call that is kept takes {} bytes at most", limit),
+    AnswerText(connection, 413, fmt::format("an asynchronous call takes {} bytes at most", limit),
                {{"Brood-End", "refused"}});
   } else if (waiting_ + busy_ + accepting_ >= options_.max_calls) {
     AnswerText(connection, 429,
-               fmt::format("{} calls wait or run: there is room for no more",
+               fmt::format("{} calls wait or run already: there is no room for more",
                            waiting_ + busy_ + accepting_),
                {{"Brood-End", "refused"}});
   } else if (bodies_ + told > kMaxBodies) {
-    AnswerText(connection, 503, "too much is on its way to the disk", {{"Brood-End", "refused"}});
+    AnswerText(connection, 503, "too much waits to be written to disk", {{"Brood-End", "refused"}});
   } else {
     auto body = std::make_shared<AsyncBody>(*this, connection, function.name, told, limit);
     if (head.expects_continue) connection.Continue();
@@ -192,7 +192,8 @@ std::shared_ptr<Exchange> AsyncCalls::Tell(HttpConnection& connection, const std
     HttpConnection* const to = later->Take();
     if (to == nullptr) return;
     if (!read.ok()) return AnswerText(*to, 503, "the calls cannot be read");
-    if (!*found) return AnswerText(*to, 404, "there is no call of that id, or no longer");
+    if (!*found)
+      return AnswerText(*to, 404, "there is no call with that id, or it is no longer kept");
     to->Answer(200, {{"Content-Type", "application/json"}}, CallToJson(**found));
   });
   return later;
@@ -235,7 +236,7 @@ void AsyncCalls::Run(const std::string& name, const std::string& id, const std::
   const std::shared_ptr<FunctionPool> function = find_(name);
   if (!function) {
     // A restart or a reload has taken it away.
-    return Finish(name, id, {404, "{}", "there is no function of that name any more\n", false});
+    return Finish(name, id, {404, "{}", "there is no longer a function of that name\n", false});
   }
   const auto run = std::make_shared<RecordedCall>();
   runs_.emplace(id, run);

@@ -261,12 +261,12 @@ bool Call::TakeCgiHead() {
       return (c < 0x20 && c != '\t') || c == 0x7f;
     });
     if (colon == std::string_view::npos || !IsToken(name) || !clean) {
-      cgi_error_ = "a line of its head is no field";
+      cgi_error_ = "a line of its head is not a header field";
     } else if (name == "Status" || name == "status") {
       const auto [rest, error] = std::from_chars(value.data(), value.data() + value.size(), status);
       // 1xx, 204 and 304 have no body, which is not the function's to decide here.
       if (error != std::errc() || status < 200 || status > 599 || status == 204 || status == 304) {
-        cgi_error_ = "its Status is none from 200 to 599 that has a body";
+        cgi_error_ = "its Status is not from 200 to 599, or allows no body";
       }
     } else if (MaySet(name)) {
       fields.emplace_back(std::move(name), value);
@@ -374,7 +374,7 @@ void Call::FinishCall() {
     report.status = 503;
     report.end = "refused";
     report.message = std::string(Message(outcome.status()));
-    why = "no isolate could be had";
+    why = "no isolate could be started";
   } else if (outcome->end == End::kOom) {
     report.status = 507;
     report.end = "oom";
@@ -404,7 +404,7 @@ void Call::FinishCall() {
     report.status = 502;
     report.end = "bad_answer";
     report.message = cgi_error_.empty() ? "its head has no end" : cgi_error_;
-    why = "the function's answer is no CGI answer";
+    why = "the function's answer is not a CGI answer";
   }
   const bool good = report.status == 200;
   if (connection_ == nullptr) {

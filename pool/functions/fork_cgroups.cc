@@ -69,8 +69,8 @@ absl::StatusOr<ForkCgroups::Leaf> ForkCgroups::Take() {
     const sys::Result root =
         sys::OpenTree(parent, leaf.name.c_str(), kernel::kOpenTreeClone | kernel::kOpenTreeCloexec);
     if (root < 0) {
-      return ErrnoError(static_cast<int>(-root), "mounting {}/{} for a call to be born in",
-                        PathOfFd(parent), leaf.name);
+      return ErrnoError(static_cast<int>(-root), "mounting {}/{} for a call", PathOfFd(parent),
+                        leaf.name);
     }
     leaf.root.reset(static_cast<int>(root));
     return absl::OkStatus();

@@ -57,8 +57,8 @@ absl::Status ForkServer::Prepare() {
   const Limits& limits = function_.spec->limits;
   if (!ThisMachine().mount_admin && limits.any()) {
     return Error(absl::StatusCode::kPermissionDenied,
-                 "limits of each clone take a daemon of root's: their cgroups are mounted for the "
-                 "process that they are cloned from");
+                 "limits for each clone need a daemon that runs as root: it mounts their cgroups "
+                 "for the process that clones them");
   }
   BROOD_ASSIGN_OR_RETURN(cgroups_, ForkCgroups::Make(parent, limits));
   call_leaves_ = ThisMachine().mount_admin;

@@ -133,7 +133,7 @@ absl::StatusOr<FunctionPool::Place> FunctionPool::Enter(std::function<void()> go
   }
   if (queue_.size() >= options_.queue) {
     return Error(absl::StatusCode::kResourceExhausted,
-                 "{} calls of {} run and {} wait: there is room for no more", running_,
+                 "{} calls of {} run and {} wait: there is no room for more", running_,
                  options_.name, queue_.size());
   }
   queue_.push_back(place);

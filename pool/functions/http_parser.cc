@@ -115,12 +115,12 @@ class HttpParser::Impl : public http::basic_parser<true> {
     switch (name) {
       case http::field::host:
         ++hosts_;
-        if (!MayBeHost(text)) Refuse(400, "the Host is none");
+        if (!MayBeHost(text)) Refuse(400, "the Host field is not a host");
         break;
       case http::field::content_length:
         ++lengths_;
         if (text.find_first_not_of("0123456789") != std::string_view::npos) {
-          Refuse(400, "the body's length is no number");
+          Refuse(400, "the body's length is not a number");
         }
         break;
       case http::field::transfer_encoding:
@@ -138,14 +138,15 @@ class HttpParser::Impl : public http::basic_parser<true> {
         break;
     }
     if (lengths_ > 1 || codings_ > 1 || (lengths_ == 1 && codings_ == 1)) {
-      Refuse(400, "the body's length is told in more than one way");
+      Refuse(400, "the body's length is given in more than one way");
     }
     if (error_ != 0) ec = http::error::bad_field;
   }
 
   void on_header_impl(ErrorCode& ec) override {
     head_done_ = true;
-    if (hosts_ > 1 || (hosts_ == 0 && head_.version == 11)) Refuse(400, "one Host is needed");
+    if (hosts_ > 1 || (hosts_ == 0 && head_.version == 11))
+      Refuse(400, "exactly one Host field is needed");
     if (codings_ > 0 && head_.version == 10) Refuse(400, "HTTP/1.0 has no chunks");
     if (error_ != 0) ec = http::error::bad_field;
     head_.keep_alive = keep_alive();
@@ -212,7 +213,7 @@ std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
     }
     if (ec == http::error::header_limit) impl_->Refuse(431, "the head is too long");
     if (ec == http::error::bad_version && AsksForAnotherVersion(input.substr(taken))) {
-      impl_->Refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+      impl_->Refuse(505, "only HTTP/1.0 and HTTP/1.1 are supported");
     }
     if (ec) impl_->Refuse(400, ec.message());
     if (!had_head && impl_->is_header_done()) break;

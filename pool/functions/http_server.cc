@@ -49,7 +49,7 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
     v6->sin6_port = htons(options.port);
     length = sizeof(sockaddr_in6);
   } else {
-    return InvalidError("\"{}\" is no numeric address", options.address);
+    return InvalidError("\"{}\" is not a numeric address", options.address);
   }
   UniqueFd fd(socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return ErrnoError(errno, "making a socket for HTTP");

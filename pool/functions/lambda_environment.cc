@@ -33,8 +33,8 @@ std::optional<std::string_view> Find(const std::vector<std::string>& env, std::s
 absl::Status FitLambda(const Spec& spec, FunctionOptions& options) {
   if (!spec.is_new(NamespaceKind::kNet)) {
     return InvalidError(
-        "runtime = \"lambda\" needs a network namespace of its own, since whoever shares "
-        "it could answer the function's calls; leave out net");
+        "runtime = \"lambda\" needs a network namespace of its own, since a process that shares it "
+        "could answer the function's calls; leave out net");
   }
   std::vector<std::pair<std::string_view, std::string>> defaults = {
       {"AWS_LAMBDA_RUNTIME_API", fmt::format("127.0.0.1:{}", LambdaEndpoint::kPort)},

@@ -242,7 +242,7 @@ std::shared_ptr<Exchange> LambdaRuntime::Handle(HttpConnection& connection,
   const bool responds = ours && path.starts_with(kInvocation) && path.ends_with(kResponse);
   const bool fails = ours && path.starts_with(kInvocation) && path.ends_with(kError);
   if (!asks && !begins_badly && !responds && !fails) {
-    Refuse(connection, 404, "NotFound", "the runtime interface has nothing of that name");
+    Refuse(connection, 404, "NotFound", "the runtime interface has no such path");
     return nullptr;
   }
   const std::string_view method = asks ? "GET" : "POST";

@@ -24,16 +24,17 @@ struct HeaderText {
 
 constexpr HeaderText kHeaders[] = {
     {"Allow", "string", "The methods that the path knows."},
-    {"Location", "string", "Where to ask for what came of the call."},
+    {"Location", "string", "Where to ask for the call's result."},
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
-    {"Brood-Path", "string", "How the isolate came to be: primed, parked, forked, zygote or cold."},
+    {"Brood-Path", "string",
+     "How the isolate was started: primed, parked, forked, zygote or cold."},
     {"Brood-Queue-Us", "integer", "Microseconds until the call could run."},
     {"Brood-Spawn-Us", "integer", "Microseconds from then until the function had its isolate."},
     {"Brood-Run-Us", "integer", "Microseconds from then until it had ended."},
     {"Brood-Total-Us", "integer", "Microseconds from the request's head to the answer."},
     {"Brood-End", "string",
-     "Why there is no answer of the function's: refused, queue_timeout, timeout, oom, bad_answer, "
+     "Why there is no answer from the function: refused, queue_timeout, timeout, oom, bad_answer, "
      "no_answer, error, or how it ended."},
     {"Brood-Exit-Code", "integer", "The function's exit code, which was not 0."},
     {"Brood-Signal", "integer", "The signal that ended the function."},
@@ -77,7 +78,7 @@ Json Sentence(std::string_view text, const Names& headers = {}) {
 // What any request may be answered, before anybody looks at its path.
 Json Refusals() {
   return {
-      {"400", Sentence("The request is none, or one that could be read in two ways.")},
+      {"400", Sentence("Not a request, or one that could be read in two ways.")},
       {"408", Sentence("The request did not arrive in time.")},
       {"414", Sentence("The target is longer than 4096 bytes.")},
       {"417", Sentence("Another expectation than 100-continue.")},
@@ -89,7 +90,7 @@ Json Refusals() {
 
 Json Busy(const Names& headers) {
   return Sentence(
-      "No isolate was free in time or could be had, memory is short, there are too many "
+      "No isolate was free in time or could be started, memory is short, there are too many "
       "connections (then without a body), or the daemon is shutting down.",
       With(headers, {"Retry-After"}));
 }
@@ -130,7 +131,7 @@ Json CallAnswers() {
               "times as trailers, and broken off if the function fails later.",
               With(kTimes, {"Trailer"}),
               {{"application/octet-stream", {{"schema", bytes}}}, {"*/*", {{"schema", bytes}}}})},
-      {"202", Answer("With async=1: the call is on disk. It will be made at least once, also when "
+      {"202", Answer("With async=1: the call is on disk. It will be made at least once, even if "
                      "the daemon is killed.",
                      {"Location"},
                      Content("application/json",
@@ -142,20 +143,19 @@ Json CallAnswers() {
       {"413", Sentence("The body is longer than the function's max-body, or, with async=1, than "
                        "1 MiB.",
                        failed)},
-      {"429", Sentence("As many calls run and wait as may.", With(failed, {"Retry-After"}))},
+      {"429", Sentence("Too many calls run and wait already.", With(failed, {"Retry-After"}))},
       {"501",
        Sentence("A transfer coding other than chunked, or async=1 where no calls are kept.")},
-      {"500",
-       Answer("The function exited with another code than 0, or a signal ended it, or it ended "
-              "without an answer. JSON: the error that a function with Lambda's runtime interface "
-              "has posted, or that was made of what it did.",
-              With(failed, {"Brood-Exit-Code", "Brood-Signal", "X-Amz-Function-Error"}),
-              {{"text/plain", {{"schema", {{"type", "string"}}}}},
-               {"application/json", {{"schema", LambdaErrorSchema()}}}})},
+      {"500", Answer("The function exited with another code than 0, or a signal ended it, or it "
+                     "ended without an answer. JSON: the error that a function with Lambda's "
+                     "runtime interface has posted, or one made from how the function ended.",
+                     With(failed, {"Brood-Exit-Code", "Brood-Signal", "X-Amz-Function-Error"}),
+                     {{"text/plain", {{"schema", {{"type", "string"}}}}},
+                      {"application/json", {{"schema", LambdaErrorSchema()}}}})},
       {"502", Sentence("The function's output begins with no CGI head.", failed)},
       {"503", Busy(failed)},
-      {"504", Sentence("The function ran longer than its timeout, and was ended.", failed)},
-      {"507", Sentence("The function ran out of memory, and was ended.", failed)},
+      {"504", Sentence("The function ran longer than its timeout and was killed.", failed)},
+      {"507", Sentence("The function ran out of memory and was killed.", failed)},
   };
   for (const std::string_view range : {"2XX", "3XX", "4XX", "5XX"}) {
     out[std::string(range)] = Answer(
@@ -188,28 +188,30 @@ Json KeptCallSchema() {
         {"state",
          {{"type", "string"},
           {"enum", {kCallWaiting, kCallRunning, kCallDone, kCallGivenUp}},
-          {"description",
-           fmt::format("given-up: the daemon died under it {} times.", CallStore::kMaxAttempts)}}},
+          {"description", fmt::format("given-up: the daemon died {} times while it ran.",
+                                      CallStore::kMaxAttempts)}}},
         {"attempts",
-         {{"type", "integer"}, {"description", "Times that it was begun."}, {"minimum", 0}}},
+         {{"type", "integer"}, {"description", "How often it was started."}, {"minimum", 0}}},
         {"accepted", seconds},
         {"started", seconds},
         {"ended", seconds},
         {"status",
          {{"type", "integer"},
-          {"description", "Once it is done: what a caller who waits would have been answered."}}},
+          {"description", "Once it is done: the answer that a waiting caller would have got."}}},
         {"headers", {{"type", "object"}, {"additionalProperties", text}}},
         {"output", {{"type", "string"}, {"description", "The first 64 KiB, when they are UTF-8."}}},
         {"output_base64", {{"type", "string"}, {"format", "byte"}}},
-        {"output_truncated", {{"type", "boolean"}, {"description", "There was more."}}}}}};
+        {"output_truncated",
+         {{"type", "boolean"}, {"description", "The output was longer than what is kept."}}}}}};
 }
 
 Json KeptCallPath() {
-  Json item = Reading("getCall", "What came of a call that was not waited for.",
-                      Answer("It is told for as long as the configuration says (keep).", {},
+  Json item = Reading("getCall", "State and result of an asynchronous call.",
+                      Answer("It is kept for as long as the configuration says (keep).", {},
                              Content("application/json", Reference("schemas", "Call"))));
   for (const char* const method : {"get", "head"}) {
-    item[method]["responses"]["404"] = Sentence("There is no call of that id, or no longer.");
+    item[method]["responses"]["404"] =
+        Sentence("There is no call with that id, or it is no longer kept.");
     item[method]["responses"]["501"] =
         Sentence("A transfer coding other than chunked, or no calls are kept.");
   }
@@ -231,7 +233,8 @@ Json FunctionSchema() {
   Json required = Json::array();
   for (const auto& [name, schema] : properties.items()) required.push_back(name);
   const Json ready = {{"type", "boolean"}, {"description", "Calls are cloned from it."}};
-  const Json problem = {{"type", "string"}, {"description", "Why there was none, the last time."}};
+  const Json problem = {{"type", "string"},
+                        {"description", "Why the last one could not be started."}};
   properties["process"] = {{"type", "object"},
                            {"description", "Of a forked function: what its calls are cloned from."},
                            {"properties", {{"ready", ready}, {"problem", problem}}},
@@ -254,7 +257,7 @@ Json Components() {
        {{"type", "string"}, {"maxLength", 64}, {"pattern", "^[a-zA-Z0-9][a-zA-Z0-9_-]*$"}}}};
   const Json async = {{"name", "async"},
                       {"in", "query"},
-                      {"description", "1: the answer is not waited for."},
+                      {"description", "1: do not wait for the answer."},
                       {"schema", {{"type", "string"}}}};
   const Json id = {{"name", "id"},
                    {"in", "path"},
@@ -277,7 +280,7 @@ std::string DescribeOpenApi(std::string_view version) {
       {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
                              Answer("In the order of their names.", {}, functions))},
       {"/healthz", Reading("health", "Whether calls are taken.",
-                           Sentence("They are; 503 while the daemon is draining."))},
+                           Sentence("Yes; 503 while the daemon is draining."))},
       {"/metrics", Reading("metrics", "What the functions have done, for Prometheus.",
                            Sentence("Prometheus' text format."))},
       {"/openapi.json", Reading("describe", "This description.",

@@ -28,7 +28,7 @@ absl::StatusOr<std::string> MakeTop() {
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   if (!host.ok()) return host.status();
   if (host->base.empty()) {
-    return Error(absl::StatusCode::kUnavailable, "no cgroup v2 that may be built in");
+    return Error(absl::StatusCode::kUnavailable, "no cgroup v2 in which cgroups may be made");
   }
   return MakeRunCgroup(host->base, getppid());
 }

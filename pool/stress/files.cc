@@ -69,7 +69,7 @@ class FileMax : public Pusher {
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     if (wanted) {
       return Error(absl::StatusCode::kUnavailable,
-                   "fs.file-max is the whole machine's alone; see --host");
+                   "fs.file-max is a limit of the whole machine only; see --host");
     }
     before_ = ReadNumber("/proc/sys/fs/file-nr").value_or(0);
     const std::uint64_t maximum = ReadNumber("/proc/sys/fs/file-max").value_or(kNoMaximum);

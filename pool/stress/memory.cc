@@ -101,8 +101,9 @@ class AllMemory : public Maps {
 
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     if (wanted) {
-      return Error(absl::StatusCode::kUnavailable,
-                   "memory is the whole machine's alone; --host takes it down to the reserve");
+      return Error(
+          absl::StatusCode::kUnavailable,
+          "memory has no smaller place than the whole machine; --host uses it up to the reserve");
     }
     // Whoever is short of memory takes this process first.
     WriteFile("/proc/self/oom_score_adj", "1000");

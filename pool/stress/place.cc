@@ -71,7 +71,7 @@ absl::Status EnterMountNamespace() {
 absl::Status BecomeNobodyElse() {
   if (geteuid() != 0) {
     return Error(absl::StatusCode::kUnavailable,
-                 "becoming a user who has nothing that counts needs root");
+                 "becoming a user that owns nothing counted needs root");
   }
   const pid_t parent = getppid();
   const uid_t user = 0x6b000000U + static_cast<uid_t>(getpid());

@@ -62,7 +62,7 @@ class PidsMax : public Processes {
     if (!host.ok()) return host.status();
     const std::string mount = host->PlaceFor("pids");
     if (mount.empty()) {
-      return Error(absl::StatusCode::kUnavailable, "the pids controller is not here to be used");
+      return Error(absl::StatusCode::kUnavailable, "the pids controller cannot be used here");
     }
     BROOD_ASSIGN_OR_RETURN(cgroup_, MakeRunCgroup(mount, getppid()));
     if (wanted) BROOD_RETURN_IF_ERROR(Write(cgroup_ + "/pids.max", std::to_string(*wanted)));
@@ -133,7 +133,7 @@ class PidMax : public Processes {
     // to it from every namespace.
     if (wanted && !KernelIsAtLeast(6, 14)) {
       return Error(absl::StatusCode::kUnavailable,
-                   "kernel.pid_max is the whole machine's before Linux 6.14");
+                   "kernel.pid_max is a limit of the whole machine before Linux 6.14");
     }
     const std::uint64_t machine = ReadNumber(kFile).value_or(1);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
@@ -194,7 +194,7 @@ class ThreadsMax : public Processes {
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
     if (wanted) {
       return Error(absl::StatusCode::kUnavailable,
-                   "kernel.threads-max is the whole machine's alone; see --host");
+                   "kernel.threads-max is a limit of the whole machine only; see --host");
     }
     return ReadNumber("/proc/sys/kernel/threads-max").value_or(kNoMaximum);
   }

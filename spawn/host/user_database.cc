@@ -78,7 +78,8 @@ absl::StatusOr<File> Open(const Place& place) {
   struct stat status = {};
   if (fstat(fd.get(), &status) != 0) return failed(errno);
   if (!S_ISREG(status.st_mode) || status.st_size > kMostBytes) {
-    return InvalidError("{} is no file of users or groups: it is {}; give a number", place.Name(),
+    return InvalidError("{} is not a file of users or groups: it is {}; give a number",
+                        place.Name(),
                         S_ISREG(status.st_mode) ? "larger than 16 MiB" : "not a regular file");
   }
   File file(fdopen(fd.get(), "r"));

@@ -68,9 +68,8 @@ namespace {
 
 absl::Status WaitedForByOthers() {
   return Error(absl::StatusCode::kNotFound,
-               "how it ended is not known: the program around brood waited for a worker that was "
-               "brood's to wait for, or it ignores SIGCHLD; before Linux 6.15 the kernel then "
-               "forgets the exit status");
+               "how it ended is not known: the program that uses brood waited for a worker itself, "
+               "or it ignores SIGCHLD; before Linux 6.15 the exit status is then lost");
 }
 
 absl::StatusOr<Exit> AskPidfd(int pidfd) {
@@ -158,12 +157,12 @@ Failure FailureOf(const Mailbox& box, const WorkerFacts& facts) {
 namespace {
 
 std::string_view MayLiveOn(bool timed_out) {
-  return timed_out ? "the command's time was up: it was killed with all that was found of it, but "
-                     "what it had put into a session of its own may live on, since it had neither "
-                     "a pid namespace nor a cgroup of its own"
-                   : "the command was killed with all that was found of it, but what it had put "
-                     "into a session of its own may live on, since it had neither a pid namespace "
-                     "nor a cgroup of its own";
+  return timed_out ? "the command ran out of time: it was killed with all its processes that were "
+                     "found, but those that it put into a session of their own may live on, since "
+                     "it had neither a pid namespace nor a cgroup of its own"
+                   : "the command was killed with all its processes that were found, but those "
+                     "that it put into a session of their own may live on, since it had neither a "
+                     "pid namespace nor a cgroup of its own";
 }
 
 }  // namespace
@@ -192,9 +191,10 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files whose owner shows as nobody", box.idmap_error});
     if (blueprint.makes_hosts()) {
-      outcome.fallbacks.push_back({"an /etc/hosts that names localhost and itself",
-                                   "none, since the root has no such file and its /etc is nobody's",
-                                   box.idmap_error});
+      outcome.fallbacks.push_back(
+          {"an /etc/hosts that names localhost and itself",
+           "none, since the root has no such file and its /etc belongs to nobody",
+           box.idmap_error});
     }
   }
   if (box.net_error != 0) {

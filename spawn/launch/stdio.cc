@@ -75,12 +75,12 @@ absl::Status Check(std::string_view name, int fd, const struct stat& status, boo
   if (flags >= 0 && (flags & O_PATH) != 0) return refuse("a path that is not open (O_PATH)");
   const bool file = type == S_IFREG || type == S_IFCHR || type == S_IFBLK;
   if (!file || (type == S_IFREG && IsKernelObject(fd))) {
-    return refuse("neither file nor stream but an object of the kernel");
+    return refuse("a kernel object, neither a file nor a stream");
   }
   if (foreign && !GainsNothing(fd, status)) {
     return Error(absl::StatusCode::kPermissionDenied,
-                 "{} is a file of somebody who is not the launcher, and this command runs with the "
-                 "host's ids, with which it could open it anew: give it a pipe (cat FILE | ...)",
+                 "{} is a file of another user than the launcher, and this command runs with the "
+                 "host's ids, with which it could reopen the file: give it a pipe (cat FILE | ...)",
                  name);
   }
   return absl::OkStatus();

@@ -72,7 +72,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
     {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},
     {Step::kInit, "init", "starting an init for the command"},
-    {Step::kReopen, "reopen", "opening anew a file that the function had open"},
+    {Step::kReopen, "reopen", "reopening a file that the function had open"},
     {Step::kExec, "exec", "executing"},
 };
 static_assert(std::size(kSteps) == static_cast<std::size_t>(Step::kCount));
@@ -120,8 +120,8 @@ constexpr AdviceRow kAdvice[] = {
      "cgroup2 is mounted with nsdelegate, and the leaf is not in the cgroup namespace to be "
      "entered: keep the user namespace (--no-user), or the cgroup namespace (--no-cgroup)"},
     {Step::kCloneWorker, EOPNOTSUPP,
-     "the cgroup's type is \"domain invalid\": it lies beside threaded ones, and nobody can be in "
-     "it"},
+     "the cgroup's type is \"domain invalid\": it lies beside threaded ones, and no process can be "
+     "in it"},
     {Step::kCloneWorker, EINVAL,
      "this kernel lacks one of these namespaces or CLONE_INTO_CGROUP (Linux 5.7)"},
     {Step::kCloneWorker, ENOSYS,
@@ -129,9 +129,9 @@ constexpr AdviceRow kAdvice[] = {
      "does: --security-opt seccomp=unconfined"},
     {Step::kUnshare, ENOSPC,
      "a namespace count is used up: compare `sysctl user` (user.max_*_namespaces) with `lsns`"},
-    {Step::kOpenLeaf, ENOENT, "somebody removed the cgroup under brood"},
-    {Step::kOpenLeaf, ENODEV, "somebody removed the cgroup under brood"},
-    {Step::kCloneWorker, ENODEV, "somebody removed the cgroup under brood"},
+    {Step::kOpenLeaf, ENOENT, "the cgroup was removed while brood used it"},
+    {Step::kOpenLeaf, ENODEV, "the cgroup was removed while brood used it"},
+    {Step::kCloneWorker, ENODEV, "the cgroup was removed while brood used it"},
     {Step::kBegin, EBUSY,
      "its cgroup is frozen, and nothing in it runs: thaw it, or the one above it that was frozen "
      "(echo 0 > .../cgroup.freeze, systemctl thaw)"},
@@ -145,22 +145,20 @@ constexpr AdviceRow kAdvice[] = {
      "new one: unmask /proc outside (in Docker, --security-opt systempaths=unconfined; in "
      "Kubernetes, procMount: Unmasked), or keep the pid namespace (--no-pid)"},
     {Step::kJoinNamespace, EPERM,
-     "entering namespaces takes privilege over them: root has it, and the user who made them"},
+     "entering namespaces needs privilege over them: root has it, and the user who made them"},
     {Step::kBindPath, EINVAL, "it was unmounted or replaced while brood looked"},
     {Step::kBindPath, ENOENT, "it was removed after brood had checked it"},
     {Step::kAttachTree, ENOENT, "the mount point does not exist inside the root: make it first"},
     {Step::kAttachTree, ENOTDIR,
      "a directory can be mounted on a directory only, a file on a file"},
     {Step::kAttachTree, ELOOP,
-     "a link has come where a directory was when brood looked: somebody changes the root "
-     "meanwhile"},
+     "a directory became a link after brood had checked it: the root is being changed"},
     {Step::kMountTmpfs, ELOOP,
-     "a link has come where a directory was when brood looked: somebody changes the root "
-     "meanwhile"},
+     "a directory became a link after brood had checked it: the root is being changed"},
     {Step::kAttachTree, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kCopyTree, ENOSPC,
-     "the mount count is used up, or that of mount namespaces, as which each copy counts: sysctl "
-     "fs.mount-max, user.max_mnt_namespaces"},
+     "the count of mounts is used up, or that of mount namespaces, of which each copy is one: "
+     "sysctl fs.mount-max, user.max_mnt_namespaces"},
     {Step::kMountTmpfs, ENOENT, "the mount point does not exist inside the root: make it first"},
     {Step::kMountTmpfs, ENOSPC, "the mount count is used up: sysctl fs.mount-max"},
     {Step::kMountOverlay, EINVAL,
@@ -200,7 +198,7 @@ constexpr AdviceRow kAdvice[] = {
      "too many symbolic links, interpreters of interpreters, or a link of /proc, which could lead "
      "out "
      "of the isolate"},
-    {Step::kExec, ETXTBSY, "somebody has it open for writing"},
+    {Step::kExec, ETXTBSY, "a process has it open for writing"},
 };
 
 // What advice for ordinary users cannot tell user 0, whose powers somebody has taken away.
@@ -214,16 +212,15 @@ struct RootRow {
 
 constexpr RootRow kRootAdvice[] = {
     {Step::kCloneWorker, EPERM, CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
-     "making namespaces takes that, or a user namespace beside them (leave --no-user out); in a "
+     "making namespaces needs it, or a new user namespace with them (leave out --no-user); in a "
      "container, a filter may refuse both (in Docker, --cap-add SYS_ADMIN or --security-opt "
      "seccomp=unconfined)"},
     {Step::kMapIds, EPERM, CAP_SETFCAP, "CAP_SETFCAP",
-     "since Linux 5.12 that is asked of user 0 who makes a user namespace with itself in it. Give "
-     "it "
-     "the capability (--cap-add SETFCAP, in brood as in Docker), or, inside an isolate, leave "
-     "--no-user out of that one's options"},
+     "since Linux 5.12 user 0 needs it to make a user namespace that maps user 0. Give it the "
+     "capability (--cap-add SETFCAP, in brood as in Docker), or, inside an isolate, start that "
+     "isolate without --no-user"},
     {Step::kJoinNamespace, EPERM, CAP_SYS_ADMIN, "CAP_SYS_ADMIN",
-     "entering a namespace takes that in the user namespace which owns it"},
+     "entering a namespace needs it in the user namespace that owns it"},
 };
 
 // Empty when that is not what lacks.

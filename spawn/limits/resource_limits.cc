@@ -99,7 +99,7 @@ void AddRing(const LimitQuestion& question, std::vector<LimitReading>& limits) {
 
 void AddMemory(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   LimitReading reading{.name = "memory",
-                       .what = "KiB of memory that can be had",
+                       .what = "KiB of available memory",
                        .where = "the machine's size",
                        .raise = "end something, or add memory or swap"};
   reading.maximum = Keyed(question.proc + "/meminfo", "MemTotal:");

@@ -32,7 +32,7 @@ bool JoinsBeforeBirth(const Spec& spec) {
 
 absl::Status TooManyMounts(std::size_t count) {
   return InvalidError(
-      "too many mounts for one worker ({}, of {}): a root with fewer below it helps "
+      "too many mounts for one worker ({}; at most {}): use a root with fewer mounts below it "
       "(--rootfs)",
       count, kMaxTrees);
 }

@@ -210,7 +210,7 @@ absl::Status BlueprintMaker::ResolvePlaces() {
     if (found == before) return DropCovered();
     before = std::move(found);
   }
-  return InvalidError("the links in the root {} lead the mounts below it into each other",
+  return InvalidError("links in the root {} make the mounts below it lead into each other",
                       spec_.root.directory.empty() ? "/" : spec_.root.directory);
 }
 

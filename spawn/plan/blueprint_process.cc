@@ -293,7 +293,7 @@ absl::Status BlueprintMaker::AddSeccomp() {
                          CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
   if (program.kills_exec && kind_ != PlanKind::kForked) {
     return InvalidError(
-        "seccomp profile {} kills whoever calls execve (SIGSYS), so no command can be run "
+        "seccomp profile {} kills a process that calls execve (SIGSYS), so no command can run "
         "under it: allow execve and exit_group",
         spec_.seccomp.file);
   }

@@ -54,7 +54,7 @@ std::vector<Fallback> CapabilitiesWithoutEffect(const Spec& spec) {
                        reach.over
                            ? fmt::format("the host's {} namespace", NamespaceName(*reach.over))
                            : "the machine"),
-           "a capability of the worker's own user namespace alone (--no-user keeps the host's)",
+           "a capability only in the worker's own user namespace (--no-user keeps the host's)",
            EPERM});
     }
   }

@@ -104,7 +104,7 @@ std::vector<OptionCase> ProcessCases() {
 TEST_F(OptionsTest, OfRun) {
   BROOD_NEEDS_ROOT();
   std::vector<OptionCase> cases = {
-      {"--tty", {"-t"}, "true", 125, "no terminal"},
+      {"--tty", {"-t"}, "true", 125, "not a terminal"},
       {"--interactive", {"-i"}, "readlink /proc/self/fd/0", 0, "/dev/null"},  // this test's own
       {"--json", {"--json"}, "true", 0, "\"spawn_path\""}};
   for (const auto& more : {IsolationCases(), ProcessCases()}) {
@@ -134,14 +134,14 @@ TEST_F(OptionsTest, OfBurst) {
   // What a daemon's template decides cannot be had otherwise through it.
   for (const char* const word : {"--path=cold", "--parked=2", "--zygotes=2", "--launch-window=2"}) {
     const std::string option(word, std::string_view(word).find('='));
-    cases.push_back({option, {"--socket", "/none", word}, "true", 125, option + " is for the"});
+    cases.push_back({option, {"--socket", "/none", word}, "true", 125, option + " is set by the"});
   }
   for (const OptionCase& each : IsolationCases()) {
     if (each.status == 125) {
       cases.push_back({each.option, each.words, "true", 125, each.seen});
     } else {
       cases.push_back({each.option, Words{"--socket", "/none"} + each.words, "true", 125,
-                       "for the daemon to decide"});
+                       "set by the daemon's template"});
     }
   }
   ExpectComplete("burst", cases);

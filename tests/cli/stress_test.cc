@@ -190,7 +190,7 @@ TEST_F(FirstOfTwoTest, ProcessesOfAUserAndOfACgroupSayTheSame) {
   const absl::StatusOr<CgroupHost> host = CgroupHost::Discover();
   ASSERT_TRUE(host.ok());
   const std::string mount = host->PlaceFor("pids");
-  if (mount.empty()) GTEST_SKIP() << "the pids controller is not here to be used";
+  if (mount.empty()) GTEST_SKIP() << "the pids controller cannot be used here";
   const std::filesystem::path cgroup =
       std::filesystem::path(mount) / fmt::format("brood-test-{}", getpid());
   ASSERT_TRUE(std::filesystem::create_directory(cgroup));

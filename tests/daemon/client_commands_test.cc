@@ -94,7 +94,7 @@ TEST_F(DaemonTest, ForegroundLogsAreNotKept) {
   submit.AwaitOutput("up");
   const Result logs = Run({"logs", "front"});
   EXPECT_EQ(logs.status, 125);
-  EXPECT_THAT(logs.err, HasSubstr("went straight to whoever submitted it"));
+  EXPECT_THAT(logs.err, HasSubstr("went straight to its client"));
   submit.Kill(SIGTERM);
   submit.Kill(SIGINT);  // the second that asks for its end kills it
   EXPECT_EQ(submit.Wait(), 137);
@@ -202,7 +202,7 @@ TEST_F(DaemonTest, NamesAndBeginningsOfIds) {
   EXPECT_EQ(taken.status, 125);
   EXPECT_THAT(taken.err, HasSubstr("the name only is taken by " + id));
   const Result bad = Run(Words{"submit", "-d", "--name", "a b"} + Shell("true"));
-  EXPECT_THAT(bad.err, HasSubstr("\"a b\" is none"));
+  EXPECT_THAT(bad.err, HasSubstr("\"a b\" is not a name"));
   const Result unknown = Run({"inspect", "nobody"});
   EXPECT_EQ(unknown.status, 125);
   EXPECT_THAT(unknown.err, HasSubstr("there is no isolate \"nobody\""));
@@ -311,7 +311,7 @@ TEST_F(DaemonTest, WhatWasDetachedIsKeptUntilSomebodyHasWaitedForIt) {
   run_many();
   const Result gone = Run({"wait", id});
   EXPECT_EQ(gone.status, 125);
-  EXPECT_THAT(gone.err, HasSubstr("has ended and been forgotten"));
+  EXPECT_THAT(gone.err, HasSubstr("has ended and was forgotten"));
   EXPECT_THAT(Run({"wait", "nosuch"}).err, HasSubstr("there is no isolate"));
 }
 

@@ -67,11 +67,11 @@ TEST_F(HostileTest, BadMessagesEndTheirConnectionAlone) {
     std::string answer;
   };
   const std::vector<Case> cases = {
-      {std::string(100, 'x'), "no brood message"},
+      {std::string(100, 'x'), "not a brood message"},
       {Header(huge), "is too long"},
       {Header(version), "version 99"},
       {Header(many_fds), "1000 descriptors"},
-      {Header(no_fds), "0 descriptors and not with 3"},
+      {Header(no_fds), "0 descriptors, but says 3"},
   };
   for (const Case& each : cases) {
     const UniqueFd fd = Connect();
@@ -323,7 +323,7 @@ TEST_F(HostileTest, AnswersComeBeforeTheEndOfTheirConnection) {
   }
   EXPECT_GT(all.size(), std::size_t{3} << 20);
   EXPECT_EQ(texts, kAsked);
-  EXPECT_THAT(last, HasSubstr("no brood message"));
+  EXPECT_THAT(last, HasSubstr("not a brood message"));
   EXPECT_EQ(Run({"kill", id}).status, 0);
 }
 

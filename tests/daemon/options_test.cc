@@ -42,7 +42,7 @@ std::vector<OptionCase> OfAnyCommand() {
           {"--clear-env", {"--clear-env"}, "echo [$HOME]", 0, "[]"},
           {"--workdir", {"-w", "/tmp"}, "pwd", 0, "/tmp\n"},
           {"--timeout", {"--timeout", "50ms"}, "sleep 1000", 124, ""},
-          {"--tty", {"-t"}, "true", 125, "no terminal"},
+          {"--tty", {"-t"}, "true", 125, "not a terminal"},
           {"--interactive", {"-i"}, "readlink /proc/self/fd/0", 0, "/dev/null"}};
 }
 
@@ -51,7 +51,7 @@ TEST_F(DaemonOptionsTest, OfSubmit) {
   cases.insert(cases.end(),
                {Socket({"--", "true"}),
                 {"--detach", {"-d", "-i"}, "true", 125, "leave out -i"},
-                {"--name", {"--name", "/"}, "true", 125, "a name begins with"},
+                {"--name", {"--name", "/"}, "true", 125, "is not a name"},
                 {"--template", {"--template", "none"}, "true", 125, "no template \"none\""},
                 {"--wait", {"--wait", "0"}, "true", 125, "longer than zero"},
                 {"--init", {"--init"}, "cat /proc/1/comm", 0, "brood-init"},

@@ -143,7 +143,7 @@ TEST_F(ColdFaultTest, RealRefusalsOfTheKernel) {
   ASSERT_TRUE(leaf.ok()) << leaf.status();
   EXPECT_EQ(leaf->failure.step, Step::kOpenLeaf) << Ending(*leaf);
   EXPECT_EQ(leaf->failure.error, ENOENT);
-  EXPECT_THAT(leaf->message, HasSubstr("somebody removed the cgroup"));
+  EXPECT_THAT(leaf->message, HasSubstr("the cgroup was removed"));
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ TEST_F(LaunchCallsTest, OneThatAFilterForbidsPutsTheFilterOff) {
 TEST_F(LaunchCallsTest, AFilterThatKillsEveryCommandIsRefused) {
   const auto blueprint = Blueprint::Make(SpecWithout("execve"), PlanKind::kCold);
   ASSERT_FALSE(blueprint.ok());
-  EXPECT_THAT(std::string(Message(blueprint.status())), HasSubstr("kills whoever calls execve"));
+  EXPECT_THAT(std::string(Message(blueprint.status())),
+              HasSubstr("kills a process that calls execve"));
 }
 
 // Whoever is killed by the filter behind that is told of it.
