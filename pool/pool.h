@@ -5,9 +5,9 @@
 //   auto pool = brood::Pool::Create({.templates = {{.name = "web", .spec = spec, .parked = 64}}});
 //   absl::StatusOr<brood::Outcome> outcome = (*pool)->Run({.command = {.argv = {"/bin/true"}}});
 //
-// A request goes to a template; the template's zygotes have cloned workers ahead, each complete
-// isolated already, waiting. A worker runs one command and is used once. The pool parks new ones
-// in the background.
+// A request goes to a template, whose zygotes have cloned workers ahead: each is isolated
+// completely and waits. A worker runs one command and is used once. The pool parks new ones in the
+// background.
 #pragma once
 
 #include <chrono>
@@ -39,24 +39,24 @@ struct TemplateOptions {
 
 struct PoolOptions {
   std::vector<TemplateOptions> templates;
-  // Workers that may be on their way from launch to exec at once; 0: two for each processor. More
-  // only fight over them, since that stretch is nothing but kernel work.
+  // Workers that may be between launch and exec at once; 0: two for each processor. More only slow
+  // each other, since that stretch is all kernel work.
   std::uint32_t launch_window = 0;
   // Limits that requests with a spec of their own may have, beside those of the templates (the
-  // values do not matter): their controllers are enabled at the start, where that can be done.
+  // values do not matter). Their controllers are enabled at the start, where possible.
   Limits limits_wanted;
   std::uint32_t max_running = 0;  // workers that may run at once; 0: as many as descriptors allow
-  // Descriptors that the program around the pool watches at most: up to half of those that
-  // RLIMIT_NOFILE lets it have are left to them. Of the others the pool takes three quarters.
+  // Most descriptors that the program around the pool watches. Up to half of RLIMIT_NOFILE is left
+  // for them; the pool takes three quarters of the rest.
   std::uint64_t watched_fds = 0;
   std::uint32_t max_queue = 1U << 20;  // requests that may wait; beyond, Submit refuses
-  int ring_refusal = 0;  // a test switch: the pool finds io_uring refused with this errno
+  int ring_refusal = 0;                // test switch: io_uring is refused with this errno
 };
 
-// What to do with a request when no parked worker is there.
+// What to do with a request when no worker is parked.
 enum class WhenEmpty : std::uint8_t {
   kWait,    // for the next one to be parked
-  kSlower,  // clone one for it now; the outcome names the path and says why
+  kSlower,  // clone one for it now; the outcome names the path and the reason
   kRefuse,  // kResourceExhausted
 };
 
@@ -67,8 +67,8 @@ struct Started {
   std::string leaf;            // its cgroup below Pool::CgroupPath; empty: none of its own
   std::uint32_t id_first = 0;  // the host id of its id 0; 0: it has no range of ids
   SpawnPath path = SpawnPath::kParked;
-  const Spec* spec = nullptr;  // what it was made of; for the time of the call, and of the pool's
-                               // life when it is a template's (any path but cold)
+  const Spec* spec = nullptr;  // what it was made from; valid during the call, and for the pool's
+                               // life if it is a template's (any path but cold)
 };
 
 struct Request {
@@ -77,12 +77,12 @@ struct Request {
   SpawnPath path = SpawnPath::kParked;  // the path wanted
   WhenEmpty when_empty = WhenEmpty::kWait;
 
-  // A spec for this request alone, which is served cold; the template only lends its name.
+  // A spec for this request alone, which is then served cold; the template gives only its name.
   std::optional<Spec> spec;
-  // With `spec`: be born in this cgroup leaf of the pool, which belongs to a worker that runs.
+  // With `spec`: start in this cgroup leaf of the pool, which belongs to a running worker.
   std::string leaf;
-  // Called in the pool's thread before the callback, when there is a worker; again when that one
-  // was killed before it saw the request and another takes it. Must not block.
+  // Called in the pool's thread before the callback, once there is a worker; called again if that
+  // worker is killed before it saw the request and another takes it. Must not block.
   std::function<void(const Started&)> on_started;
 };
 
@@ -95,20 +95,20 @@ struct PoolStats {
   std::uint64_t parked_total = 0;       // workers that ever parked
   std::uint64_t lost_workers = 0;       // parked workers found dead
   std::uint64_t zygotes_replaced = 0;
-  std::vector<Fallback> fallbacks;  // what this pool wanted and could not have
+  std::vector<Fallback> fallbacks;  // what this pool wanted but could not have
   std::vector<double> park_us;      // how long the latest (at most 4096) took to be made
 };
 
 // Thread-safe. Destroying it ends what still runs.
 class Pool {
  public:
-  // Starts the zygotes and returns when every template stands; parking goes on in the background
+  // Starts the zygotes and returns when every template is ready; parking goes on in the background
   // (AwaitParked waits for it). Raises this process's soft RLIMIT_NOFILE to the hard one.
   static absl::StatusOr<std::unique_ptr<Pool>> Create(PoolOptions options);
 
   // Called exactly once for each accepted request, in the pool's own thread: must not block, and
-  // may call Submit. A status other than OK: no worker ran the command, for a reason of the pool's
-  // (refused, shut down); a step that failed inside a worker is an Outcome.
+  // may call Submit. A status other than OK means that no worker ran the command, for a reason of
+  // the pool's (refused, shut down). A step that failed inside a worker is an Outcome.
   using Callback = std::function<void(absl::StatusOr<Outcome>)>;
 
   // Queues a request. kInvalidArgument for a bad one, kNotFound for an unknown template,
@@ -120,15 +120,15 @@ class Pool {
   // Submit, and wait for the outcome.
   absl::StatusOr<Outcome> Run(Request request);
 
-  // Sends a signal to the worker of a request, which does to it what it does to any process
-  // (spawn/signal_order.h). kNotFound when it has none, or none any more.
+  // Sends a signal to the worker of a request; it acts as on any process (spawn/signal_order.h).
+  // kNotFound when the request has no worker, or no longer.
   absl::Status Signal(std::uint64_t id, const SignalOrder& order);
-  // Ends a request: kills all in its worker's cgroup (End::kKilled), or, when it still waits,
-  // answers it with kCancelled. kNotFound when it has been answered.
+  // Ends a request: kills all in its worker's cgroup (End::kKilled), or answers it with kCancelled
+  // if it still waits. kNotFound when it has been answered.
   absl::Status Kill(std::uint64_t id);
 
-  // Whether the worker of a request has come to its command. Until then its isolation may not all
-  // stand, and its time namespace is not its own yet. Only in the pool's thread, as Watch.
+  // Whether the worker of a request has reached its command. Before, its isolation may be
+  // incomplete, and its time namespace is not its own yet. Only in the pool's thread, as Watch.
   bool RunsCommand(std::uint64_t id);
 
   // Waits until `count` workers of a template are parked at once; kDeadlineExceeded otherwise, with
@@ -136,33 +136,33 @@ class Pool {
   absl::Status AwaitParked(const std::string& template_name, std::uint32_t count,
                            std::chrono::nanoseconds timeout);
 
-  // Changes how many workers a template keeps parked; those above are not ended.
+  // Changes how many workers a template keeps parked; surplus ones are not ended.
   void SetParked(const std::string& template_name, std::uint32_t parked);
 
   PoolStats Stats();
 
-  // Accepts no more, lets queued and running requests end, or kills them after `grace`; ends the
-  // parked workers and zygotes and removes the cgroups. Tells what could not be cleaned. Callbacks
-  // of all accepted requests have returned when it returns. Must not be called from a callback.
+  // Accepts no more requests and waits for queued and running ones to end, or kills them after
+  // `grace`. Then ends the parked workers and zygotes and removes the cgroups. The status tells
+  // what could not be cleaned up. When it returns, the callbacks of all accepted requests have
+  // returned. Must not be called from a callback.
   absl::Status Shutdown(std::chrono::nanoseconds grace = std::chrono::hours(24));
 
   // Runs `task` in the pool's thread, soon. False when the pool has been shut down.
   bool Post(std::function<void()> task);
-  // For programs that serve sockets beside their workers, without a thread between: `ready` is
-  // called with poll(2) events whenever `fd`, borrowed, is ready for `events`, until Unwatch. Only
-  // in the pool's thread, that is in callbacks and in tasks of Post.
+  // For programs that serve sockets beside their workers, without another thread: calls `ready`
+  // with poll(2) events whenever `fd`, borrowed, is ready for `events`, until Unwatch. Only in the
+  // pool's thread, that is in callbacks and in tasks of Post.
   using WatchId = std::uint64_t;
   absl::StatusOr<WatchId> Watch(int fd, short events, std::function<void(short)> ready);
   void Unwatch(WatchId id);
-  // What a watched descriptor costs of RLIMIT_NOFILE: itself, and another where the pool waits with
-  // epoll.
+  // Descriptors that each watch uses: the one watched, and another where the pool waits with epoll.
   unsigned FdsOfAWatch() const;
 
-  // Adds a template, or replaces the one of that name: requests that come later get the new one,
-  // running workers go on, parked ones of the old end. Waits until it stands; an error leaves all
-  // as it was.
+  // Adds a template, or replaces the one of that name: later requests get the new one, running
+  // workers go on, and the old one's parked workers end. Waits until it is ready; after an error
+  // nothing has changed.
   absl::Status PutTemplate(TemplateOptions options);
-  // Takes a template away in the same manner. kNotFound; kFailedPrecondition for the last one.
+  // Removes a template in the same way. kNotFound; kFailedPrecondition for the last one.
   absl::Status RemoveTemplate(const std::string& name);
 
   // Process ids of the zygotes, for people and tests.

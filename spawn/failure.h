@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The one record by which code between clone3 and exec reports that it could not go on.
+// The one record by which code between clone3 and exec reports a failure.
 //
 // Plain data shared by the launcher, the zygote and the child: {step, index, errno}. The child
-// writes it into shared memory; the launcher turns it into a sentence (spawn/child/plan.h,
-// Describe).
+// writes it into shared memory; the launcher turns it into a sentence (Blueprint::Describe in
+// spawn/plan/blueprint.h).
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,15 @@
 
 namespace brood {
 
-// What was being done. The index of a failure tells which operation of the plan (its position in
-// the list), so that two mounts are told apart.
+// What was being done. The index of a failure is the operation's position in the plan's list, so
+// that two mounts can be told apart.
 enum class Step : std::uint16_t {
   kNone = 0,
   kMapMemory,           // mapping what a zygote shares with its launcher
   kCloneWorker,         // clone3 itself
   kOpenLeaf,            // opening the cgroup leaf for CLONE_INTO_CGROUP
   kHandOver,            // the zygote sending the pidfd to the launcher
-  kBegin,               // born, and held before exec because its cgroup is frozen
+  kBegin,               // cloned, but held before exec because its cgroup is frozen
   kMapIds,              // writing uid_map and gid_map
   kIdmapTree,           // mount_setattr(MOUNT_ATTR_IDMAP)
   kCopyTree,            // open_tree(OPEN_TREE_CLONE) of the template
@@ -50,19 +50,19 @@ enum class Step : std::uint16_t {
   kNewSession,   // setsid
   kNewKeyring,
   kSetIds,       // setgroups, setresgid, setresuid
-  kParentDeath,  // PR_SET_PDEATHSIG, and the launcher found dead
+  kParentDeath,  // PR_SET_PDEATHSIG, or the launcher had died already
   kCapabilities,
   kNoNewPrivs,
   kRlimit,
   kSeccomp,
-  kReceiveFds,  // descriptors of a launch did not arrive
+  kReceiveFds,  // receiving the descriptors of a launch
   kTerminal,    // opening a pseudo-terminal, and sending its master
   kEndpoint,    // listening on a port of the worker's own, and sending the socket
   kStdio,       // dup3 onto 0, 1, 2
   kCloseFds,    // close_range
   kWorkingDirectory,
   kInit,    // starting the command under an init, and the init
-  kReopen,  // a clone opening the files of a forked function anew
+  kReopen,  // a clone reopening the files of a forked function
   kExec,
   kCount
 };
@@ -78,12 +78,12 @@ struct Failure {
 };
 static_assert(sizeof(Failure) == 8);
 
-// A test switch: let one step of the child fail with an errno of choice.
+// A test switch: makes one step of the child fail with a chosen errno.
 struct FaultInjection {
   Step step = Step::kNone;
   int error = 0;
   int index = -1;            // which operation; -1: any of that step
-  bool in_template = false;  // in what the zygote does, not in what the worker does
+  bool in_template = false;  // in the zygote's operations, not the worker's
 };
 
 }  // namespace brood

@@ -15,12 +15,12 @@
 
 namespace brood {
 
-// How a worker came to be.
+// How a worker was started.
 enum class SpawnPath : std::uint8_t {
   kCold,
   kZygote,
   kParked,
-  kForked,  // a clone of a function's process; of functions only
+  kForked,  // a clone of a function's process; for functions only
 };
 std::string_view SpawnPathName(SpawnPath path);
 
@@ -29,13 +29,13 @@ enum class End : std::uint8_t {
   kSignalled,    // `signal` ended it
   kTimeout,      // its wall clock ran out and its whole cgroup was killed
   kKilled,       // the caller killed it
-  kOom,          // the kernel killed it for memory: CauseOfOom(usage) tells for whose lack of it
-  kSetupFailed,  // it never ran the command: `failure` and `message` say why
-  kUnknown,      // it has ended, and nobody can tell how: `message` says why
+  kOom,          // the OOM killer killed it: CauseOfOom(usage) tells why
+  kSetupFailed,  // it did not come to run the command: `failure` and `message` say why
+  kUnknown,      // it has ended, but how is not known: `message` says why
 };
 std::string_view EndName(End end);
 
-// Something wanted that the kernel or the machine refused, and what was done instead.
+// Something that was wanted but not available, and what was used instead.
 struct Fallback {
   std::string wanted;
   std::string used;
@@ -52,7 +52,7 @@ struct Outcome {
   std::uint64_t id = 0;
   std::string template_name;
   SpawnPath spawn_path = SpawnPath::kCold;
-  std::vector<Fallback> fallbacks;  // empty when everything wanted was had
+  std::vector<Fallback> fallbacks;  // empty when nothing was missing
 
   std::int32_t host_pid = 0;
   std::int32_t inside_pid = 0;  // 0: not known, in a pid namespace that was joined
@@ -71,7 +71,7 @@ struct Outcome {
   std::optional<double> cpu_us;  // of the worker and all that it waited for
   // Of its cgroup. Read when the worker has limits or SIGKILL has ended it; all absent otherwise.
   LeafUsage usage;
-  // A sentence for each limit that was met, whatever came of it: see LimitsMet.
+  // A sentence for each limit that was met, whether or not it ended the worker: see LimitsMet.
   std::vector<std::string> limits_met;
 
   std::string out;  // captured stdout and stderr

@@ -10,10 +10,10 @@ namespace brood {
 // One signal for a command.
 struct SignalOrder {
   std::int32_t number = 0;  // 0: kill all of it
-  // Also to those that it has started and that are in its process group, as a terminal's keys are.
+  // Also to the other processes in its process group, as the keys of a terminal do.
   std::uint8_t group = 0;
-  // Only whom has a handler for it: the launcher was started with this signal ignored (nohup, a
-  // shell's background jobs), which ends nobody.
+  // Only if the command handles it: the launcher was started with this signal ignored (nohup, a
+  // shell's background jobs), so it must not end a command that has no handler.
   std::uint8_t handlers_only = 0;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How one process is isolated (Spec), and what runs inside them (Command).
+// How one process is isolated (Spec), and what runs inside (Command).
 //
-// Both are plain values: copy them, compare them, build them in any thread. Nothing here
-// touches the kernel; spawn/child/plan.h turns a Spec into what the child executes.
+// Both are plain values, which any thread may build and copy. Nothing here touches the kernel;
+// spawn/plan/blueprint.h turns a Spec into what the child executes.
 #pragma once
 
 #include <array>
@@ -47,7 +47,7 @@ enum class RootMode : std::uint8_t {
   kHostReadOnly,  // the launcher's whole tree, read-only, with private /proc /dev /tmp /run
   kReadOnly,      // `directory`, read-only
   kReadWrite,     // `directory`, writes go to it
-  kOverlay,       // `directory` below a tmpfs that dies with the worker
+  kOverlay,       // `directory`, writes go to a tmpfs that ends with the worker
 };
 
 struct Root {
@@ -74,7 +74,7 @@ struct Rlimit {
   std::uint64_t hard = 0;
 };
 
-// What a cgroup may do to one block device in a second (io.max). Absent: as much as it likes.
+// What a cgroup may read and write of one block device in a second (io.max). Absent: no limit.
 struct IoLimit {
   std::uint32_t major = 0;  // of the whole disk: the kernel limits no partition
   std::uint32_t minor = 0;
@@ -86,12 +86,13 @@ struct IoLimit {
   friend bool operator==(const IoLimit&, const IoLimit&) = default;
 };
 
-// cgroup v2 limits, set before the worker is born. Each needs its controller; without it planning
-// fails and names it.
+// cgroup v2 limits, set before the worker starts. Each needs its controller; if that is missing,
+// planning fails and names it.
 struct Limits {
-  std::optional<std::uint64_t> memory_bytes = {};       // memory.max: beyond it all are killed
-  std::optional<std::uint64_t> memory_high_bytes = {};  // memory.high: beyond it all are slowed
-  // memory.swap.max. Absent beside memory_bytes: none, or swap would soften that limit.
+  std::optional<std::uint64_t> memory_bytes =
+      {};  // memory.max: beyond it, all processes are killed
+  std::optional<std::uint64_t> memory_high_bytes = {};  // memory.high: beyond it, they are slowed
+  // memory.swap.max. With memory_bytes, absent means no swap, which would soften that limit.
   std::optional<std::uint64_t> swap_bytes = {};
   std::optional<std::uint64_t> pids = {};           // pids.max
   std::optional<double> cpus = {};                  // cpu.max, in whole cpus
@@ -138,13 +139,14 @@ struct Spec {
   std::uint32_t gid = 0;                  // inside
   std::vector<std::string> capabilities;  // kept, as "NET_ADMIN" or "CAP_NET_ADMIN"; default none
   SeccompChoice seccomp;
-  // May make namespaces of its own, as sandboxes inside it want: the default filter lets the calls
-  // for that through, it can mount a /proc in them, and as root it keeps CAP_SETFCAP, without which
-  // it could not map its own id (user_namespaces(7)).
+  // May make namespaces of its own, as nested sandboxes need: the default filter allows the calls
+  // for that, it can mount a /proc in them, and as root it keeps CAP_SETFCAP, without which it
+  // could not map its own id (user_namespaces(7)).
   bool nesting = false;
-  // Its first process is an init of brood's, which starts the command, passes signals on to it,
-  // reaps whatever loses its parent, and ends, and all with it, with the command's exit status:
-  // 128+n when signal n ended that. Needs a new pid namespace.
+  // Its first process is brood's init. It starts the command, passes signals on to it and reaps
+  // orphaned processes. When the command ends, it ends with the command's exit status (128+n when
+  // signal n ended that), and everything else in the pid namespace is killed. Needs a new pid
+  // namespace.
   bool init = false;
   std::vector<Rlimit> rlimits;
   Limits limits;
@@ -163,12 +165,11 @@ enum class StdioMode : std::uint8_t {
   kCapture,   // stdin /dev/null; stdout and stderr collected into the Outcome, bounded
   kFds,       // the three descriptors given
   kTerminal,  // a pseudo-terminal of the worker's own devpts; fds[0] is a Unix socket over which
-              // the worker sends its master, with one byte. End-of-file there: it never got that
-              // far
+              // the worker sends its master, with one byte. End-of-file: it did not get so far
   kEndpoint,  // stdin is /dev/null, stdout and stderr are fds[1] and fds[2]; before it runs the
               // command, the worker sends a TCP socket that listens on `port` of the 127.0.0.1 of
-              // its network namespace over the Unix socket fds[0], with one byte. It is not
-              // blocking. End-of-file there: it never got that far
+              // its network namespace over the Unix socket fds[0], with one byte. It is
+              // non-blocking. End-of-file: it did not get so far
 };
 
 struct Stdio {
@@ -176,10 +177,10 @@ struct Stdio {
   // kFds, kTerminal, kEndpoint: borrowed until the launch returns.
   std::array<int, 3> fds{-1, -1, -1};
   std::size_t capture_bytes = 1ULL << 20;  // kCapture: kept of each stream; the rest is counted
-  std::uint16_t rows = 0;                  // kTerminal: its size; 0: left to whoever has the master
+  std::uint16_t rows = 0;                  // kTerminal: its size; 0: to be set through the master
   std::uint16_t columns = 0;
   std::uint16_t port = 0;  // kEndpoint
-  // kFds, kEndpoint: they come from somebody who is not the launcher, and may have fewer rights.
+  // kFds, kEndpoint: they come from another process than the launcher, perhaps with fewer rights.
   bool foreign = false;
 };
 
@@ -195,8 +196,8 @@ struct Command {
 // The environment a worker gets when the caller names none: PATH, HOME, LANG, TERM.
 std::vector<std::string> DefaultEnvironment();
 
-// Checks all that can be checked without the kernel: absolute paths without NUL bytes, sizes
-// above zero, names of capabilities, ids, contradictions. OK, or kInvalidArgument with a sentence.
+// Checks everything that needs no kernel: absolute paths without NUL bytes, sizes above zero, names
+// of capabilities, ids, contradictions. OK, or kInvalidArgument with a sentence.
 absl::Status Validate(const Spec& spec);
 absl::Status Validate(const Command& command);
 

@@ -10,8 +10,8 @@
 
 namespace brood {
 
-// Bytes and operations of all disks together (io.stat). What is written is counted when it goes to
-// the disk, which may be after the worker's end.
+// Bytes and operations of all disks together (io.stat). Writes count when they reach the disk,
+// which may be after the worker's end.
 struct IoUsage {
   std::uint64_t read_bytes = 0;
   std::uint64_t write_bytes = 0;
@@ -19,12 +19,12 @@ struct IoUsage {
   std::uint64_t write_ops = 0;
 };
 
-// A cgroup's own counts and those of all below it, since it was made. Absent where the kernel does
-// not say: its controller is not there, or the file is newer than the kernel.
+// Counts of a cgroup and of all below it, since it was made. Absent where the kernel does not
+// report them: the controller is missing, or the file came with a later kernel.
 struct LeafUsage {
   std::optional<std::uint64_t> cpu_us = {};  // cpu.stat usage_usec; needs no controller
-  // Of cpu.max: periods in which anything ran, those in which it was held back, and for how long,
-  // added up over all processors.
+  // Of cpu.max: periods in which anything ran, periods in which it was throttled, and for how long,
+  // summed over all processors.
   std::optional<std::uint64_t> cpu_periods = {};
   std::optional<std::uint64_t> cpu_throttled_periods = {};
   std::optional<std::uint64_t> cpu_throttled_us = {};
@@ -33,7 +33,7 @@ struct LeafUsage {
   std::optional<std::uint64_t> memory_high_events =
       {};                                        // memory.events high: slowed at memory.high
   std::optional<std::uint64_t> oom_events = {};  // oom: memory.max met, nothing left to reclaim
-  std::optional<std::uint64_t> oom_kills = {};   // oom_kill: processes killed, whoever's limit
+  std::optional<std::uint64_t> oom_kills = {};   // oom_kill: processes killed, for any limit
   std::optional<std::uint64_t> oom_group_kills = {};  // oom_group_kill: all killed at once, 5.17
 
   std::optional<std::uint64_t> pids_peak = {};     // pids.peak, Linux 6.1
@@ -42,15 +42,15 @@ struct LeafUsage {
   std::optional<IoUsage> io = {};
 };
 
-// Whose lack of memory killed a process of a cgroup.
+// Whose memory limit killed a process of a cgroup.
 enum class OomCause : std::uint8_t {
-  kOwnLimit,  // that of the cgroup itself, or of one that the worker has made in it
-  kAbove,     // that of a cgroup above, or of the machine
+  kOwnLimit,  // of the cgroup itself, or of one that the worker has made in it
+  kAbove,     // of a cgroup above, or the machine's memory
 };
 // "own_limit", "above": stable names, used in JSON.
 std::string_view OomCauseName(OomCause cause);
 
-// None when nobody was killed, or the kernel does not say. Pure.
+// None when no process was killed, or the kernel does not report it. Pure.
 std::optional<OomCause> CauseOfOom(const LeafUsage& usage);
 
 }  // namespace brood

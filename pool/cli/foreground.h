@@ -6,7 +6,7 @@
 //
 //   Ctrl-C, SIGTERM ...   go to the command; the second that asks it to end kills it
 //   Ctrl-Z, SIGTSTP       stops the command, then us; SIGCONT continues both
-//   in the background     whoever reads the terminal is stopped by SIGTTIN, and we with it
+//   in the background     a command that reads the terminal is stopped by SIGTTIN, and we too
 //   the terminal is gone  with -t: SIGHUP, and what stays is killed
 #pragma once
 
@@ -40,7 +40,7 @@ class Foreground {
     bool terminal = false;  // -t: it has one of its own, and ours is raw
     bool input = false;     // it has our stdin, else /dev/null
   };
-  // Blocks the signals that are for the command. kFailedPrecondition: no terminal to be had for -t.
+  // Blocks the signals that are for the command. kFailedPrecondition: there is no terminal for -t.
   static absl::StatusOr<std::unique_ptr<Foreground>> Begin(const Options& options);
   ~Foreground();
 
@@ -54,7 +54,7 @@ class Foreground {
   absl::Status Watch(int until, const ForegroundActions& actions);
   void EndWatch() { watching_ = false; }
   void TellReads(bool reads);
-  // The command has ended: shows what it has written to its terminal and nobody has read yet.
+  // The command has ended: shows what it has written to its terminal and was not read yet.
   void Finish();
 
  private:

@@ -12,7 +12,8 @@ namespace brood {
 // the members of `details`. Thread-safe.
 void LogEvent(std::string_view event, const nlohmann::ordered_json& details);
 
-// Tells the manager that systemd names (sd_notify(3)): "READY=1". Nobody listens: nothing is sent.
+// Tells the manager that systemd names (sd_notify(3)): "READY=1". Without a manager, nothing is
+// sent.
 void NotifyManager(std::string_view state);
 
 }  // namespace brood

@@ -70,7 +70,7 @@ class TerminalRelay {
   void ToCommand();                   // the master takes more
   void FromCommand();                 // the master is readable or hung up; closes it at its end
   void FollowSize();                  // the user's terminal has changed its size
-  void Drain();                       // what the command has written and nobody has read yet
+  void Drain();                       // what the command has written and was not read yet
   void HangUp() { master_.reset(); }  // as if the command's terminal were unplugged
   // The user's terminal can neither be read nor written any more.
   bool user_gone() const { return user_gone_; }

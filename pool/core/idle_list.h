@@ -54,14 +54,14 @@ class IdleList {
   std::size_t size() const;
   // Removes the workers for which `gone` is true.
   void Sweep(const std::function<bool(std::uint32_t worker)>& gone);
-  // What the other threads have to respect: whether they may launch at all (nobody stands in the
-  // queue, and there is room for one more), and how many launches are on their way.
+  // What the other threads have to respect: whether they may launch at all (the queue is empty, and
+  // there is room for one more), and how many launches are on their way.
   void Report(bool may_launch, std::size_t launching);
   void Arrived();
   // No caller gets a worker any more.
   void Close();
   bool closed() const;
-  // Workers that callers have taken and not yet told of.
+  // Workers that callers have taken and not yet reported.
   std::uint32_t underway() const;
 
  private:

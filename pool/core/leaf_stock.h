@@ -2,8 +2,8 @@
 
 // Cgroup leaves made ahead and used again.
 //
-// mkdir and rmdir of a cgroup take cgroup_mutex, which every birth takes too; a leaf whose worker
-// is gone is as good as new where nothing was limited or could have been changed in it.
+// mkdir and rmdir of a cgroup take cgroup_mutex, which every clone into a cgroup takes too. A leaf
+// whose worker is gone is as good as new if nothing was limited or could have been changed in it.
 #pragma once
 
 #include <string>
@@ -27,7 +27,7 @@ class LeafStock {
         // change it.
         reusable_(!spec.limits.any() && spec.capabilities.empty()) {}
 
-  // A leaf with nobody in it, its limits set.
+  // An empty leaf with its limits set.
   absl::StatusOr<std::string> Take();
   // Takes one back whose worker has been reaped. `empty`: nothing can be left in it (the worker was
   // the init of a pid namespace); otherwise what is left is killed.

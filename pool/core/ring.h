@@ -5,11 +5,10 @@
 // Everything the pool waits for is a descriptor that becomes readable (a worker's pidfd, an output
 // pipe, a zygote's eventfd), so one operation is enough. A token carries what kind of thing it was,
 // which one, and its generation: a completion that comes late, for something that has since been
-// given another use, is told apart by it.
+// given another use, can be told apart by it.
 //
-// ring_uring.cc does it with io_uring, and only it includes liburing. ring_epoll.cc does the same
-// where io_uring is refused, as in most containers, at the price of more system calls and of one
-// more descriptor for each wait.
+// ring_uring.cc does it with io_uring and liburing. ring_epoll.cc does the same where io_uring is
+// refused, as in most containers; it takes more system calls and one more descriptor for each wait.
 #pragma once
 
 #include <poll.h>
@@ -27,7 +26,7 @@
 namespace brood {
 
 enum class Source : std::uint8_t {
-  kNothing,       // nobody waits for it; never handed out
+  kNothing,       // never handed out
   kSubmission,    // another thread queued a request
   kZygoteNotice,  // a worker of this zygote parked or failed
   kZygoteDeath,
@@ -65,8 +64,8 @@ class Ring {
     unsigned entries = 1024;  // of io_uring's queues; more waits than that are fine
     int refusal = 0;          // a test switch: io_uring is taken to be refused with this errno
   };
-  // With io_uring where it is to be had (Linux 5.11, for a timeout when waiting), else with epoll;
-  // fallback() then tells why. An error where not even that can be.
+  // With io_uring where it is available (Linux 5.11, for a timeout when waiting), else with epoll;
+  // fallback() then tells why. An error if that fails too.
   static absl::StatusOr<std::unique_ptr<Ring>> Create(const Options& options);
   static absl::StatusOr<std::unique_ptr<Ring>> Create() { return Create(Options{}); }
 
@@ -80,15 +79,14 @@ class Ring {
   virtual absl::Status Await(int fd, short events, Token token) = 0;
   absl::Status AwaitReadable(int fd, Token token) { return Await(fd, POLLIN, token); }
   // The same for a wait that is just over, between its completion and the next Wait: `fd` is the
-  // open file that it was for. Needs nothing that it did not have already, so it does not fail for
-  // want of a descriptor.
+  // open file that it was for. Needs no new descriptor, so it cannot fail for lack of one.
   virtual absl::Status AwaitAgain(int fd, short events, Token token) {
     return Await(fd, events, token);
   }
   // Ends a wait, so that the ring lets go of the open file. The wait completes, with -ECANCELED.
   virtual void Cancel(Token token) = 0;
-  // Closes `fd` in another thread, for descriptors whose last close is slow. When none is to be had
-  // it is closed at once.
+  // Closes `fd` in another thread, for descriptors whose last close is slow. If that cannot be
+  // done, it is closed at once.
   virtual void CloseElsewhere(int fd) = 0;
   // Descriptors it has not closed yet, among a few operations of other kinds.
   virtual std::uint64_t closing() const = 0;

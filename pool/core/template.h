@@ -53,7 +53,7 @@ struct Template {
   std::deque<std::unique_ptr<ActiveRequest>> waiting;  // for a parked worker
   std::deque<std::unique_ptr<ActiveRequest>> direct;   // for a clone of their own
 
-  bool retired = false;  // replaced or removed: serves nobody new, ends when its last worker has
+  bool retired = false;  // replaced or removed: takes no new request, ends with its last worker
 
   // After a worker could not be made the next try waits, longer each time.
   int failures = 0;

@@ -52,8 +52,8 @@ struct Worker {
   UniqueFd pidfd;  // of a running worker from a zygote
   KeptNamespaces kept;
   LentTerminals terminals;
-  // Linux 6.14 compares a birth's kill count with the cgroup of whoever clones, not with the one
-  // born into: in a cgroup that was ever killed (Session::leaf_spoilt), everybody dies at birth.
+  // Linux 6.14 compares a kill count with that of the cloning process's cgroup, not of the cgroup
+  // cloned into: in one that was ever killed (Session::leaf_spoilt), every new process dies.
   Session session;
   std::int64_t ordered_ns = 0;  // when a zygote was asked for it
   std::int64_t launching_since_ns = 0;

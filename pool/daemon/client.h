@@ -23,14 +23,15 @@
 
 namespace brood {
 
-// Where clients look for a daemon unless told otherwise: $BROOD_SOCKET; else, for an ordinary user
-// who has a daemon there, $XDG_RUNTIME_DIR/brood/brood.sock; else /run/brood/brood.sock.
+// Where clients look for a daemon by default: $BROOD_SOCKET; else, if an ordinary user has a daemon
+// there, $XDG_RUNTIME_DIR/brood/brood.sock; else /run/brood/brood.sock.
 std::string DefaultSocketPath();
-// Where a daemon listens unless told otherwise: the same, an ordinary user's always in
-// $XDG_RUNTIME_DIR. kFailedPrecondition where that is not set.
+// Where a daemon listens by default: the same, but an ordinary user's always in $XDG_RUNTIME_DIR.
+// kFailedPrecondition where that is not set.
 absl::StatusOr<std::string> DefaultListenPath();
 
-// One connection; blocks. Not thread-safe. Destroying it ends what it runs in the foreground.
+// One connection; its functions block. Not thread-safe. Destroying it ends what it runs in the
+// foreground.
 class Client {
  public:
   // kUnavailable when no daemon listens there, with how to start one; kPermissionDenied.
@@ -43,22 +44,21 @@ class Client {
   // daemon (Logs).
   absl::StatusOr<StartedAs> RunDetached(Submit submit);
 
-  // The parts of Run, for callers who have more to do meanwhile: Start returns the tag, and once
-  // fd() is readable Next has an answer. With ClientIo::kTerminal one descriptor goes along.
+  // The parts of Run, for callers that have other work meanwhile: Start returns the tag, and once
+  // fd() is readable Next has an answer. With ClientIo::kTerminal, `fds` has one descriptor.
   template <typename M>
   absl::StatusOr<std::uint64_t> Start(const M& message, std::span<const int> fds) {
     const std::uint64_t tag = next_tag_++;
     if (const absl::Status sent = connection_.Send(tag, message, fds); !sent.ok()) return sent;
     return tag;
   }
-  // Sends a signal to what runs in the foreground under `tag`; a kDone says that it has been sent
-  // on.
+  // Sends a signal to what runs in the foreground under `tag`; a kDone says that it was delivered.
   absl::Status SignalForeground(std::uint64_t tag, const SignalOrder& order);
   // Asks whether it waits to read a file; the answer is a kReads.
   absl::Status AskWhetherForegroundReads(std::uint64_t tag, const FileIdentity& file);
   // Waits for the next answer. A kError is returned as its status.
   absl::StatusOr<Incoming> Next();
-  // Whether Next has one that has come already, of which fd() does not tell.
+  // Whether Next has an answer that was already received; fd() is not readable for it.
   bool has_message() const { return !received_.empty(); }
   int fd() const { return connection_.fd(); }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // What the daemon knows of every isolate: those that wait and run, and the latest that have ended.
-// How a detached one ended nobody knows until they ask, so these are kept apart from the others: no
-// number of commands in the foreground makes the daemon forget one.
+// How a detached one ended is known to no client until one asks. So these are kept apart from the
+// others, and no number of commands in the foreground makes the daemon forget one.
 #pragma once
 
 #include <sys/types.h>
@@ -50,9 +50,9 @@ struct Isolate {
   std::string refusal;             // why there was none
   std::unique_ptr<LogRing> logs;   // of a detached one
 
-  bool told = false;  // somebody has been told how it ended, or was there to see it
+  bool told = false;  // a client has been told how it ended, or saw it
 
-  // Called once when it has ended, on behalf of `owner`. Whether somebody was told.
+  // Called once when it has ended, on behalf of `owner`. Returns whether a client was told.
   struct OnEnd {
     const void* owner = nullptr;
     std::function<bool(const Isolate&)> call;
@@ -60,17 +60,17 @@ struct Isolate {
   std::vector<OnEnd> on_end;
 };
 
-// A line of `brood ps`, and all there is to know (`whole`).
+// A line of `brood ps`, or everything known of it (`whole`).
 nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole);
 
 // Not thread-safe. Isolates stay where they are until forgotten.
 class Isolates {
  public:
   struct Kept {
-    std::size_t told = 256;        // that have ended, and somebody knows how
-    std::size_t unclaimed = 1024;  // detached ones that have ended, and nobody has waited for
+    std::size_t told = 256;        // that have ended, and a client knows how
+    std::size_t unclaimed = 1024;  // detached ones that have ended and were not waited for
   };
-  // As many are remembered as forgotten, by id and name.
+  // Of so many forgotten ones the id and name are remembered.
   static constexpr std::size_t kForgottenKept = 4096;
 
   Isolates() = default;
@@ -79,20 +79,20 @@ class Isolates {
   // A new one. kAlreadyExists when something that waits or runs has the name; kInvalidArgument when
   // it is no name ([a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 64, nothing that looks like an id).
   absl::StatusOr<Isolate*> Add(const std::string& name);
-  // By id, name (of what has not ended first), or beginning of an id. kNotFound, which tells what
-  // has been forgotten from what never was, or kInvalidArgument with the candidates when several
-  // begin so.
+  // By id, name (first of those that have not ended), or beginning of an id. kNotFound, which
+  // distinguishes a forgotten isolate from one that never was; kInvalidArgument, with the
+  // candidates, when several ids begin so.
   absl::StatusOr<Isolate*> Find(std::string_view word);
   // By the whole id alone; null when there is none (any more).
   Isolate* ById(std::string_view id);
   // Marks it ended, calls what waits for that, and forgets those that ended first beyond the number
   // kept.
   void End(Isolate& isolate);
-  // Somebody has been told how it ended: it is kept no longer than others.
+  // A client has been told how it ended: it is kept no longer than others.
   void Told(Isolate& isolate);
   // Calls nothing any more on behalf of `owner`.
   void DropOnEnd(const void* owner);
-  // Takes away one that came to nothing.
+  // Removes one that was not started.
   void Remove(const Isolate& isolate);
 
   const std::list<Isolate>& all() const { return isolates_; }

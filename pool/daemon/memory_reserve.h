@@ -2,9 +2,9 @@
 
 // Memory kept aside for the moment when there is none left.
 //
-// An allocation that fails would end the daemon, and with it everybody's commands. operator new is
-// given pieces of the reserve instead, so that what is under way can be finished; whoever asks
-// Short() then refuses new work until the reserve is whole again.
+// An allocation that fails would end the daemon and all its commands. Then operator new is given
+// pieces of the reserve instead, so that what is under way can be finished. Code that takes new
+// work asks Short(), and refuses it until the reserve is whole again.
 #pragma once
 
 namespace brood {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The words between a brood daemon and its clients: every message, and how it is written.
+// The protocol between a brood daemon and its clients: every message, and how it is encoded.
 //
 //   transport  a Unix stream socket. Each message is a 24-byte header and a body.
 //   header     magic "brod", version, type, length of the body, descriptors that come with it, tag;
@@ -12,8 +12,8 @@
 //   tag        chosen by the client; every answer to a request carries the request's tag, so that
 //              many may be under way on one connection
 //
-// A client that vanishes ends what it runs in the foreground. A message that breaks the rules above
-// ends the connection: kError first, where the socket takes it, and nothing else is affected.
+// When a client goes away, what it runs in the foreground is ended. A message that breaks the rules
+// above ends the connection: kError first, where the socket takes it, and nothing else is affected.
 #pragma once
 
 #include <concepts>

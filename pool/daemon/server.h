@@ -23,8 +23,8 @@ namespace brood {
 // A bound, listening socket at a path, which is removed with it.
 class ListeningSocket {
  public:
-  // kAlreadyExists when a daemon answers there. A socket that nobody listens on, or somebody dead,
-  // is replaced. Mode 0600, or 0660 for `group`; kNotFound for an unknown group.
+  // kAlreadyExists when a daemon answers there. A socket without a living listener is replaced.
+  // Mode 0600, or 0660 for `group`; kNotFound for an unknown group.
   static absl::StatusOr<ListeningSocket> Bind(const std::string& path,
                                               const std::optional<std::string>& group);
   ListeningSocket(ListeningSocket&& other) noexcept = default;
@@ -33,7 +33,7 @@ class ListeningSocket {
 
   int fd() const { return socket_.get(); }
   std::optional<gid_t> group() const { return group_; }
-  // Takes the path away, so that the next daemon can have it.
+  // Removes the path, so that the next daemon can have it.
   void Unlink();
 
  private:
@@ -57,7 +57,7 @@ class Server {
       : pool_(pool), service_(service), socket_(socket) {}
 
   absl::Status Open();
-  // Accepts nobody any more.
+  // Accepts no more connections.
   void StopListening();
   // Drops all peers. Nothing of the server is called afterwards.
   void Close();

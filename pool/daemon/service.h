@@ -33,7 +33,7 @@ class Service {
     std::size_t log_bytes = std::size_t{256} << 10;       // kept of each detached isolate's output
     std::size_t max_held_fds = 4096;                      // of clients' commands that wait or run
     std::size_t max_held_bytes = std::size_t{256} << 20;  // of their arguments and environments
-    std::size_t max_unclaimed = 1024;  // detached ones that have ended and nobody has waited for
+    std::size_t max_unclaimed = 1024;  // detached ones that have ended and were not waited for
     std::uint32_t max_running = 0;     // for the sentence that says they are taken
     // Runs a job that may take its time in another thread.
     std::function<void(std::function<void()>)> elsewhere;
@@ -79,7 +79,7 @@ class Service {
   };
 
   absl::Status OnSubmit(const PeerPtr& peer, Incoming& message);
-  // Whoever submitted an isolate, and the tag of that message.
+  // The client that submitted an isolate, and the tag of that message.
   struct Submitter {
     std::weak_ptr<Peer> peer;
     std::uint64_t tag = 0;

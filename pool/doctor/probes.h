@@ -17,8 +17,8 @@ int TryInChild(const std::function<int()>& trial);
 
 // Each is 0, or the errno of what was refused. To be run in a child.
 int MakeUserNamespace();
-// Makes one and then does in it what only its owner may. AppArmor on Ubuntu 24.04 lets everybody
-// make one, and takes its powers away.
+// Makes one and then does in it what only its owner may. AppArmor on Ubuntu 24.04 lets every user
+// make one, but without privileges.
 int UseUserNamespace();
 // With one's own rights, or with those of a user namespace made for it.
 int MakeNamespace(NamespaceKind kind, bool own_rights);

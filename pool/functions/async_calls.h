@@ -25,9 +25,9 @@
 
 namespace brood {
 
-// What was accepted is run at least once, also after the daemon was killed, and what came of it is
-// kept for a while. Only in the pool's thread but for Open and the end, which come before and
-// after. Must live until the pool has been shut down.
+// What was accepted is run at least once, even if the daemon is killed, and the result is kept for
+// a while. Only in the pool's thread but for Open and the end, which come before and after. Must
+// live until the pool has been shut down.
 class AsyncCalls {
  public:
   static constexpr std::uint64_t kMaxBody = 1U << 20;       // of one call

@@ -32,7 +32,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   // What is logged of a call that did not go well.
   struct Report {
     std::string function;
-    int status = 0;  // 0: nobody was there to be told
+    int status = 0;  // 0: the caller had gone
     std::string end;
     std::string message;
     std::string err;  // the last bytes of its stderr

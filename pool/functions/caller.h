@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Who is given a call's answer: a connection, or a record of it.
+// What receives a call's answer: a connection, or a record of it.
 #pragma once
 
 #include <string>
@@ -24,13 +24,13 @@ class Caller {
   virtual void Begin(int status, Fields fields) = 0;
   virtual void Write(std::string_view bytes) = 0;
   virtual void Finish(const Fields& trailer) = 0;
-  // Breaks off an answer that was begun, so that nobody takes it for whole.
+  // Breaks off an answer that was begun, so that it is not taken for whole.
   virtual void Abort() = 0;
 
   virtual void Continue() = 0;         // the body is wanted
   virtual void Resume() = 0;           // more of it is taken
   virtual bool congested() const = 0;  // nothing is to be written for now
-  virtual bool open() const = 0;       // somebody is still there
+  virtual bool open() const = 0;       // the caller is still there
 };
 
 }  // namespace brood

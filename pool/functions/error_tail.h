@@ -17,7 +17,7 @@ class ErrorTail {
   void Add(std::string_view text);
   // Takes a piece of what lies in the pipe `fd`, borrowed and not blocking. False at its end.
   bool Read(int fd);
-  // Takes all that lies in it, once nobody writes any more.
+  // Takes all that lies in it, once it has no writer any more.
   void ReadRest(int fd);
   const std::string& text() const { return text_; }
 

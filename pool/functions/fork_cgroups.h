@@ -2,9 +2,9 @@
 
 // The cgroups of a forked function: its process' and its calls', side by side.
 //
-//   PARENT/forked-N/process   where the process is born
-//   PARENT/forked-N/call-M    where a call is born, by the process: to do that without privilege it
-//                           has to own cgroup.procs of forked-N and of call-M
+//   PARENT/forked-N/process   of the process
+//   PARENT/forked-N/call-M    of a call, which the process clones into it: without privilege it has
+//                             to own cgroup.procs of forked-N and of call-M for that
 #pragma once
 
 #include <sys/types.h>
@@ -40,7 +40,7 @@ class ForkCgroups {
 
   // Of the process, below the parent cgroup.
   std::string process_leaf() const { return name_ + "/process"; }
-  // Lets processes of this user be born in the leaves to come. Call it before Take.
+  // Lets processes of this user clone into later leaves. Call it before Take.
   absl::Status LetBirth(uid_t user);
 
   // kPermissionDenied to those who may not mount (root's CAP_SYS_ADMIN).
@@ -51,7 +51,7 @@ class ForkCgroups {
   // What its call has used; of a function without limits nothing, since leaves are used again then.
   LeafUsage Usage(const Leaf& leaf) const;
 
-  // Removes all of it; kDeadlineExceeded while somebody is still dying in it.
+  // Removes all of it; kDeadlineExceeded while a process is still dying in it.
   absl::Status Remove();
 
  private:

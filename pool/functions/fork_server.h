@@ -31,7 +31,7 @@
 namespace brood {
 
 // Only in the pool's thread. It is held by its calls, by the pool's callback for its process, and
-// by whoever started it.
+// by the code that started it.
 class ForkServer : public std::enable_shared_from_this<ForkServer> {
  public:
   // How long a process may take until it is ready.
@@ -54,7 +54,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   // A clone of the process, for one call. kUnavailable before it is ready, and after Retire.
   absl::StatusOr<std::shared_ptr<FunctionWorker>> Fork();
 
-  // Ends the process once its calls have ended. It tells nobody of its end then.
+  // Ends the process once its calls have ended. Its end is then not reported.
   void Retire();
 
  private:
@@ -72,7 +72,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   absl::Status Submit();
   void OnStarted(const Started& started);
   void ReadMessages();
-  bool ReadMessage();  // false: there is none for now, or nobody to say any more
+  bool ReadMessage();  // false: there is none for now, or no more will come
   void ReadErrors();
   void Take(const ready::Message& message, UniqueFd fd);
   void SendPlan();
@@ -108,7 +108,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   Calls calls_;
   std::deque<std::uint64_t> unsent_;  // calls that the process has not been told of
   Watched room_watch_{pool_};         // until the socket has room for them
-  // Calls whose end was told before their birth, by number; only while births are awaited.
+  // Calls whose end was reported before their start, by pid; only while starts are awaited.
   std::map<std::int32_t, ready::Message> early_ends_;
   std::uint64_t next_call_ = 1;
   ErrorTail errors_;  // of the process itself

@@ -26,7 +26,7 @@
 
 namespace brood {
 
-// Only in the pool's thread. Held by whoever serves it, and by its calls.
+// Only in the pool's thread. Held by the router that serves it, and by its calls.
 class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
  public:
   // Hears of a forked function's process that has ended: a sentence, and the last of its output.

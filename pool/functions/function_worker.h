@@ -21,7 +21,7 @@ namespace brood {
 
 class LambdaRuntime;
 
-// Only in the pool's thread. Held by whoever uses it, and until its end by the pool's callback.
+// Only in the pool's thread. Held by its call, and until its end by the pool's callback.
 struct FunctionWorker {
   UniqueFd in;   // to its stdin; not blocking
   UniqueFd out;  // from its stdout; at its end once `outcome` is there
@@ -39,16 +39,16 @@ struct FunctionWorker {
   std::function<void()> on_started;
   std::function<void()> on_ended;
 
-  // Ends it. kNotFound when whoever makes it does not know it yet: then again, soon.
+  // Ends it. kNotFound when its maker does not know it yet: try again soon.
   std::function<absl::Status()> kill;
 
   // Whether it runs now: looked at, not remembered.
   bool Alive() const;
   // It has started, and has asked for its call where functions do.
   bool ready() const;
-  // "primed", if it was started ahead of its call, or how it came to be.
+  // "primed", if it was started ahead of its call, or else how it was started.
   std::string_view PathName(bool ahead) const;
-  // For whoever makes it: it has ended, or could not be made. Tells its user.
+  // Called by its maker: it has ended, or could not be made. Tells its user.
   void End(absl::StatusOr<Outcome> result);
 };
 

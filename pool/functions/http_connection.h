@@ -55,7 +55,8 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool answering() const { return phase_ == Phase::kAnswer; }
   // The fields behind the body of the request that has just been read whole.
   const FieldList& trailers() const { return parser_->trailers(); }
-  // Closes when its deadline has passed: no whole head, no byte of a body, an answer nobody reads.
+  // Closes when its deadline has passed: no whole head, no byte of a body, an answer that is not
+  // read.
   void Expire(std::int64_t now_ns);
   // No further request after the one under way, if any.
   void Retire();

@@ -43,8 +43,8 @@ class HttpServer {
 
  private:
   void Accept();
-  // Closes connections that wait for their caller, those that have waited longest first, so that
-  // others come in. False: there are none.
+  // Closes connections that wait for their caller, those idle longest first, to make room for
+  // others. False: there are none.
   bool MakeRoom();
   void Sweep();
 
@@ -57,7 +57,7 @@ class HttpServer {
   std::optional<Pool::WatchId> watch_;
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
   std::size_t max_connections_ = 0;
-  std::int64_t no_room_until_ns_ = 0;  // nobody to close was found a moment ago
+  std::int64_t no_room_until_ns_ = 0;  // none to close was found a moment ago
   bool closed_ = false;
 };
 

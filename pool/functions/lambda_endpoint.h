@@ -5,8 +5,9 @@
 //   worker, before exec: socket, bind, listen -> channel -> listener -> HttpConnection -> handler
 //
 // The listening socket is made by the worker in its own network namespace (StdioMode::kEndpoint),
-// so nobody else can reach it, it is there before the command looks for it, and no thread of the
-// daemon ever enters a namespace. Whatever comes over it is the function's, and not to be trusted.
+// so no other process can reach it, it is there before the command looks for it, and no thread of
+// the daemon ever enters a namespace. Whatever comes over it is the function's, and not to be
+// trusted.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,8 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   LambdaEndpoint& operator=(const LambdaEndpoint&) = delete;
 
   // Makes `stdio`, whose fds[1] and fds[2] are set, that of a worker which opens the endpoint.
-  // `handler` is given every request, until Close. `flooded`: more came than the pool's thread
-  // shall bear; nothing more is taken.
+  // `handler` is given every request, until Close. `flooded` is called when more requests came than
+  // the pool's thread should handle; no more are taken.
   absl::Status Open(Stdio& stdio, HttpConnection::Handler handler, std::function<void()> flooded);
   // Closes all descriptors. Exchanges under way are told that their caller has gone.
   void Close();
@@ -65,7 +66,7 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   Watched channel_watch_{pool_}, listener_watch_{pool_};
   std::optional<Timers::Id> sweep_;
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
-  std::int64_t spent_until_ns_ = 0;  // what was spent is paid back by then
+  std::int64_t spent_until_ns_ = 0;  // when all that was spent is back
 };
 
 }  // namespace brood

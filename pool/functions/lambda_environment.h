@@ -13,8 +13,8 @@ namespace brood {
 
 // Fits a function with FunctionRuntime::kLambda to the isolation that it will run in: adds to its
 // environment what Lambda's runtimes look for, as far as it does not have it (the list is in
-// brood.toml(5)). kInvalidArgument for a network namespace that is not its own: whoever shares it
-// could take the function's calls and answer them.
+// brood.toml(5)). kInvalidArgument for a network namespace that is not its own: a process that
+// shares it could take the function's calls and answer them.
 absl::Status FitLambda(const Spec& spec, FunctionOptions& options);
 
 // arn:aws:lambda:REGION:000000000000:function:NAME. There is no such account; the region is that of

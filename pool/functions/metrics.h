@@ -34,7 +34,7 @@ struct FunctionMetrics {
   std::uint64_t gone = 0;                       // callers who left before their answer
   std::uint64_t broken = 0;                     // answers broken off after they had begun
   std::map<std::string, std::uint64_t> paths;   // by spawn path
-  std::map<std::string, std::uint64_t> misses;  // why the path wanted was not to be had
+  std::map<std::string, std::uint64_t> misses;  // why the path wanted was not available
   std::uint64_t primed_lost = 0;                // primed workers that ended before a call
   Histogram queue, spawn, run, total;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A call that nobody waits for: its answer is kept.
+// An asynchronous call: its answer is kept.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,7 @@ class RecordedCall : public Caller, public std::enable_shared_from_this<Recorded
  public:
   static constexpr std::size_t kMaxOutput = 64U << 10;  // bytes kept
 
-  // `refused`: the function had no place for it or no isolate was to be had, so it did not run.
+  // `refused`: the function had no place for it or no isolate could be started, so it did not run.
   using Done = std::function<void(CallResult result, bool refused)>;
 
   // Runs it. `done` is called once, at once or later, unless it is dropped; `log` as for any call.

@@ -19,7 +19,7 @@
 namespace brood {
 
 //   POST /functions/NAME   a call        GET /functions   what there is
-//   ... ?async=1           one that is not waited for; GET /calls/ID tells what came of it
+//   ... ?async=1           an asynchronous one; GET /calls/ID tells its result
 //   GET /healthz           200, or 503 while the daemon drains
 //   GET /metrics           Prometheus text
 //   GET /openapi.json      all of this, for programs

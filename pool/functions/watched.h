@@ -13,7 +13,8 @@
 
 namespace brood {
 
-// Only in the pool's thread. Whoever is called has to outlive the watch: it does not end by itself.
+// Only in the pool's thread. What `ready` uses has to outlive the watch, which does not end by
+// itself.
 class Watched {
  public:
   explicit Watched(Pool& pool) : pool_(pool) {}

@@ -17,7 +17,7 @@ struct Ceiling {
 
 // `room` is what the unit's own limit leaves; `reserve` the bytes of memory that are not to be
 // touched. Reads /proc and the cgroups of this process. An estimate where memory decides, since
-// Cost::bytes is one; exact where a count does and nobody else counts against it meanwhile.
+// Cost::bytes is one; exact where a count decides and no other process adds to it meanwhile.
 Ceiling Predict(const Unit& unit, std::uint64_t room, std::uint64_t reserve);
 
 }  // namespace brood::limits

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// How many whole isolates this machine bears at once: the only unit that is no single limit.
+// How many whole isolates this machine can hold at once: the only unit that is no single limit.
 #pragma once
 
 #include <chrono>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a run has changed outside its own processes, and how it is put right: by the run itself, by
-// a guardian when the run is killed, by the next run when the guardian was killed, too.
+// What a run has changed outside its own processes, and how it is undone: by the run itself, by a
+// guardian if the run is killed, by the next run if the guardian was killed too.
 #pragma once
 
 #include <sys/types.h>

@@ -96,7 +96,8 @@ int WriteFile(const std::string& path, std::string_view text);
 absl::Status EnterUserNamespace();
 // And in it a mount namespace of its own, with an empty tmpfs on /tmp.
 absl::Status EnterMountNamespace();
-// Becomes a user that nobody is, for what is counted by user; root is exempt from most of it.
+// Changes to a user id that is not in use, for what is counted by user; root is exempt from most of
+// it.
 absl::Status BecomeNobodyElse();
 // A forked child that does nothing and ends with this process. Its pid, or -errno.
 int ForkIdle(std::uint64_t flags);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bytes that nobody can change any more, as a file without a name.
+// Bytes that can no longer be changed, as a file without a name.
 #pragma once
 
 #include <span>

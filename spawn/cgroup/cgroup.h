@@ -75,7 +75,7 @@ class ParentCgroup {
   absl::StatusOr<bool> LeafPopulated(std::string_view name) const;
 
   // Whether all in the leaf is frozen, by its own cgroup.freeze or that of one above (Linux 5.2):
-  // nothing that is born in it runs. False where the kernel does not say.
+  // a process cloned into it does not run. False where the kernel does not say.
   absl::StatusOr<bool> LeafFrozen(std::string_view name) const;
 
   // Sleeps until the leaf and all below are empty; kDeadlineExceeded when they still are not after

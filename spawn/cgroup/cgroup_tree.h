@@ -55,8 +55,8 @@ absl::Status KillTreeByPid(int parent, const std::string& name, CgroupDeadline d
 // such cgroup.
 absl::StatusOr<bool> IsPopulated(int parent, const std::string& name);
 
-// Whether the cgroup is frozen: everybody in it is stopped, and whoever is born in it is before the
-// first instruction (Linux 5.2; false before). kNotFound when there is no such cgroup.
+// Whether the cgroup is frozen: all processes in it are stopped, and new ones before their first
+// instruction (Linux 5.2; false before). kNotFound when there is no such cgroup.
 absl::StatusOr<bool> IsFrozen(int parent, const std::string& name);
 
 // Sleeps until the cgroup and all below are empty. Woken by the kernel, which sends at most one

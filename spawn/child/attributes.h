@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a process inherits through clone and exec beside its isolation, and a worker shall have from
-// nobody: how it is scheduled, which processors and memory it may use, how likely the OOM killer
-// takes it, how its personality bends the kernel's calls. Freestanding.
+// What a process inherits through clone and exec beside its isolation, and what a worker must not
+// inherit: how it is scheduled, which processors and memory it may use, how likely the OOM killer
+// chooses it, how its personality changes system calls. Freestanding.
 //
 // A zygote puts itself back to the defaults once, and its workers inherit those. For a cold worker
-// its launcher looks once which of its own differ (OddAttributes), and only those are put back:
-// what takes privilege over the machine by whoever clones it, since in a user namespace of its own
-// the worker has none; what a process may only do to itself by the worker.
+// its launcher looks once which of its own differ (OddAttributes), and only those are put back.
+// What takes privilege over the machine is put back by the process that clones the worker, since
+// the worker has none in a user namespace of its own; what a process may only do to itself, by the
+// worker.
 #pragma once
 
 #include <cstddef>

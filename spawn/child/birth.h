@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One worker's birth: clone3 into its cgroup, then its id maps. Used by the launcher for the cold
+// Cloning one worker: clone3 into its cgroup, then its id maps. Used by the launcher for the cold
 // path and by the zygote; the only place that calls clone3 for a worker. Freestanding.
 #pragma once
 
@@ -9,8 +9,8 @@
 namespace brood {
 
 inline constexpr std::size_t kWorkerStackBytes = 16384;
-// Below each stack lies so much that nobody may touch: one that overflows ends its process, and
-// does not write into what others have beside it.
+// Below each stack lies a guard of this size that may not be touched: a stack that overflows ends
+// its process, and does not overwrite its neighbour.
 inline constexpr std::size_t kStackGuardBytes = 4096;
 inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStackBytes;
 
@@ -29,7 +29,7 @@ struct BirthRequest {
   // can come to its exec.
   int hand_to = -1;
   std::uint32_t slot = 0;        // to be told with it
-  std::uint32_t attributes = 0;  // those of the caller's that the worker shall not have
+  std::uint32_t attributes = 0;  // the caller's attributes that the worker must not inherit
 };
 
 // Clones the worker described by `request` and writes its maps. The mailbox must be kOrdered (or

@@ -23,11 +23,11 @@ inline constexpr int kMaxLanes = 16;
 struct ChildContext {
   const Plan* plan = nullptr;
   Mailbox* box = nullptr;
-  int fds[kMaxPlanFds] = {};  // Op::index of kSetns
-  int* trees = nullptr;       // Plan::tree_count detached mount trees, -1 where none
-  int root_fd = -1;           // of the root that has been entered; -1: the host's still
-  int launcher_pidfd = -1;    // to notice a launcher that died before PR_SET_PDEATHSIG
-  int notify_fd = -1;         // eventfd told when the worker parks or fails; -1: nobody waits
+  int fds[kMaxPlanFds] = {};          // Op::index of kSetns
+  int* trees = nullptr;               // Plan::tree_count detached mount trees, -1 where none
+  int root_fd = -1;                   // of the root that has been entered; -1: the host's still
+  int launcher_pidfd = -1;            // to notice a launcher that died before PR_SET_PDEATHSIG
+  int notify_fd = -1;                 // eventfd written when the worker parks or fails; -1: none
   std::uint64_t ignored_signals = 0;  // to be reset; neither clone3 nor exec does
   const int* lanes = nullptr;         // sockets over which a launch's descriptors come
   std::int64_t clock_shift_ns = 0;    // see Now
@@ -69,7 +69,7 @@ sys::Result KeepCapabilities(std::uint64_t keep);
 // A worker's whole life up to exec. `argument` is a ChildContext. Never returns.
 [[noreturn]] void WorkerMain(void* argument);
 
-// True when the plan's test switch says that this operation shall fail.
+// True when the plan's test switch makes this operation fail.
 inline bool Injected(const Plan& plan, Step step, std::uint16_t index, bool in_template = false) {
   return plan.fail_error != 0 && plan.fail_step == step &&
          (plan.fail_index == 0xffff || plan.fail_index == index) &&

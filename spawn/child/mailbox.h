@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The words that launcher, zygote and one worker share: a fixed record in shared memory.
+// What launcher, zygote and one worker share: a fixed record in shared memory.
 //
 // Each field has one writer at a time, named beside it. `state` is a futex; every change is a
-// release store followed by a wake where somebody may sleep. Freestanding.
+// release store, followed by a wake where a process may sleep on it. Freestanding.
 #pragma once
 
 #include <cstdint>
@@ -47,12 +47,12 @@ struct LaunchRecord {
 
 struct Mailbox {
   std::uint32_t state = 0;       // WorkerState, futex
-  std::uint32_t alive = 0;       // 1 or a tid from birth until exec or death; see HasLetGo
-  std::int32_t pid = 0;          // as the launcher sees it; the kernel writes it at birth
+  std::uint32_t alive = 0;       // 1 or a tid from clone until exec or death; see HasLetGo
+  std::int32_t pid = 0;          // as the launcher sees it; the kernel writes it at the clone
   std::uint32_t lane_taken = 0;  // 1 once the worker has received its descriptors
   Failure failure;
 
-  // How it is born (launcher).
+  // How it is cloned (launcher).
   char leaf[40] = {};            // cgroup leaf's name below the parent cgroup; empty: none
   std::uint32_t inside_uid = 0;  // first ids inside
   std::uint32_t inside_gid = 0;
@@ -85,9 +85,9 @@ static_assert(std::has_unique_object_representations_v<Mailbox>);  // no padding
 inline WorkerState LoadState(const Mailbox& box) {
   return static_cast<WorkerState>(__atomic_load_n(&box.state, __ATOMIC_ACQUIRE));
 }
-// Whether the worker has exec'd or died, so that its launch is read by nobody any more. The kernel
-// clears the word of one that shares memory (CLONE_CHILD_CLEARTID); to that of another, a robust
-// futex, it adds FUTEX_OWNER_DIED.
+// Whether the worker has exec'd or died, so that its launch is no longer read. The kernel clears
+// `alive` of a worker that shares memory (CLONE_CHILD_CLEARTID); for another, `alive` is a robust
+// futex, to which it adds FUTEX_OWNER_DIED.
 inline bool HasLetGo(const Mailbox& box) {
   constexpr std::uint32_t kOwnerDied = 0x40000000;
   const std::uint32_t alive = __atomic_load_n(&box.alive, __ATOMIC_ACQUIRE);

@@ -11,7 +11,7 @@
 //              and `home` once, in the tiny one it then lives in; before each clone it runs
 //              `copies`, which copy that tree; the worker runs `worker`
 //
-// In both, whoever maps a worker's ids runs `idmaps` then.
+// In both, the process that maps a worker's ids then runs `idmaps`.
 //
 // Freestanding: the child includes this header.
 #pragma once
@@ -66,13 +66,13 @@ enum class OpCode : std::uint16_t {
   kBounding,       // drop all up to number[1] but number[0] from the bounding set
   kSetIds,         // uid number[0], gid number[1]; index bit 0: clear groups, bit 1: keep caps,
                    // bit 2: groups may stay where setgroups(2) is denied
-  kUndumpable,     // nobody may trace it, nor look at its memory, before its exec
+  kUndumpable,     // no process may trace it or look at its memory before its exec
   kCapabilities,   // keep number[0], ambient too
   kParentDeath,    // die with the launcher
   kNoNewPrivs,
   kRlimit,   // resource `index`: soft number[0], hard number[1]
   kSeccomp,  // install the plan's filter
-  kIdmap,    // trees[index] shows its owners as the worker's ids; for whoever maps them
+  kIdmap,    // trees[index] shows its owners as the worker's ids; run by the process that maps them
 };
 
 struct Op {
@@ -88,7 +88,7 @@ struct Op {
 // Who writes the id maps of a worker's new user namespace.
 enum class MapsBy : std::uint8_t {
   kNobody,    // there is none
-  kCloner,    // whoever clones the worker, from the mailbox
+  kCloner,    // the process that clones the worker, from the mailbox
   kLauncher,  // a cold worker's launcher, with the help of programs that may (newuidmap)
 };
 
@@ -119,26 +119,26 @@ struct Plan {
   std::uint32_t uid_map = 0;        // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
   std::uint32_t reserved = 0;
-  std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
+  std::uint64_t clone_flags = 0;  // CLONE_NEW* flags for cloning the worker
   std::uint8_t share_memory = 0;  // CLONE_VM until exec; never with a memory limit
   std::uint8_t late_seccomp = 0;  // the filter would refuse the launch itself: install it last
   MapsBy maps_by = MapsBy::kNobody;
   std::uint8_t deny_setgroups = 0;  // an unprivileged launcher must, before gid_map
   std::uint8_t record_ops = 0;      // note the time after every operation
-  // The zygote is born into a user and a mount namespace of its own, whose owner its launcher is:
-  // it can then prepare what an ordinary user otherwise could not.
+  // The zygote is cloned into a user and a mount namespace of its own, owned by its launcher: it
+  // can then prepare what an ordinary user otherwise could not.
   std::uint8_t zygote_user = 0;
   std::uint8_t zygote_range = 0;  // with a range of ids, mapped by newuidmap
   std::uint8_t reserved_flag = 0;
-  // What a zygote keeps of its capabilities once its template stands; ~0: all.
+  // What a zygote keeps of its capabilities once its template is ready; ~0: all.
   std::uint64_t zygote_capabilities = ~std::uint64_t{0};
   // Test switch: the step `fail_step`, where it is operation `fail_index` of its list (0xffff:
-  // any), reports fail_error instead of running. Zero in every plan that nobody has asked to fail.
+  // any), reports fail_error instead of running. Zero in every plan that was not asked to fail.
   std::int32_t fail_error = 0;
   std::uint16_t fail_index = 0;
   Step fail_step = Step::kNone;
   std::uint8_t fail_in_template = 0;  // in the zygote's lists, else in the worker's and around it
-  // The worker has the command born and becomes an init, whose executable is fds[init_fd].
+  // The worker clones the command and becomes an init, whose executable is fds[init_fd].
   std::uint8_t init = 0;
   std::uint8_t init_fd = 0;
   std::uint8_t reserved_end[5] = {};

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A worker's birth in namespaces of others. Freestanding.
+// Cloning a worker in existing namespaces. Freestanding.
 //
-// Whoever clones it has to be in them, and none of the launcher's threads shall ever be: it might
-// not come home. An ordinary user may join namespaces only as a member of the user namespace that
-// owns them, which a thread cannot enter, and nobody leaves again. So a child goes in, clones the
-// worker there as a child of the launcher (CLONE_PARENT), and ends.
+// The process that clones it has to be in them. No thread of the launcher goes in, since it might
+// be unable to return. An ordinary user may join namespaces only as a member of the user namespace
+// that owns them, which a thread cannot enter, and no process can leave again. So a child goes in,
+// clones the worker as a child of the launcher (CLONE_PARENT), and ends.
 #pragma once
 
 #include "spawn/child/birth.h"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The words between a launcher and its zygote.
+// The protocol between a launcher and its zygote.
 //
 //   memory   one shared memfd: Region, the plan, one page for each slot (its mailbox, then argv and
 //            env of its launch), and kBigMessages areas for launches that need more. One page, so
 //            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
-//            a worker to be born from its mailbox. End-of-file means that the launcher is gone: the
+//   a worker to be made from its mailbox. End-of-file means that the launcher is gone: the
 //            zygote kills the parent cgroup and exits. zygote -> launcher: the pidfd of
 //            each worker that goes on to exec without parking first (HandedWorker).
 //   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What this machine offers in cgroups: where cgroup v2 is, and where brood may build in it.
+// The cgroups of this machine: where cgroup v2 is, and where brood may make cgroups in it.
 //
 // Hosts come in three kinds. Unified: all is on cgroup2. Hybrid: cgroup2 is mounted beside the v1
-// hierarchies, which hold most controllers. Delegated, on either: somebody (systemd, a container
-// runtime) owns the tree and has handed one subtree over.
+// hierarchies, which hold most controllers. Delegated, on either: another program (systemd, a
+// container runtime) owns the tree and has handed one subtree over.
 #pragma once
 
 #include <cstdint>
@@ -63,9 +63,9 @@ struct CgroupHost {
   CgroupLayout layout = CgroupLayout::kNone;
   std::string mount;  // mount point of cgroup2; empty with kNone
   std::string own;    // directory of our own cgroup; empty when this mount does not show it
-  // Directory of the cgroup that brood may build in: a delegated one (our own, or its parent when
-  // systemd's DelegateSubgroup= or brood itself put us one level down), or, for root, the top of
-  // the mount. Empty when there is none.
+  // Directory of the cgroup in which brood may make others: a delegated one (our own, or its parent
+  // when systemd's DelegateSubgroup= or brood itself put us one level down), or, for root, the top
+  // of the mount. Empty when there is none.
   std::string base;
   std::vector<std::string> controllers;  // cgroup.controllers of `base`
   std::vector<V1Controller> v1;
@@ -74,12 +74,12 @@ struct CgroupHost {
 
   bool Has(std::string_view controller) const;
   // Where cgroups with this controller can be made: `base` where v2 has it, the v1 hierarchy's top
-  // where that has it; empty where it is not here to be used.
+  // where that has it; empty where it cannot be used here.
   std::string PlaceFor(std::string_view controller) const;
 
   // Looks at /proc/self and at the cgroup2 mount; changes nothing. A machine without cgroup2, or
-  // without a place to build in, is a valid answer. Fails only when /proc or the mount cannot be
-  // read.
+  // without a place to make cgroups, is a valid answer. Fails only when /proc or the mount cannot
+  // be read.
   static absl::StatusOr<CgroupHost> Discover();
 };
 

@@ -20,8 +20,8 @@ std::vector<std::string> MountsOnRoot();
 // other of them.
 std::vector<std::string> MountsBelow(std::string_view directory);
 
-// Whether everybody may search all directories above `path`: otherwise a worker whose ids own
-// nothing cannot get to what is mounted there.
+// Whether all users may search all directories above `path`: otherwise a worker whose ids own
+// nothing cannot reach what is mounted there.
 bool ReachableByOthers(const std::string& path);
 
 }  // namespace brood

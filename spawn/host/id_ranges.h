@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Host ids that nobody else uses, one range a worker.
+// Host ids that no other process uses, one range for each worker.
 //
 // Ranges lie above all that distributions, systemd and subordinate-id tools hand out
 // (systemd's UIDS-GIDS table: 0x70000000 and up are free). Launchers on one machine keep apart by
-// locking bytes of /run/brood/id-ranges, one byte a range: the kernel drops the locks of a launcher
-// that dies. A launcher locks ranges in blocks when its workers need more than it has, and unlocks
-// a block when none of them uses it any more.
+// locking bytes of /run/brood/id-ranges, one byte for each range: the kernel drops the locks of a
+// launcher that dies. A launcher locks ranges in blocks when its workers need more than it has, and
+// unlocks a block when none of them uses it any more.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +35,10 @@ class IdRanges {
   bool is_open() const { return lock_.valid(); }
 
   // First host id of a range not in use. Locks another block when there is none;
-  // kResourceExhausted when that is not to be had.
+  // kResourceExhausted when there is none.
   absl::StatusOr<std::uint32_t> Take();
   // Gives one back. Its worker must be reaped, with everything it started. Unlocks its block when
-  // all of that is free, and so is as much again.
+  // all of that is free and at least as many other ranges are too.
   void Return(std::uint32_t first_id);
   // Whether a range will be free when a worker of this launcher ends, and none is now.
   bool all_taken() const { return free_.empty() && in_use_ > 0; }

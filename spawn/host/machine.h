@@ -10,8 +10,8 @@ namespace brood {
 struct Machine {
   bool mount_admin = false;   // CAP_SYS_ADMIN in the user namespace that owns our mounts
   bool initial_user = false;  // in the machine's own user namespace
-  // May make device nodes: with CAP_MKNOD, in the machine's own user namespace alone, whatever ids
-  // another maps.
+  // May make device nodes: needs CAP_MKNOD in the machine's own user namespace, whatever ids
+  // another one maps.
   bool makes_nodes = false;
   bool id_ranges = false;  // may map other ids than its own into a user namespace
   // May have other ids mapped, by newuidmap: see spawn/host/subordinate_ids.h. Never with
@@ -20,8 +20,8 @@ struct Machine {
   // exec takes a process into the time namespace that it has unshared (Linux 6.2). Before, only
   // fork took its children there, and it itself could neither vfork nor start a thread: EINVAL.
   bool exec_enters_time = false;
-  // A mount namespace can be born with nothing in it (CLONE_EMPTY_MNTNS, Linux 7.1), and not as a
-  // copy of all mounts. Only looked for with mount_admin.
+  // A mount namespace can start empty (CLONE_EMPTY_MNTNS, Linux 7.1), and not as a copy of all
+  // mounts. Only looked for with mount_admin.
   bool empty_mounts = false;
   std::uint64_t capabilities = 0;  // effective, as a mask
   std::uint32_t uid = 0;           // effective

@@ -14,11 +14,11 @@ namespace brood {
 std::vector<int> ChildrenOf(int pid);
 
 // Kills the process `pid`, which must not have been reaped, all that descends from it, and all
-// that is in its session, if it leads one. They are stopped first, so that nobody gets away by
-// starting another. What has left the session and lost its parent is not found.
+// that is in its session, if it leads one. They are stopped first, so that none escapes by starting
+// another. What has left the session and lost its parent is not found.
 void KillTree(int pid);
 
-// A file as whoever has it open sees it (stat(2)).
+// A file as a process that has it open sees it (stat(2)).
 struct FileIdentity {
   dev_t device = 0;
   ino_t inode = 0;

@@ -18,12 +18,12 @@ struct Switch {
 };
 
 // The one that keeps an ordinary user from making user namespaces, or from using them: a count of
-// zero, Debian's switch, or that of Ubuntu's AppArmor (24.04), with which they can be made but have
-// no power. None where none is set. Reads files below `proc`; any thread may ask.
+// zero, Debian's switch, or that of Ubuntu's AppArmor (24.04), with which they can be made but give
+// no privileges. None where none is set. Reads files below `proc`; any thread may ask.
 std::optional<Switch> UserNamespaceSwitch(const std::string& proc = "/proc");
 
 // kernel.io_uring_disabled (Linux 6.6), where it is not 0: 1 refuses it to ordinary users outside
-// kernel.io_uring_group, 2 to everybody.
+// kernel.io_uring_group, 2 to all users.
 std::optional<Switch> RingSwitch(const std::string& proc = "/proc");
 
 }  // namespace brood

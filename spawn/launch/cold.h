@@ -23,7 +23,7 @@ namespace brood {
 
 class ParentCgroup;
 
-// What a worker is born with that no other worker may have.
+// What a worker starts with that no other worker may have.
 struct Birthplace {
   int parent_fd = -1;          // directory of the cgroup leaves, borrowed; -1: no cgroup
   std::string leaf;            // its leaf below it
@@ -42,8 +42,8 @@ struct LauncherFds {
   static absl::StatusOr<LauncherFds> Open();
 };
 
-// Whom a worker's ids belong to on the host. Absent where the launcher can give no file to them, or
-// where they are those of a user namespace that is joined.
+// A worker's user and group on the host. Absent where the launcher cannot give them files, or where
+// they are those of a joined user namespace.
 std::optional<HostIds> HostIdsOf(const Blueprint& blueprint, std::uint32_t id_first);
 
 // Fills in the ids a worker of the blueprint is mapped to, where its plan leaves them to the
@@ -57,8 +57,9 @@ void SetIdMap(const Blueprint& blueprint, std::uint32_t id_first, Mailbox& box);
 class ColdWorker {
  public:
   // Clones the worker; does not wait for its exec. A step that fails inside shows in the mailbox
-  // when the worker ends. A clone refused by the kernel is no error here either: `started()` is
-  // false and the mailbox holds the failure. The status tells of what failed before that.
+  // when the worker ends. If the kernel refuses the clone, that is no error here either:
+  // `started()` is false and the mailbox holds the failure. The status tells what failed before
+  // that.
   static absl::StatusOr<ColdWorker> Start(const Blueprint& blueprint, const Command& command,
                                           const Birthplace& place, const LauncherFds& launcher);
 

@@ -4,8 +4,8 @@
 // call.
 //
 // The process is isolated as the spec says and has no capability. It may make namespaces
-// (Spec::nesting), and each call is born into new user, pid, mount, ipc, uts and, if the spec has
-// one, network namespaces, in a cgroup of its own; there it adds what no two calls may share, gives
+// (Spec::nesting), and each call is cloned into new user, pid, mount, ipc, uts and, if the spec has
+// one, network namespaces, in a cgroup of its own. There it adds what no two calls may share, gives
 // up every capability, and installs the spec's filter (PlanKind::kForked). spawn/ready is the code
 // that does it.
 #pragma once

@@ -15,11 +15,11 @@ using KeptNamespaces = std::array<UniqueFd, 3>;
 
 // Holds them; nothing when the worker has ended already. `proc_fd` is a /proc.
 //
-// The last to leave a mount namespace takes its mounts down and waits for an RCU grace period; that
-// would be the worker, before anybody is told that it has ended. A network namespace is taken down
+// The last process to leave a mount namespace takes its mounts down and waits for an RCU grace
+// period. That would be the worker, before its end is reported. A network namespace is taken down
 // by a kernel thread, in batches of whatever has died meanwhile, beside the next worker's start; an
 // ipc namespace likewise, one by one.
-// Whoever holds them chooses when, and how many at once, by closing the descriptors.
+// The holder chooses when, and how many at once, by closing the descriptors.
 KeptNamespaces KeepNamespaces(const Spec& spec, int pidfd, int proc_fd, int pid);
 
 }  // namespace brood

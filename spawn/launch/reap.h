@@ -19,29 +19,29 @@ namespace brood {
 struct Exit {
   int code = 0;    // CLD_EXITED, CLD_KILLED, CLD_DUMPED
   int status = 0;  // exit status or signal
-  // Of the worker and all it waited for. Only whoever reaps it is told.
+  // Of the worker and all it waited for. Only the process that reaps it is told.
   std::optional<rusage> usage;
   std::int64_t reaped_ns = 0;
 };
 
 // Reaps the child behind `pidfd`, which must have ended (its pidfd is readable); blocks otherwise.
 // A process that has exec'd looks like any other child, whatever exit signal it was cloned with, so
-// a host program that waits for any child can be faster, and where it ignores SIGCHLD the kernel
-// is: then the kernel is asked for the exit code through the pidfd (Linux 6.15), without resource
-// usage. kNotFound where it cannot tell.
+// a host program that waits for any child may have reaped it first, or the kernel, if the program
+// ignores SIGCHLD. Then the exit code comes from the pidfd (Linux 6.15), without resource usage.
+// kNotFound where the kernel cannot tell.
 absl::StatusOr<Exit> Reap(int pidfd);
 
 // The same, but leaves the child for Reap: taking a process down takes several times as long as
-// asking how it ended, and whoever waits for the answer need not wait for that.
+// asking how it ended, and the answer need not wait for that.
 absl::StatusOr<Exit> AskHowItEnded(int pidfd);
 
-// A pidfd of the child `pid`, close-on-exec and the caller's. To be opened while it is certain to
-// be there: once a worker has exec'd, the program around brood may wait for it, and its number be
-// another's. kNotFound when it is no child of the caller's (any more).
+// A pidfd of the child `pid`, close-on-exec and the caller's. To be opened while it is certainly
+// there: once a worker has exec'd, the program around brood may reap it, and its pid may be used
+// again. kNotFound when it is not, or no longer, a child of the caller.
 absl::StatusOr<UniqueFd> OpenChild(int pid);
 
 // Kills the child and reaps it. One that the program around brood has reaped is left alone, and so
-// is whoever has its number now.
+// is a process that has its pid now.
 void KillAndReap(int pid);
 void KillAndReap(const UniqueFd& pidfd);
 
@@ -55,16 +55,16 @@ struct WorkerFacts {
   std::int64_t requested_ns = 0;  // CLOCK_MONOTONIC, when the request came
   bool timed_out = false;
   bool killed = false;   // by the caller
-  bool by_tree = false;  // killed without anything that holds all of it together (KillTree)
+  bool by_tree = false;  // killed process by process (KillTree)
   int ended_by = 0;      // the signal for which SIGKILL was sent (spawn/launch/signals.h); 0: none
   bool frozen = false;   // by the launcher, since it was held before exec in a frozen cgroup
 };
 
-// Before exec a worker is looked at after so long: whoever has not come through by then may have
-// been born into a frozen cgroup, of which nobody is told.
+// A worker that has not reached its exec after so long is checked: its cgroup may be frozen, which
+// no event reports.
 inline constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
 
-// What a worker failed at, by its own word or by the launcher's.
+// What a worker failed at, as its mailbox or the launcher's facts say.
 Failure FailureOf(const Mailbox& box, const WorkerFacts& facts);
 
 // Fills in everything but id, template and captured output; path and cgroup usage must be set.

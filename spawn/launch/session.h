@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A command that runs: what its launcher watches, decides and tells of it, whoever waits.
+// A running command: what its launcher watches, decides and reports.
 //
 // `brood run` waits with ppoll(2), the pool with its ring, and a caller of Pool::Run in its own
-// thread. They bring what has happened; the rules are here, once: what a deadline, a signal and a
-// frozen cgroup do, when output is complete, and what the outcome says.
+// thread. They report what has happened; the rules are here: what a deadline, a signal and a frozen
+// cgroup do, when output is complete, and what the outcome says.
 #pragma once
 
 #include <array>
@@ -28,7 +28,7 @@ namespace brood {
 
 class ParentCgroup;
 
-// Where the worker of a session is to be found at this moment. Borrows everything.
+// Where the worker of a session is at this moment. Borrows everything.
 struct Subject {
   const Blueprint& blueprint;
   const Mailbox& box;
@@ -44,7 +44,7 @@ class Session {
   std::array<UniqueFd, 2> outputs;
   WorkerFacts facts;
   std::optional<Exit> exit;  // once it has ended
-  bool leaf_spoilt = false;  // somebody was killed in its cgroup, which is not to be used again
+  bool leaf_spoilt = false;  // a process was killed in its cgroup, which must not be used again
 
   // Keeps so much of each stream, the first bytes.
   void CaptureUpTo(std::size_t bytes) { captures_.fill(Capture(bytes)); }
@@ -59,7 +59,7 @@ class Session {
   void Kill(const Subject& subject);
   // Its time is over.
   void TimeOut(const Subject& subject);
-  // Somebody asked for its end.
+  // Its caller asked for its end.
   void KillAsAsked(const Subject& subject);
   // A signal for the command (spawn/launch/signals.h), or with number 0 its end.
   absl::Status Signal(const Subject& subject, const SignalOrder& order);
@@ -69,13 +69,13 @@ class Session {
   bool EndIfFrozen(const Subject& subject);
 
   // It has ended: `how` is what Reap or AskHowItEnded found. Reads what output there is. True when
-  // that is all: otherwise somebody still holds it open, has been killed as far as a cgroup holds
-  // them, and the end of the streams is still to be awaited.
+  // that is all. Otherwise another process still holds a stream open: it has been killed if it is
+  // in the cgroup, and the end of the streams is still to be awaited.
   bool Ended(const Subject& subject, absl::StatusOr<Exit> how);
-  // It could not be started, or nobody can tell how it ended (`why`).
+  // It could not be started, or how it ended is not known (`why`).
   void EndedUnseen(std::string why = {});
 
-  // Whether SIGKILL has ended it, whoever sent that; only once it has ended.
+  // Whether SIGKILL has ended it, from any sender; only once it has ended.
   bool EndedBySigkill() const;
   // Killed while it was parked: it never saw the request.
   bool NeverSeen(const Subject& subject) const;
@@ -86,7 +86,7 @@ class Session {
 
  private:
   std::array<Capture, 2> captures_;
-  std::string lost_;  // why nobody knows how it ended
+  std::string lost_;  // why it is not known how it ended
 };
 
 }  // namespace brood

@@ -22,7 +22,7 @@ struct HostIds {
 
 // Terminals whose owner is a worker for as long as this lives, as a login makes them its user's: it
 // can open /dev/stdin, /dev/stdout and /dev/stderr then. Move-only; gives them back when destroyed,
-// unless somebody else has taken them meanwhile.
+// unless their owner has changed meanwhile.
 class LentTerminals {
  public:
   LentTerminals() = default;
@@ -51,12 +51,12 @@ struct PreparedStdio {
   LentTerminals terminals;             // to be kept until the worker has ended
 };
 
-// `null_fd` is an open /dev/null, borrowed; it stands in for what the launcher itself does not
-// have. `worker`: absent where the launcher may not give files away, or does not know to whom.
-// kInvalidArgument for a descriptor that would lead the command out of its isolate: a directory, a
-// path (O_PATH), a namespace, a process or anything else that is not there to be read or written;
-// kPermissionDenied for one of somebody else's (Stdio::foreign) that a worker with the host's ids
-// could open again with more rights than he has.
+// `null_fd` is an open /dev/null, borrowed; it replaces descriptors that the launcher itself lacks.
+// `worker`: absent where the launcher may not change the owner of files, or does not know the
+// worker's ids. kInvalidArgument for a descriptor that would lead the command out of its isolate: a
+// directory, a path (O_PATH), a namespace, a process or anything else that is not there to be read
+// or written; kPermissionDenied for one of another user (Stdio::foreign) that a worker with the
+// host's ids could reopen with more rights than that user has.
 absl::StatusOr<PreparedStdio> PrepareStdio(const Stdio& stdio, int null_fd,
                                            const std::optional<HostIds>& worker,
                                            bool has_host_ids = false);

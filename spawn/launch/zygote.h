@@ -43,7 +43,7 @@ class Zygote {
   Zygote& operator=(const Zygote&) = delete;
 
   // Kills the zygote, if it still runs, and reaps it. Workers are not touched, and their mailboxes
-  // stay readable. After it no worker will be born any more.
+  // stay readable. No worker is cloned after that.
   void Stop();
 
   std::uint32_t slot_count() const { return slot_count_; }

@@ -3,8 +3,8 @@
 // The limits that stop a machine from making one more process, namespace, cgroup, mount or
 // descriptor: where each is set, what it is now, and which one an errno meant.
 //
-// The kernel's own words mislead: ENOSPC from clone is a count of namespaces or a nesting depth,
-// EAGAIN any of four counts, EMFILE of inotify_init no count of descriptors.
+// The errno misleads: ENOSPC from clone is a count of namespaces or a nesting depth, EAGAIN any of
+// four counts, EMFILE of inotify_init no count of descriptors.
 #pragma once
 
 #include <cstdint>

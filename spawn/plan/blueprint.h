@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// From a Spec to a plan: checks it against this machine, opens what it names, and lays out the
-// operations of zygote and child.
+// From a Spec to a plan: checks it against this machine and lays out the operations of zygote and
+// child.
 #pragma once
 
 #include <cstddef>
@@ -51,7 +51,8 @@ class Blueprint {
   // Descriptors of joined namespaces, by Op::index of kSetns, and of an init's executable
   // (Plan::init_fd). Borrowed.
   const std::vector<UniqueFd>& namespace_fds() const { return namespace_fds_; }
-  // Namespaces that whoever clones a cold child has to be in meanwhile, in this order. Borrowed.
+  // Namespaces that the process which clones a cold child has to be in meanwhile, in this order.
+  // Borrowed.
   struct LauncherJoin {
     NamespaceKind kind;
     int fd;

@@ -23,7 +23,7 @@ struct DevEntry {
   Kind kind = Kind::kNode;
   std::string name;  // below /dev
   std::string text;  // what a link points to, or a file holds
-  dev_t device = 0;  // of a node, which is a character device that everybody may read and write
+  dev_t device = 0;  // of a node, which is a character device that all users may read and write
 };
 
 // Thread-safe.

@@ -19,16 +19,15 @@ extern "C" {
 
 /* Returns 0 once for each call, every time in a new process: a clone of the caller, with pid 1 in a
  * pid namespace of its own, the call's standard input, output and error as descriptors 0, 1 and 2,
- * and memory that nobody else sees. In the process that called it, it never returns. Where brood
- * has not started the program as a forked function, and in a call's own process, it returns 0 at
- * once.
+ * and memory of its own. In the process that called it, it never returns. It returns 0 at once in a
+ * call's own process, and where brood has not started the program as a forked function.
  *
  * The caller may have one thread, files that it reads, and nothing that its calls would share:
  * writable shared mappings, sockets, pipes and files open for writing are refused, and the process
  * ends with status 125 and a sentence in the daemon's log. Run before and after the clone, as fork
- * does: pthread_atfork's handlers, and Python's (os.register_at_fork). What the program has drawn
- * from a random generator of its own before, all calls have in common; the kernel's and OpenSSL's
- * are each process's own. So is the layout of the address space: that is one for all calls.
+ * does: pthread_atfork's handlers, and Python's (os.register_at_fork). All calls share what the
+ * program has drawn from its own random generator before, and the layout of the address space; the
+ * random generators of the kernel and of OpenSSL are separate for each process.
  *
  * Not thread-safe, not to be called from a signal handler. */
 int brood_ready(void);

@@ -4,14 +4,14 @@
 //
 //   start.cc       the constructor: takes the socket, and leaves an init behind
 //   exec_hook.cc   goes along when the process becomes another program
-//   stdin_hooks.cc the first read of stdin is as good as a call of brood_ready()
+//   stdin_hooks.cc the first read of stdin counts as a call of brood_ready()
 //   ready.cc       brood_ready(): checks, announces, and clones a process for each call
 //   shared.cc      what calls would share: refused, or opened again for each
 //   call.cc        the clone, and what it does before the call has it
 //   runtimes.cc    what has to be told of a clone: pthread_atfork's handlers, Python
 //
 // It is loaded into programs of others: nothing but libc is needed, and no symbol of ours is
-// visible save brood_ready and the functions that it stands in for. A process that is no forked
+// visible except brood_ready and the functions that it replaces. A process that is no forked
 // function runs none of it but the constructor.
 #pragma once
 
@@ -38,7 +38,7 @@ void Send(const Message& message, int fd = -1);
 // format.
 [[noreturn]] void Refuse(const char* why, ...) __attribute__((format(printf, 1, 2)));
 
-// Files that a clone opens anew at the place where they were read to.
+// Files that a clone reopens at the position up to which they were read.
 struct ReopenedFiles {
   static constexpr std::size_t kMost = 64;
   struct File {
@@ -51,7 +51,7 @@ struct ReopenedFiles {
 };
 
 // Looks at threads, descriptors and mappings; refuses what calls would share. Fills in what each
-// has to open anew.
+// has to reopen.
 void FindShared(ReopenedFiles& files);
 
 // A call as it was ordered.

@@ -12,7 +12,7 @@
 //   clone -> launcher     kRunning, or kFailed; then it closes its copy
 //   init -> launcher      kEnded, for each clone, while its number is still its own
 //
-// End-of-file means to the process that nobody wants it any more, and it exits. Nothing that comes
+// End-of-file tells the process that it is no longer needed, and it exits. Nothing that comes
 // from the process is trusted further than its own calls go. Freestanding.
 #pragma once
 

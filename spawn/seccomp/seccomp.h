@@ -49,7 +49,7 @@ struct SeccompProgram {
 //  - Names unknown here are skipped, as in runc. Numbers above the highest that the file names
 //    fail with ENOSYS, unless its default action lets calls pass.
 //  - Rules combine as libseccomp combines them: one without conditions beats those with.
-//  - Refused: SCMP_ACT_NOTIFY and listeners (there is nobody to answer) and flags other than
+//  - Refused: SCMP_ACT_NOTIFY and listeners (nothing would answer) and flags other than
 //    SECCOMP_FILTER_FLAG_TSYNC (which a worker's single thread makes meaningless).
 //
 // 32-bit programs (i386 on x86-64, ARM on arm64) are held to the same rules by kDefault, and by a

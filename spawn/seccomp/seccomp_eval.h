@@ -56,7 +56,7 @@ bool AlwaysAllows(std::span<const sock_filter> program, std::uint32_t arch, std:
 //
 // Equal nodes are one node, so equal decisions can be told by ==, and common tails are emitted
 // once. That, and Dispatch's ranges, is what keeps the program short: the kernel checks, translates
-// and compiles each instruction anew for every process that installs the filter, and since Linux
+// and compiles each instruction again for every process that installs the filter, and since Linux
 // 5.11 also walks it once for each system call number, to find those it always allows.
 //
 // Nodes belong to the assembler that made them. Not thread-safe.

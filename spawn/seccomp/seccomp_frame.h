@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What every filter shares, whoever decides about its calls: system call numbers, and the checks of
-// architecture and number round the decisions. Internal to seccomp.cc and seccomp_profile.cc.
+// What every filter shares, from a profile or from brood: system call numbers, and the checks of
+// architecture and number around the decisions. Internal to seccomp.cc and seccomp_profile.cc.
 #pragma once
 
 #include <linux/seccomp.h>
