@@ -110,7 +110,7 @@ void PrintStorm(const Json& one) {
   for (const auto& [error, count] : one["errors"].items()) {
     fmt::print("  {} times {}\n", count.dump(), error);
   }
-  fmt::print("  let go of and not yet gone: {:>6} at most\n", one["peak"].dump());
+  fmt::print("  dropped but not gone yet: {:>6} at most\n", one["peak"].dump());
   const std::size_t step = std::max<std::size_t>(one["debt"].size() / 12, 1);
   for (std::size_t i = 0; i < one["debt"].size(); i += step) {
     fmt::print("  {:>8.2f} s {:>6}\n", one["debt"][i][0].get<double>(), one["debt"][i][1].dump());
