@@ -10,6 +10,7 @@
 // background.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -95,6 +96,11 @@ struct PoolStats {
   std::uint64_t parked_total = 0;       // workers that ever parked
   std::uint64_t lost_workers = 0;       // parked workers found dead
   std::uint64_t zygotes_replaced = 0;
+  // Workers made in the namespaces of one before, and in new ones; of those, by SlotFault
+  // (spawn/failure.h), why the ones before were not used again.
+  std::uint64_t slots_reused = 0;
+  std::uint64_t slots_made = 0;
+  std::array<std::uint64_t, kSlotFaults> slots_given_up{};
   std::vector<Fallback> fallbacks;  // what this pool wanted but could not have
   std::vector<double> park_us;      // how long the latest (at most 4096) took to be made
 };

@@ -7,6 +7,7 @@
 // spawn/plan/blueprint.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -77,6 +78,20 @@ struct Failure {
   bool failed() const { return step != Step::kNone; }
 };
 static_assert(sizeof(Failure) == 8);
+
+// Why the namespaces of a slot (spawn/child/slot.h) were not used again.
+enum class SlotFault : std::uint32_t {
+  kNone = 0,
+  kSockets,    // a socket is left: a process outside holds it, or it has data to send
+  kTimeWait,   // a closed connection that waits
+  kFragments,  // pieces of packets that wait for the rest
+  kUnsealed,   // user namespaces could not be forbidden in it
+  kUnknown,    // it could not be entered, or the kernel's counts could not be read
+};
+inline constexpr std::size_t kSlotFaults = 6;
+
+// "sockets", "time_wait", ...: stable names, used in JSON; "none".
+std::string_view SlotFaultName(SlotFault fault);
 
 // A test switch: makes one step of the child fail with a chosen errno.
 struct FaultInjection {

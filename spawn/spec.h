@@ -151,6 +151,10 @@ struct Spec {
   std::vector<Rlimit> rlimits;
   Limits limits;
   bool use_cgroup = true;  // own leaf; false leaves the worker in the launcher's cgroup
+  // All its namespaces are made new. Otherwise a pool's worker that keeps no capability, with the
+  // default filter, may get the user and network namespaces of one that has ended and left nothing
+  // in them.
+  bool fresh = false;
 
   NamespaceChoice& ns(NamespaceKind kind) { return namespaces[static_cast<std::size_t>(kind)]; }
   const NamespaceChoice& ns(NamespaceKind kind) const {

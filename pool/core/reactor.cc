@@ -129,7 +129,7 @@ void Reactor::Tick() {
   if (quiet) records_.CloseDeferred();
   served_at_tick_ = served;
   templates_.Tick();
-  records_.RemoveUsedUpLeaves();
+  records_.Tick();
 }
 
 bool Reactor::Idle() const {
@@ -209,6 +209,7 @@ void Reactor::EndEverything() {
     }
     if (worker.request) dispatcher_.Refuse(std::move(worker.request));
   }
+  records_.EndEntrants();
   records_.CloseDeferred();
   for (Worker& worker : pool_.workers) worker.kept = {};
   if (pool_.ring) (void)pool_.ring->FinishCloses();

@@ -65,6 +65,7 @@ absl::Status Refill::StartZygote(std::uint32_t t) {
   const auto place = static_cast<std::uint32_t>(pool_.keepers.size());
   auto keeper = std::make_unique<ZygoteKeeper>();
   keeper->tmpl = t;
+  keeper->slot_ids.resize(options.slots);
   for (std::uint32_t slot = options.slots; slot > 0; --slot) {
     keeper->free_slots.push_back(slot - 1);
   }
@@ -113,6 +114,9 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   const std::uint32_t w = records_.Take();
   Worker& worker = pool_.workers[w];
   worker.tmpl = t;
+  worker.keeper = place;
+  worker.slot = keeper->free_slots.back();
+  worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   if (const absl::Status equipped = records_.Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
     records_.Drop(w);
@@ -124,10 +128,6 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
     pool_.Answer(std::move(request), equipped);
     return true;
   }
-  worker.keeper = place;
-  worker.slot = keeper->free_slots.back();
-  worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
-
   Mailbox& box = keeper->zygote->mailbox(worker.slot);
   if (worker.leaf.size() < sizeof(box.leaf)) {
     std::memcpy(box.leaf, worker.leaf.c_str(), worker.leaf.size() + 1);
@@ -246,6 +246,7 @@ void Refill::OnMade(std::uint32_t w) {
   Template& tmpl = pool_.TemplateOf(worker);
   Zygote& zygote = pool_.ZygoteOf(worker);
   const Mailbox& box = pool_.BoxOf(worker);
+  CountSlot(worker);
   tmpl.failures = 0;
   tmpl.last_failure.clear();
   if (worker.request) {
@@ -276,11 +277,23 @@ void Refill::OnMade(std::uint32_t w) {
   }
 }
 
+// What became of the slot that a worker has been made in.
+void Refill::CountSlot(const Worker& worker) {
+  if (pool_.TemplateOf(worker).blueprint.plan().slot_flags == 0) return;
+  Mailbox& box = pool_.BoxOf(worker);
+  records_.ReapEntrants(box);
+  if (box.slot_fault != 0 && box.slot_fault < pool_.totals.slots_given_up.size()) {
+    ++pool_.totals.slots_given_up[box.slot_fault];
+  }
+  ++(box.slot_uses != 0 ? pool_.totals.slots_reused : pool_.totals.slots_made);
+}
+
 void Refill::OnNotMade(std::uint32_t w) {
   Worker& worker = pool_.workers[w];
   Template& tmpl = pool_.TemplateOf(worker);
   Session& session = worker.session;
   const Mailbox& box = pool_.BoxOf(worker);
+  CountSlot(worker);
   Exit exit;
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();
@@ -333,6 +346,12 @@ void Refill::OnZygoteDeath(std::uint32_t k) {
   ++pool_.totals.zygotes_replaced;
   CollectMade(k, /*look_for_dead=*/false);
 
+  // An entrant goes on without its zygote: before a slot is anybody's, it must have ended.
+  for (const std::uint32_t w : keeper.ordered) {
+    for (const int entrant : pool_.BoxOf(pool_.workers[w]).entrants) {
+      if (entrant > 0) KillAndReap(entrant);
+    }
+  }
   std::vector<std::uint32_t> unfinished;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {
     const Mailbox& box = pool_.BoxOf(pool_.workers[w]);
@@ -342,7 +361,7 @@ void Refill::OnZygoteDeath(std::uint32_t k) {
     return true;
   });
   for (const std::uint32_t w : unfinished) OrderAgain(w);
-  if (keeper.workers == 0) keeper.zygote.reset();
+  if (keeper.workers == 0) records_.EndKeeper(keeper);
   if (!tmpl.retired) RestartZygote(keeper.tmpl);
 }
 

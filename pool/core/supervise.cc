@@ -110,6 +110,11 @@ void Supervisor::NeverStarted(std::uint32_t w) {
 }
 
 void Supervisor::EndUnseen(const Worker& worker) {
+  if (!worker.cold) {
+    for (const int entrant : pool_.BoxOf(worker).entrants) {
+      if (entrant > 0 && !ReapIfEnded(entrant)) KillAndReap(entrant);
+    }
+  }
   if (worker.pidfd.valid()) {
     KillAndReap(worker.pidfd);
   } else if (const int pid = pool_.BoxOf(worker).pid; pid > 0) {

@@ -29,6 +29,9 @@ struct ZygoteKeeper {
   std::vector<std::uint32_t> ordered;     // workers that are being made
   std::vector<std::uint32_t> unsent;      // slots of orders the zygote has not been sent
   std::uint32_t workers = 0;              // slots in use
+  // By slot: the host ids of its user namespace; 0: it has none. They stay with the slot
+  // (spawn/child/slot.h).
+  std::vector<std::uint32_t> slot_ids;
 };
 
 // The leaf of a parent cgroup in which all its zygotes live.

@@ -97,7 +97,7 @@ void Templates::EndRetired(Template& tmpl) {
   if (tmpl.alive > 0 || tmpl.idle->underway() > 0) return;
   for (const std::uint32_t k : std::exchange(tmpl.keepers, {})) {
     pool_.keepers[k]->alive = false;
-    pool_.keepers[k]->zygote.reset();
+    records_.EndKeeper(*pool_.keepers[k]);
   }
   tmpl.cold.reset();
 }

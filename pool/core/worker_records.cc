@@ -9,6 +9,7 @@
 
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
+#include "spawn/launch/reap.h"
 
 namespace brood {
 
@@ -28,12 +29,39 @@ absl::Status WorkerRecords::TakeIds(Worker& worker, const Spec& spec) {
   if (!pool_.resources.ids.is_open()) {
     BROOD_ASSIGN_OR_RETURN(pool_.resources.ids, IdRanges::Open());
   }
+  std::uint32_t* const kept = IdsOfSlot(worker);
+  if (kept != nullptr && *kept != 0) {
+    worker.id_first = *kept;
+    return absl::OkStatus();
+  }
   BROOD_ASSIGN_OR_RETURN(worker.id_first, pool_.resources.ids.Take());
+  if (kept != nullptr) *kept = worker.id_first;
   return absl::OkStatus();
 }
 
+std::uint32_t* WorkerRecords::IdsOfSlot(const Worker& worker) {
+  const bool in_slot =
+      worker.path != SpawnPath::kCold && pool_.TemplateOf(worker).blueprint.plan().slot_flags != 0;
+  return in_slot ? &pool_.keepers[worker.keeper]->slot_ids[worker.slot] : nullptr;
+}
+
 void WorkerRecords::ReturnIds(Worker& worker) {
-  if (worker.id_first != 0) pool_.resources.ids.Return(std::exchange(worker.id_first, 0));
+  const std::uint32_t ids = std::exchange(worker.id_first, 0);
+  if (ids != 0 && IdsOfSlot(worker) == nullptr) pool_.resources.ids.Return(ids);
+}
+
+void WorkerRecords::ReapEntrants(Mailbox& box) {
+  for (std::int32_t& entrant : box.entrants) {
+    const int pid = std::exchange(entrant, 0);
+    if (pid > 0 && !ReapIfEnded(pid)) entrants_.push_back(pid);
+  }
+}
+
+void WorkerRecords::EndKeeper(ZygoteKeeper& keeper) {
+  for (std::uint32_t& ids : keeper.slot_ids) {
+    if (ids != 0) pool_.resources.ids.Return(std::exchange(ids, 0));
+  }
+  keeper.zygote.reset();
 }
 
 absl::Status WorkerRecords::Equip(Worker& worker, Template& tmpl) {
@@ -91,7 +119,7 @@ void WorkerRecords::Free(std::uint32_t w) {
     if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
     keeper.free_slots.push_back(worker.slot);
-    if (--keeper.workers == 0 && !keeper.alive) keeper.zygote.reset();
+    if (--keeper.workers == 0 && !keeper.alive) EndKeeper(keeper);
   }
   for (UniqueFd& fd : worker.kept) {
     if (fd.valid()) deferred_closes_.push_back(std::move(fd));
@@ -107,7 +135,12 @@ void WorkerRecords::CloseDeferred() {
   deferred_closes_.clear();
 }
 
-void WorkerRecords::RemoveUsedUpLeaves() {
+void WorkerRecords::EndEntrants() {
+  for (const int pid : std::exchange(entrants_, {})) KillAndReap(pid);
+}
+
+void WorkerRecords::Tick() {
+  std::erase_if(entrants_, [](int pid) { return ReapIfEnded(pid); });
   std::erase_if(used_up_, [&](const std::string& leaf) {
     return pool_.resources.parent->RemoveLeaf(leaf, std::chrono::milliseconds(0)).ok();
   });

@@ -22,10 +22,15 @@ class WorkerRecords {
 
   // A record that nobody uses, in phase kFree.
   std::uint32_t Take();
-  // Lends ids and a leaf to a worker of `tmpl`. It has neither after an error.
+  // Lends ids and a leaf to a worker of `tmpl`, whose path and, but for a cold one, keeper and slot
+  // are known. It has neither after an error.
   absl::Status Equip(Worker& worker, Template& tmpl);
   // The same for a request with a spec of its own, whose leaf is made for it alone.
   absl::Status EquipOwn(Worker& worker, const Request& request);
+  // Reaps the entrants of a worker's slot, now or by Tick.
+  void ReapEntrants(Mailbox& box);
+  // Frees a dead or stopped zygote that has no worker left, and the ids of its slots.
+  void EndKeeper(ZygoteKeeper& keeper);
   // A record that came to nothing: not equipped, or equipped and never cloned.
   void Drop(std::uint32_t worker);
   // The record of a worker that has ended and been reaped. Its mailbox is used again at once.
@@ -36,12 +41,16 @@ class WorkerRecords {
   // the same for one as for a hundred.
   std::size_t deferred_closes() const { return deferred_closes_.size(); }
   void CloseDeferred();
-  // Removes used-up leaves, as far as the kernel has let go of them.
-  void RemoveUsedUpLeaves();
+  // Removes what the kernel had not let go of before: leaves, entrants.
+  void Tick();
+  // When no worker is left: ends the entrants that are.
+  void EndEntrants();
 
  private:
   absl::Status TakeIds(Worker& worker, const Spec& spec);
   void ReturnIds(Worker& worker);
+  // Where the worker's slot keeps the ids; null: they are the worker's alone.
+  std::uint32_t* IdsOfSlot(const Worker& worker);
   // `empty`: nobody can be left in the leaf.
   void Unequip(Worker& worker, bool empty);
 
@@ -49,6 +58,7 @@ class WorkerRecords {
   std::vector<std::uint32_t> free_;
   std::uint64_t own_leaves_ = 0;  // made for requests with a spec of their own
   std::vector<std::string> used_up_;
+  std::vector<int> entrants_;  // not yet ended when they were looked for
   std::vector<UniqueFd> deferred_closes_;
 };
 

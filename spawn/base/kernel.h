@@ -14,6 +14,7 @@ namespace brood::kernel {
 
 // clone(2), clone3(2): linux/sched.h. Repeated because <sched.h> and <linux/sched.h> collide.
 inline constexpr std::uint64_t kCloneVm = 0x00000100;
+inline constexpr std::uint64_t kCloneFiles = 0x00000400;
 inline constexpr std::uint64_t kClonePidfd = 0x00001000;  // 5.2
 inline constexpr std::uint64_t kCloneVfork = 0x00004000;
 inline constexpr std::uint64_t kCloneParent = 0x00008000;

@@ -30,19 +30,30 @@ std::size_t Length(const char* text) {
   return length;
 }
 
-int OpenOf(int proc_fd, sys::Result pid, const char* file, int flags) {
-  char path[64];
-  *Text(Text(Decimal(path, static_cast<std::uint64_t>(pid)), "/"), file) = '\0';
-  return static_cast<int>(sys::OpenAt(proc_fd, path, flags | O_CLOEXEC));
-}
-
 sys::Result WriteOf(int proc_fd, sys::Result pid, const char* file, const char* text,
                     std::size_t length) {
-  const int fd = OpenOf(proc_fd, pid, file, O_WRONLY);
+  const int fd = OpenOfProcess(proc_fd, pid, file, O_WRONLY);
   if (fd < 0) return fd;
   const sys::Result written = sys::Write(fd, text, length);
   sys::Close(fd);
   return written < 0 ? written : 0;
+}
+
+// Ends a worker that waits in kBorn.
+sys::Result AbortBirth(BirthRequest& request, Step step, sys::Result result) {
+  Mailbox& box = *request.context.box;
+  box.failure = {step, 0, static_cast<std::int32_t>(-result)};
+  StoreState(box, WorkerState::kAbort);
+  sys::FutexWake(&box.state, 1);
+  return result;
+}
+
+}  // namespace
+
+int OpenOfProcess(int proc_fd, sys::Result pid, const char* file, int flags) {
+  char path[64];
+  *Text(Text(Decimal(path, static_cast<std::uint64_t>(pid)), "/"), file) = '\0';
+  return static_cast<int>(sys::OpenAt(proc_fd, path, flags | O_CLOEXEC));
 }
 
 // user_namespaces(7): the maps are written from the parent namespace, which holds the outside ids,
@@ -71,16 +82,15 @@ sys::Result MapIds(const BirthRequest& request, sys::Result pid) {
 
 // A filesystem that cannot be idmapped is used as it is: its owners then show as nobody. That is
 // noted, not hidden (Mailbox::idmap_error). The kernel maps all mounts of a tree or none.
-void IdmapTrees(const BirthRequest& request, sys::Result pid) {
+void IdmapTrees(const BirthRequest& request, int user_namespace) {
   const Plan& plan = *request.context.plan;
-  const int userns = OpenOf(request.proc_fd, pid, "ns/user", O_RDONLY);
-  if (userns < 0) {
-    request.context.box->idmap_error = -userns;
+  if (user_namespace < 0) {
+    request.context.box->idmap_error = -user_namespace;
     return;
   }
   kernel::MountAttr attributes;
   attributes.attr_set = kernel::kMountAttrIdmap;
-  attributes.userns_fd = static_cast<std::uint64_t>(userns);
+  attributes.userns_fd = static_cast<std::uint64_t>(user_namespace);
   const auto map = [&](std::uint16_t tree, unsigned recursive) {
     return Injected(plan, Step::kIdmapTree, tree)
                ? -plan.fail_error
@@ -95,19 +105,7 @@ void IdmapTrees(const BirthRequest& request, sys::Result pid) {
     // One that is mounted below it may be what refuses.
     (void)map(ops[i].index, 0);
   }
-  sys::Close(userns);
 }
-
-// Ends a worker that waits in kBorn.
-sys::Result AbortBirth(BirthRequest& request, Step step, sys::Result result) {
-  Mailbox& box = *request.context.box;
-  box.failure = {step, 0, static_cast<std::int32_t>(-result)};
-  StoreState(box, WorkerState::kAbort);
-  sys::FutexWake(&box.state, 1);
-  return result;
-}
-
-}  // namespace
 
 sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result) {
   Mailbox& box = *request.context.box;
@@ -158,7 +156,7 @@ sys::Result BirthWorker(BirthRequest& request) {
     args.pidfd = reinterpret_cast<std::uint64_t>(&handed);
   }
 
-  const bool map_ids = plan.maps_by != MapsBy::kNobody;
+  const bool map_ids = plan.maps_by != MapsBy::kNobody && plan.slot_flags == 0;
   const std::uint32_t odd = request.attributes & ~kOwnAttributes;
   const bool waits = map_ids || request.hand_to >= 0 || odd != 0;
   __atomic_store_n(&box.alive, 1U, __ATOMIC_RELEASE);
@@ -190,7 +188,11 @@ sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapp
   Mailbox& box = *request.context.box;
   if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
   if (mapped < 0) return AbortBirth(request, Step::kMapIds, mapped);
-  if (plan.idmaps.count != 0) IdmapTrees(request, pid);
+  if (plan.idmaps.count != 0) {
+    const int user = OpenOfProcess(request.proc_fd, pid, "ns/user", O_RDONLY);
+    IdmapTrees(request, user);
+    if (user >= 0) sys::Close(user);
+  }
   StoreState(box, WorkerState::kMapped);
   sys::FutexWake(&box.state, 1);
   return pid;

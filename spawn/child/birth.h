@@ -38,6 +38,13 @@ struct BirthRequest {
 // With MapsBy::kLauncher the worker stays kBorn, and FinishBirth is still to be called.
 sys::Result BirthWorker(BirthRequest& request);
 
+// Writes the id maps of a child in a new user namespace, from the plan or the mailbox.
+sys::Result MapIds(const BirthRequest& request, sys::Result pid);
+// Shows the trees of Plan::idmaps with the ids of a user namespace, a descriptor or -errno.
+void IdmapTrees(const BirthRequest& request, int user_namespace);
+// Opens a file of /proc/PID, close-on-exec; -errno.
+int OpenOfProcess(int proc_fd, sys::Result pid, const char* file, int flags);
+
 // Notes in the mailbox that `step` has failed with `result`, -errno, and returns that.
 sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result);
 

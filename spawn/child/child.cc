@@ -501,7 +501,7 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
             Mailbox* box, Failure& failure) {
   const Plan& plan = *context.plan;
   const Op* ops = plan.ops(list);
-  const bool in_template = list.offset != plan.worker.offset;
+  const bool in_template = list.offset != plan.worker.offset && list.offset != plan.slot.offset;
   const bool timed = box != nullptr && plan.record_ops != 0;
   for (std::uint32_t i = first; i < end; ++i) {
     const auto index = static_cast<std::uint16_t>(i);

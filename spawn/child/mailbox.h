@@ -61,6 +61,10 @@ struct Mailbox {
   std::uint32_t id_count = 0;
   std::int32_t sys_error = 0;  // errno of a /sys of its own that was refused; 0: had (worker)
   std::int32_t net_error = 0;  // errno of a default of its network namespace; 0: had (worker)
+  // Of its slot (spawn/child/slot.h; zygote).
+  std::int32_t entrants[2] = {0, 0};  // children that entered it, or found it unclean; to be reaped
+  std::uint32_t slot_uses = 0;        // workers that the slot's namespaces have had before this one
+  std::uint32_t slot_fault = 0;       // SlotFault for which those before were given up
   std::int32_t reserved = 0;
   AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
 

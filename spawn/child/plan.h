@@ -9,7 +9,8 @@
 //   cold:      `worker` holds all operations, run by one child
 //   template:  the zygote runs `tmpl` once, in the mount namespace that keeps the template's tree,
 //              and `home` once, in the tiny one it then lives in; before each clone it runs
-//              `copies`, which copy that tree; the worker runs `worker`
+//              `copies`, which copy that tree; the worker runs `worker`. With slots
+//              (spawn/child/slot.h), who makes the namespaces of one runs `slot` in them
 //
 // In both, the process that maps a worker's ids then runs `idmaps`.
 //
@@ -112,6 +113,7 @@ struct Plan {
   OpList home;
   OpList copies;
   OpList idmaps;
+  OpList slot;  // for the first worker in a slot's new namespaces, before it is cloned
   OpList worker;
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
@@ -119,7 +121,8 @@ struct Plan {
   std::uint32_t uid_map = 0;        // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
   std::uint32_t reserved = 0;
-  std::uint64_t clone_flags = 0;  // CLONE_NEW* flags for cloning the worker
+  std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
+  std::uint64_t slot_flags = 0;   // CLONE_NEW* of what its slot has for it; 0: there are no slots
   std::uint8_t share_memory = 0;  // CLONE_VM until exec; never with a memory limit
   std::uint8_t late_seccomp = 0;  // the filter would refuse the launch itself: install it last
   MapsBy maps_by = MapsBy::kNobody;

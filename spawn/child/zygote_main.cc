@@ -13,6 +13,7 @@
 #include <linux/mman.h>
 #include <linux/poll.h>
 
+#include "spawn/child/slot.h"
 #include "spawn/child/zygote_wire.h"
 
 namespace brood {
@@ -24,8 +25,10 @@ struct Zygote {
   Region* region = nullptr;
   const Plan* plan = nullptr;
   char* slots = nullptr;
-  char* stacks = nullptr;
-  std::uint32_t guarded = 0;  // the stacks of so many slots have their guards
+  char* stacks = nullptr;      // one for each slot, and one for entrants
+  Slot* namespaces = nullptr;  // of each slot
+  int first_slot_fd = 0;       // above all other descriptors
+  std::uint32_t guarded = 0;   // the stacks of so many slots have their guards
   bool has_parent = false;
   AttributeErrors attributes;  // what it has kept of its launcher's, and so its workers
   int template_ns = -1;        // mount namespaces, -1 where the plan has none of its own
@@ -145,20 +148,19 @@ void Notify() {
   sys::Write(ZygoteFd::kNotify, &one, sizeof(one));
 }
 
-// Slots are used from the first on, so stacks get their guards as they are needed. Guards that are
-// mappings of their own (before Linux 6.13) would be copied with each worker that shares no memory.
-void GuardStacks(Zygote& zygote, std::uint32_t slot) {
+// Guards that are mappings of their own (before Linux 6.13) would be copied with each worker that
+// shares no memory.
+void GuardStack(const Zygote& zygote, std::uint32_t index) {
   constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL
-  for (; zygote.guarded <= slot; ++zygote.guarded) {
-    char* guard = zygote.stacks + std::size_t{zygote.guarded} * kGuardedStackBytes;
-    if (sys::Call(__NR_madvise, sys::Arg(guard), kStackGuardBytes, kGuardInstall) >= 0) continue;
-    if (zygote.plan->share_memory == 0) continue;
-    sys::Call(__NR_mprotect, sys::Arg(guard), kStackGuardBytes, PROT_NONE);
-  }
+  char* guard = zygote.stacks + std::size_t{index} * kGuardedStackBytes;
+  if (sys::Call(__NR_madvise, sys::Arg(guard), kStackGuardBytes, kGuardInstall) >= 0) return;
+  if (zygote.plan->share_memory == 0) return;
+  sys::Call(__NR_mprotect, sys::Arg(guard), kStackGuardBytes, PROT_NONE);
 }
 
 void BearWorker(Zygote& zygote, std::uint32_t slot) {
-  if (slot >= zygote.guarded) GuardStacks(zygote, slot);
+  // Slots are used from the first on, so stacks get their guards as they are needed.
+  for (; zygote.guarded <= slot; ++zygote.guarded) GuardStack(zygote, zygote.guarded);
   Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
   box.attributes = zygote.attributes;
   if (!CopyTrees(zygote, box.failure)) {
@@ -181,7 +183,19 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
     request.hand_to = ZygoteFd::kControl;
     request.slot = slot;
   }
-  if (BirthWorker(request) < 0) Notify();
+  if (zygote.plan->slot_flags == 0) {
+    BirthWorker(request);
+  } else {
+    SlotBirth birth;
+    birth.worker = &request;
+    birth.slot = &zygote.namespaces[slot];
+    birth.first = zygote.first_slot_fd;
+    birth.number = zygote.first_slot_fd + static_cast<int>(slot);
+    birth.stack = zygote.stacks + std::size_t{zygote.region->slot_count} * kGuardedStackBytes +
+                  kStackGuardBytes;
+    BirthInSlot(birth);
+  }
+  if (LoadState(box) >= WorkerState::kAbort) Notify();  // or kFailed: nobody else tells
   CloseTrees(zygote);
 }
 
@@ -210,7 +224,13 @@ bool HungUp() {
     if (received <= 0) KillParent(zygote);
     const auto count = static_cast<std::size_t>(received) / sizeof(orders[0]);
     for (std::size_t i = 0; i < count; ++i) {
-      if (orders[i] < zygote.region->slot_count) BearWorker(zygote, orders[i]);
+      const std::uint32_t slot = orders[i] & ~kDropSlot;
+      if (slot >= zygote.region->slot_count) continue;
+      if ((orders[i] & kDropSlot) != 0) {
+        DropSlot(zygote.namespaces[slot]);
+      } else {
+        BearWorker(zygote, slot);
+      }
     }
   }
 }
@@ -227,9 +247,11 @@ bool HungUp() {
     sys::ExitGroup(125);
   }
   const sys::Result base = Map(ZygoteFd::kRegion, header.bytes, MAP_SHARED);
-  const sys::Result stacks = Map(-1, std::uint64_t{header.slot_count} * kGuardedStackBytes,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-  for (const sys::Result mapped : {base, stacks}) {
+  constexpr int kOwn = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  const sys::Result stacks =
+      Map(-1, (std::uint64_t{header.slot_count} + 1) * kGuardedStackBytes, kOwn);
+  const sys::Result namespaces = Map(-1, std::uint64_t{header.slot_count} * sizeof(Slot), kOwn);
+  for (const sys::Result mapped : {base, stacks, namespaces}) {
     if (mapped < 0 && mapped > -4096) GiveUnmapped(header, mapped);
   }
 
@@ -239,6 +261,7 @@ bool HungUp() {
   zygote.plan = reinterpret_cast<const Plan*>(memory + header.plan_offset);
   zygote.slots = memory + header.slot_offset;
   zygote.stacks = reinterpret_cast<char*>(stacks);
+  zygote.namespaces = reinterpret_cast<Slot*>(namespaces);
   zygote.region->base = static_cast<std::uint64_t>(base);
   zygote.has_parent =
       sys::Call(__NR_faccessat, ZygoteFd::kParent, sys::Arg("cgroup.procs"), 0) == 0;
@@ -259,6 +282,11 @@ bool HungUp() {
   for (std::uint32_t i = 0; i < header.fd_count && i < kMaxPlanFds; ++i) {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);
   }
+
+  GuardStack(zygote, zygote.region->slot_count);
+  // What the plan's operations open comes below.
+  zygote.first_slot_fd =
+      ZygoteFd::kFirstPlanFd + static_cast<int>(header.fd_count + 2 * header.tree_count) + 64;
 
   // Once for all workers to come.
   ResetAttributes(kAllAttributes, 0, ZygoteFd::kProc, zygote.attributes);

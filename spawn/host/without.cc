@@ -20,6 +20,7 @@ constexpr WayName kWays[] = {
     {Way::kIdmap, "idmap", "idmapped mounts", "files whose owner shows as nobody"},
     {Way::kMknod, "mknod", "device nodes of its own", "the host's device nodes, one mount each"},
     {Way::kPidfdInfo, "pidfd_info", "exit codes from pidfds", "only those of waitid"},
+    {Way::kSlots, "slots", "namespaces used again", "new ones for each worker"},
     {Way::kUring, "io_uring", "io_uring", "epoll"},
 };
 

@@ -21,6 +21,7 @@ enum class Way : std::uint8_t {
   kIdmap,      // "idmap": idmapped mounts (5.12, tmpfs 6.3); else owners show as nobody
   kMknod,      // "mknod": device nodes of brood's own; else the host's are bound
   kPidfdInfo,  // "pidfd_info": a pidfd keeps the exit code (6.15); else it may be lost
+  kSlots,      // "slots": namespaces used again by the next worker; else new ones for each
   kUring,      // "io_uring": io_uring with timed waits (5.11); else epoll
 };
 

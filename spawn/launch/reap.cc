@@ -120,6 +120,12 @@ absl::StatusOr<UniqueFd> OpenChild(int pid) {
   return ErrnoError(errno, "opening a worker's pidfd");
 }
 
+bool ReapIfEnded(int pid) {
+  siginfo_t info{};
+  const int result = waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | __WALL);
+  return result != 0 || info.si_pid == pid;
+}
+
 absl::StatusOr<Exit> Reap(int pidfd) { return Wait(pidfd, 0); }
 
 absl::StatusOr<Exit> AskHowItEnded(int pidfd) { return Wait(pidfd, WNOWAIT); }

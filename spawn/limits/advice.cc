@@ -24,6 +24,9 @@ struct StepFacts {
   std::string_view action;
 };
 
+constexpr std::string_view kSlotFaultNames[kSlotFaults] = {"none",      "sockets",  "time_wait",
+                                                           "fragments", "unsealed", "unknown"};
+
 constexpr StepFacts kSteps[] = {
     {Step::kNone, "none", "nothing"},
     {Step::kMapMemory, "map_memory", "mapping a zygote's memory"},
@@ -277,6 +280,10 @@ std::optional<LimitedCall> CallOf(Step step) {
 }
 
 }  // namespace
+
+std::string_view SlotFaultName(SlotFault fault) {
+  return kSlotFaultNames[static_cast<std::size_t>(fault)];
+}
 
 std::string_view StepName(Step step) { return Facts(step).name; }
 std::string_view StepAction(Step step) { return Facts(step).action; }

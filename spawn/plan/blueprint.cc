@@ -66,6 +66,8 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
     return Finish(fault);
   }
   BROOD_RETURN_IF_ERROR(AddJoins());
+  slots_ = MayReuseNamespaces();
+  if (slots_) AddSlot();
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
@@ -73,7 +75,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   if (spec_.is_new(NamespaceKind::kMount)) {
     BROOD_RETURN_IF_ERROR(AddMounts());
   } else if (spec_.is_new(NamespaceKind::kNet)) {
-    AddNetDefaults(kNoTree);
+    AddNetDefaults(PlanBuilder::kWorker, kNoTree);
   }
   AddRlimits();
   BROOD_RETURN_IF_ERROR(AddPrivileges());
@@ -114,6 +116,10 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
        {NamespaceKind::kMount, NamespaceKind::kPid, NamespaceKind::kNet, NamespaceKind::kIpc,
         NamespaceKind::kUts, NamespaceKind::kUser}) {
     if (spec_.is_new(kind)) header_.clone_flags |= NamespaceFlag(kind);
+  }
+  if (slots_) {
+    header_.slot_flags = header_.clone_flags & (kernel::kCloneNewUser | kernel::kCloneNewNet);
+    header_.clone_flags &= ~header_.slot_flags;
   }
   header_.tree_count = static_cast<std::uint32_t>(tree_count_);
   const bool helped = range_ && !machine_.id_ranges;  // the range is mapped by newuidmap

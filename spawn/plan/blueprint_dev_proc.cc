@@ -142,7 +142,9 @@ void BlueprintMaker::AddNewMounts() {
     place.tree = add(place);
   }
   const Place* const proc = FindPlace(Place::What::kNew, "proc");
-  if (spec_.is_new(NamespaceKind::kNet)) AddNetDefaults(proc != nullptr ? proc->tree : kNoTree);
+  if (spec_.is_new(NamespaceKind::kNet) && !slots_) {
+    AddNetDefaults(kWorker, proc != nullptr ? proc->tree : kNoTree);
+  }
   if (spec_.nesting && proc != nullptr) hidden_proc_ = add(*proc);
 }
 

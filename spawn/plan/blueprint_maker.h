@@ -91,10 +91,12 @@ class BlueprintMaker {
   absl::Status CheckIds() const;
   void MapOwnIds();
   absl::Status AddJoins();
+  bool MayReuseNamespaces() const;
+  void AddSlot();
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
-  void AddNetDefaults(std::size_t proc);
+  void AddNetDefaults(List list, std::size_t proc);
   bool MayAddInterfaces() const;
   void AddRlimits();
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);
@@ -169,6 +171,7 @@ class BlueprintMaker {
   List shared_ = PlanBuilder::kWorker;  // where operations go whose result workers can share
   bool new_user_ = false;
   bool zygote_user_ = false;  // Plan::zygote_user
+  bool slots_ = false;        // its workers live in slots (spawn/child/slot.h)
   // Without root's privilege namespaces are joined as a member of the user namespace that owns
   // them: a cold worker's setns helper goes there first.
   bool enters_user_ = false;

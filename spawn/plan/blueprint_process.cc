@@ -20,6 +20,7 @@
 #include "spawn/base/sealed_memory.h"
 #include "spawn/base/status.h"
 #include "spawn/host/id_ranges.h"
+#include "spawn/host/without.h"
 #include "spawn/plan/blueprint_maker.h"
 #include "spawn/seccomp/seccomp.h"
 #include "spawn/seccomp/seccomp_eval.h"
@@ -111,6 +112,28 @@ absl::Status BlueprintMaker::AddJoins() {
   return absl::OkStatus();
 }
 
+// What a worker changes in its user and network namespaces is there for the next one. Without a
+// capability, with the default filter, and with no process but its own in them, all that it can
+// leave is sockets, which the kernel counts (spawn/child/slot.cc).
+bool BlueprintMaker::MayReuseNamespaces() const {
+  if (kind_ != PlanKind::kTemplate || spec_.fresh || Without(Way::kSlots)) return false;
+  for (const NamespaceKind kind :
+       {NamespaceKind::kUser, NamespaceKind::kPid, NamespaceKind::kMount, NamespaceKind::kIpc}) {
+    if (!spec_.is_new(kind)) return false;
+  }
+  for (const NamespaceChoice& choice : spec_.namespaces) {
+    if (choice.mode == NamespaceMode::kJoin) return false;
+  }
+  return kept_capabilities_ == 0 && !spec_.nesting && spec_.seccomp.mode == SeccompMode::kDefault;
+}
+
+// Once for the namespaces of a slot; what its reuse needs besides is in spawn/child/slot.cc.
+void BlueprintMaker::AddSlot() {
+  if (!spec_.is_new(NamespaceKind::kNet)) return;
+  builder_.Add(PlanBuilder::kSlot, OpCode::kLoopback, Step::kLoopback);
+  AddNetDefaults(PlanBuilder::kSlot, kNoTree);
+}
+
 // What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
 void BlueprintMaker::AddEarly() {
   constexpr List kWorker = PlanBuilder::kWorker;
@@ -124,7 +147,7 @@ void BlueprintMaker::AddEarly() {
     builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
                  spec_.hostname.size());
   }
-  if (spec_.is_new(NamespaceKind::kNet)) {
+  if (spec_.is_new(NamespaceKind::kNet) && !slots_) {
     builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
   }
   builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
@@ -184,9 +207,9 @@ void BlueprintMaker::AddTimeOffsets(List list) {
 // kNoTree: through the launcher's. There each network namespace has an entry "net" of its own in
 // one directory, and a look-up compares with all of them. All capabilities must still be there, and
 // the groups be mapped.
-void BlueprintMaker::AddNetDefaults(std::size_t proc) {
+void BlueprintMaker::AddNetDefaults(List list, std::size_t proc) {
   const auto add = [&](std::string_view name, std::string_view value) {
-    builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
+    builder_.Add(list, OpCode::kNetDefaults, Step::kNetDefaults,
                  {fmt::format("sys/net/ipv4/{}", name), value}, proc != kNoTree ? 1 : 0, 0,
                  static_cast<std::uint16_t>(proc));
   };
