@@ -246,7 +246,7 @@ void Refill::OnMade(std::uint32_t w) {
   Template& tmpl = pool_.TemplateOf(worker);
   Zygote& zygote = pool_.ZygoteOf(worker);
   const Mailbox& box = pool_.BoxOf(worker);
-  CountSlot(worker);
+  CountSlot(worker, /*finished=*/true);
   tmpl.failures = 0;
   tmpl.last_failure.clear();
   if (worker.request) {
@@ -277,15 +277,18 @@ void Refill::OnMade(std::uint32_t w) {
   }
 }
 
-// What became of the slot that a worker has been made in.
-void Refill::CountSlot(const Worker& worker) {
+// Counts what became of the slot that a worker has been made in. Its namespaces are given up where
+// they cannot be used again: `finished` is false when the worker may not have made them ready.
+void Refill::CountSlot(const Worker& worker, bool finished) {
   if (pool_.TemplateOf(worker).blueprint.plan().slot_flags == 0) return;
   Mailbox& box = pool_.BoxOf(worker);
+  PoolStats& totals = pool_.totals;
   records_.ReapEntrants(box);
-  if (box.slot_fault != 0 && box.slot_fault < pool_.totals.slots_given_up.size()) {
-    ++pool_.totals.slots_given_up[box.slot_fault];
+  if (box.slot_fault < kSlotFaults) totals.slots_given_up[box.slot_fault] += box.slot_fault != 0;
+  ++(box.slot_uses != 0 ? totals.slots_reused : totals.slots_made);
+  if (!finished || box.slot_fault == static_cast<std::uint32_t>(SlotFault::kUnsealed)) {
+    pool_.keepers[worker.keeper]->unsent.push_back(worker.slot | kDropSlot);
   }
-  ++(box.slot_uses != 0 ? pool_.totals.slots_reused : pool_.totals.slots_made);
 }
 
 void Refill::OnNotMade(std::uint32_t w) {
@@ -293,7 +296,7 @@ void Refill::OnNotMade(std::uint32_t w) {
   Template& tmpl = pool_.TemplateOf(worker);
   Session& session = worker.session;
   const Mailbox& box = pool_.BoxOf(worker);
-  CountSlot(worker);
+  CountSlot(worker, /*finished=*/false);
   Exit exit;
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();

@@ -47,7 +47,7 @@ class Refill {
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
   void SendOrders(ZygoteKeeper& keeper);
   void CollectMade(std::uint32_t keeper, bool look_for_dead);
-  void CountSlot(const Worker& worker);
+  void CountSlot(const Worker& worker, bool finished);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
   void OrderAgain(std::uint32_t worker);

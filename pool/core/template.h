@@ -27,8 +27,9 @@ struct ZygoteKeeper {
   bool alive = true;
   std::vector<std::uint32_t> free_slots;  // last in, first out: their memory is warm
   std::vector<std::uint32_t> ordered;     // workers that are being made
-  std::vector<std::uint32_t> unsent;      // slots of orders the zygote has not been sent
-  std::uint32_t workers = 0;              // slots in use
+  // Orders that the zygote has not been sent: slots, or kDropSlot with one.
+  std::vector<std::uint32_t> unsent;
+  std::uint32_t workers = 0;  // slots in use
   // By slot: the host ids of its user namespace; 0: it has none. They stay with the slot
   // (spawn/child/slot.h).
   std::vector<std::uint32_t> slot_ids;

@@ -49,9 +49,13 @@ sys::Result Loopback() {
   return result;
 }
 
-// As in Docker's network namespaces: there is nobody in them to be protected from a port or a ping.
-// That the kernel or the machine refuses is noted, and no reason not to run.
-void NetDefault(const Op& op, ChildContext& context) {
+// Whether its slot has its namespaces from an earlier worker, which has made them ready.
+bool UsedAgain(const ChildContext& context) {
+  return context.box != nullptr && context.box->slot_uses != 0;
+}
+
+// In the /proc that the operation names.
+sys::Result WriteBelowProc(const Op& op, const ChildContext& context) {
   const char* const text = context.plan->text(op.text[1]);
   const int proc = op.number[0] != 0 ? context.trees[op.index] : context.proc_fd;
   sys::Result result = sys::OpenAt(proc, context.plan->text(op.text[0]), O_WRONLY | O_CLOEXEC);
@@ -60,9 +64,21 @@ void NetDefault(const Op& op, ChildContext& context) {
     result = sys::Write(fd, text, Length(text));
     sys::Close(fd);
   }
+  return result;
+}
+
+// As in Docker's network namespaces: there is nobody in them to be protected from a port or a ping.
+// That the kernel or the machine refuses is noted, and no reason not to run.
+void NetDefault(const Op& op, const ChildContext& context) {
+  const sys::Result result = WriteBelowProc(op, context);
   if (result < 0 && context.box != nullptr) {
     context.box->net_error = static_cast<std::int32_t>(-result);
   }
+}
+
+void Seal(const Op& op, const ChildContext& context) {
+  if (WriteBelowProc(op, context) >= 0 || op.number[1] == 0) return;
+  context.box->slot_fault = static_cast<std::uint32_t>(SlotFault::kUnsealed);
 }
 
 sys::Result DropBounding(std::uint64_t keep, std::uint64_t last) {
@@ -128,9 +144,12 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
     case OpCode::kHostname:
       return sys::Sethostname(first, number);
     case OpCode::kLoopback:
-      return Loopback();
+      return UsedAgain(context) ? 0 : Loopback();
     case OpCode::kNetDefaults:
-      NetDefault(op, context);
+      if (!UsedAgain(context)) NetDefault(op, context);
+      return 0;
+    case OpCode::kSeal:
+      if (!UsedAgain(context)) Seal(op, context);
       return 0;
     case OpCode::kNewSession:
       return sys::Setsid();
@@ -501,7 +520,7 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
             Mailbox* box, Failure& failure) {
   const Plan& plan = *context.plan;
   const Op* ops = plan.ops(list);
-  const bool in_template = list.offset != plan.worker.offset && list.offset != plan.slot.offset;
+  const bool in_template = list.offset != plan.worker.offset;
   const bool timed = box != nullptr && plan.record_ops != 0;
   for (std::uint32_t i = first; i < end; ++i) {
     const auto index = static_cast<std::uint16_t>(i);

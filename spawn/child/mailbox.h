@@ -64,7 +64,8 @@ struct Mailbox {
   // Of its slot (spawn/child/slot.h; zygote).
   std::int32_t entrants[2] = {0, 0};  // children that entered it, or found it unclean; to be reaped
   std::uint32_t slot_uses = 0;        // workers that the slot's namespaces have had before this one
-  std::uint32_t slot_fault = 0;       // SlotFault for which those before were given up
+  // SlotFault for which those before were given up, or these will be (kUnsealed; worker).
+  std::uint32_t slot_fault = 0;
   std::int32_t reserved = 0;
   AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
 

@@ -9,8 +9,7 @@
 //   cold:      `worker` holds all operations, run by one child
 //   template:  the zygote runs `tmpl` once, in the mount namespace that keeps the template's tree,
 //              and `home` once, in the tiny one it then lives in; before each clone it runs
-//              `copies`, which copy that tree; the worker runs `worker`. With slots
-//              (spawn/child/slot.h), who makes the namespaces of one runs `slot` in them
+//              `copies`, which copy that tree; the worker runs `worker`
 //
 // In both, the process that maps a worker's ids then runs `idmaps`.
 //
@@ -59,9 +58,11 @@ enum class OpCode : std::uint16_t {
   kEnterMount,     // make the mount at text[0] the root; the old one lies below it
   kRootAt,         // places are below the place text[0] from here on
   kHostname,       // text[0], number[0] bytes
-  kLoopback,       // bring lo up
+  kLoopback,       // bring lo up; this and the next two not in namespaces that are used again
   kNetDefaults,    // write text[1] into text[0] below /proc, for the new network namespace;
                    // number[0] = 1: below the /proc that trees[index] is
+  kSeal,           // the same, for the namespaces of a slot; number[1] = 1: where it cannot be
+                   // written they are not to be used again
   kNewSession,     // leave the launcher's session and terminal
   kNewKeyring,     // leave the launcher's session keyring
   kBounding,       // drop all up to number[1] but number[0] from the bounding set
@@ -113,7 +114,6 @@ struct Plan {
   OpList home;
   OpList copies;
   OpList idmaps;
-  OpList slot;  // for the first worker in a slot's new namespaces, before it is cloned
   OpList worker;
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;

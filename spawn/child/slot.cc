@@ -83,22 +83,6 @@ sys::Result Enter(const Slot& slot, std::uint64_t flags) {
   return entered;
 }
 
-// Nobody inside makes a user namespace, in which it would have capabilities again. And a closed
-// connection, which would wait for a minute, is let go of at once where none may wait.
-bool Seal(const ChildContext& context) {
-  const auto write = [&](const char* file) {
-    const sys::Result opened = sys::OpenAt(context.proc_fd, file, O_WRONLY | O_CLOEXEC);
-    if (opened < 0) return false;
-    const sys::Result written = sys::Write(static_cast<int>(opened), "0", 1);
-    sys::Close(static_cast<int>(opened));
-    return written > 0;
-  };
-  if ((context.plan->slot_flags & kernel::kCloneNewNet) != 0) {
-    (void)write("sys/net/ipv4/tcp_max_tw_buckets");
-  }
-  return write("sys/user/max_user_namespaces");
-}
-
 void AwaitChange(const std::uint32_t& word, std::uint32_t from) {
   while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == from) sys::FutexWait(&word, from);
 }
@@ -124,11 +108,6 @@ void Go(Entrance& entrance) {
   if (entrance.made) {
     AwaitChange(entrance.maps, kAwaited);
     if (__atomic_load_n(&entrance.maps, __ATOMIC_ACQUIRE) != kWritten) return;
-    if (!Seal(context)) entrance.fault = SlotFault::kUnsealed;
-    if (!RunOps(plan.slot, 0, plan.slot.count, context, nullptr, entrance.failure)) {
-      entrance.failure.index = 0xffff;
-      return;
-    }
   } else {
     const bool net = (plan.slot_flags & kernel::kCloneNewNet) != 0;
     entrance.fault = net ? LookAtNetwork(context) : SlotFault::kNone;
@@ -156,19 +135,19 @@ sys::Result Clone(Entrance& entrance, std::uint64_t flags, std::int32_t& pid) {
   return sys::Clone3(args, EntrantMain, &entrance);
 }
 
-// What is left of an entrant is what it has told.
+// The entrant has ended: what it has done is in the mailbox, or else it failed.
 void Conclude(const SlotBirth& birth, const Entrance& entrance) {
-  if (entrance.went_on) {
-    // Killed between the clone and its word of it: the worker is there.
-    if (birth.slot->fd != 0) ++birth.slot->uses;
-    return;
-  }
+  const Mailbox& box = *birth.worker->context.box;
+  if (birth.slot->fd != 0) ++birth.slot->uses;
+  // Otherwise it was killed before it came to that.
+  if (entrance.went_on && (box.pid > 0 || LoadState(box) >= WorkerState::kAbort)) return;
   const Failure& failure = entrance.failure;
   const Step step = failure.failed() ? failure.step : Step::kCloneWorker;
   RefuseBirth(*birth.worker, step, failure.failed() ? -failure.error : -ESRCH);
 }
 
-void BirthInNewSlot(const SlotBirth& birth) {
+// `idmapped`: the trees are, with the same ids, for the slot's namespaces that were not clean.
+void BirthInNewSlot(const SlotBirth& birth, bool idmapped) {
   Mailbox& box = *birth.worker->context.box;
   const Plan& plan = *birth.worker->context.plan;
   box.slot_uses = 0;
@@ -186,7 +165,7 @@ void BirthInNewSlot(const SlotBirth& birth) {
   const sys::Result mapped = MapIds(*birth.worker, pid);
   if (mapped < 0) entrance.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
   if (mapped >= 0) {
-    if (plan.idmaps.count != 0) {
+    if (plan.idmaps.count != 0 && !idmapped) {
       const int user = OpenOfProcess(birth.worker->proc_fd, pid, "ns/user", O_RDONLY);
       IdmapTrees(*birth.worker, user);
       if (user >= 0) sys::Close(user);
@@ -204,10 +183,7 @@ void BirthInNewSlot(const SlotBirth& birth) {
   sys::FutexWake(&entrance.maps, 1);
   AwaitChange(entrance.alive, 1);
   Conclude(birth, entrance);
-  if (entrance.fault != SlotFault::kNone)
-    box.slot_fault = static_cast<std::uint32_t>(entrance.fault);
-  // Where it did not go on, it is not known whether they are finished.
-  if (!entrance.went_on || entrance.fault != SlotFault::kNone) DropSlot(*birth.slot);
+  if (!entrance.went_on) DropSlot(*birth.slot);
 }
 
 // True when the slot was clean: a worker has been cloned in it, or the mailbox says why not.
@@ -244,11 +220,12 @@ void DropSlot(Slot& slot) {
 
 void BirthInSlot(const SlotBirth& birth) {
   birth.worker->context.proc_fd = birth.worker->proc_fd;
-  if (birth.slot->fd != 0) {
+  const bool has_namespaces = birth.slot->fd != 0;
+  if (has_namespaces) {
     if (BirthInOldSlot(birth)) return;
     DropSlot(*birth.slot);
   }
-  BirthInNewSlot(birth);
+  BirthInNewSlot(birth, /*idmapped=*/has_namespaces);
 }
 
 }  // namespace brood

@@ -67,7 +67,6 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   }
   BROOD_RETURN_IF_ERROR(AddJoins());
   slots_ = MayReuseNamespaces();
-  if (slots_) AddSlot();
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
@@ -75,7 +74,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   if (spec_.is_new(NamespaceKind::kMount)) {
     BROOD_RETURN_IF_ERROR(AddMounts());
   } else if (spec_.is_new(NamespaceKind::kNet)) {
-    AddNetDefaults(PlanBuilder::kWorker, kNoTree);
+    AddNetDefaults(kNoTree);
   }
   AddRlimits();
   BROOD_RETURN_IF_ERROR(AddPrivileges());

@@ -142,9 +142,9 @@ void BlueprintMaker::AddNewMounts() {
     place.tree = add(place);
   }
   const Place* const proc = FindPlace(Place::What::kNew, "proc");
-  if (spec_.is_new(NamespaceKind::kNet) && !slots_) {
-    AddNetDefaults(kWorker, proc != nullptr ? proc->tree : kNoTree);
-  }
+  const std::size_t tree = proc != nullptr ? proc->tree : kNoTree;
+  if (spec_.is_new(NamespaceKind::kNet)) AddNetDefaults(tree);
+  if (slots_) AddSeal(tree);
   if (spec_.nesting && proc != nullptr) hidden_proc_ = add(*proc);
 }
 

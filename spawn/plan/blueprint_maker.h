@@ -92,11 +92,11 @@ class BlueprintMaker {
   void MapOwnIds();
   absl::Status AddJoins();
   bool MayReuseNamespaces() const;
-  void AddSlot();
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
-  void AddNetDefaults(List list, std::size_t proc);
+  void AddNetDefaults(std::size_t proc);
+  void AddSeal(std::size_t proc);
   bool MayAddInterfaces() const;
   void AddRlimits();
   void AddIds(List list, std::uint32_t uid, std::uint32_t gid, bool keep_capabilities);

@@ -127,13 +127,6 @@ bool BlueprintMaker::MayReuseNamespaces() const {
   return kept_capabilities_ == 0 && !spec_.nesting && spec_.seccomp.mode == SeccompMode::kDefault;
 }
 
-// Once for the namespaces of a slot; what its reuse needs besides is in spawn/child/slot.cc.
-void BlueprintMaker::AddSlot() {
-  if (!spec_.is_new(NamespaceKind::kNet)) return;
-  builder_.Add(PlanBuilder::kSlot, OpCode::kLoopback, Step::kLoopback);
-  AddNetDefaults(PlanBuilder::kSlot, kNoTree);
-}
-
 // What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
 void BlueprintMaker::AddEarly() {
   constexpr List kWorker = PlanBuilder::kWorker;
@@ -147,7 +140,7 @@ void BlueprintMaker::AddEarly() {
     builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
                  spec_.hostname.size());
   }
-  if (spec_.is_new(NamespaceKind::kNet) && !slots_) {
+  if (spec_.is_new(NamespaceKind::kNet)) {
     builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
   }
   builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
@@ -207,9 +200,9 @@ void BlueprintMaker::AddTimeOffsets(List list) {
 // kNoTree: through the launcher's. There each network namespace has an entry "net" of its own in
 // one directory, and a look-up compares with all of them. All capabilities must still be there, and
 // the groups be mapped.
-void BlueprintMaker::AddNetDefaults(List list, std::size_t proc) {
+void BlueprintMaker::AddNetDefaults(std::size_t proc) {
   const auto add = [&](std::string_view name, std::string_view value) {
-    builder_.Add(list, OpCode::kNetDefaults, Step::kNetDefaults,
+    builder_.Add(PlanBuilder::kWorker, OpCode::kNetDefaults, Step::kNetDefaults,
                  {fmt::format("sys/net/ipv4/{}", name), value}, proc != kNoTree ? 1 : 0, 0,
                  static_cast<std::uint16_t>(proc));
   };
@@ -217,6 +210,18 @@ void BlueprintMaker::AddNetDefaults(List list, std::size_t proc) {
   add("ping_group_range", range_      ? fmt::format("0 {}", kIdsPerRange - 1)
                           : new_user_ ? fmt::format("{0} {0}", spec_.gid)
                                       : "0 2147483647");
+}
+
+// Before namespaces may be used again. Nobody inside makes a user namespace, in which it would have
+// capabilities. A closed connection, which would wait for a minute, is let go of at once where none
+// may wait; where that cannot be had, waiting ones are found.
+void BlueprintMaker::AddSeal(std::size_t proc) {
+  const auto add = [&](std::string_view name, bool must) {
+    builder_.Add(PlanBuilder::kWorker, OpCode::kSeal, Step::kNetDefaults, {name, "0"},
+                 proc != kNoTree ? 1 : 0, must ? 1 : 0, static_cast<std::uint16_t>(proc));
+  };
+  if (spec_.is_new(NamespaceKind::kNet)) add("sys/net/ipv4/tcp_max_tw_buckets", false);
+  add("sys/user/max_user_namespaces", true);
 }
 
 // In a network namespace of the worker's: by itself, or in namespaces of its making.

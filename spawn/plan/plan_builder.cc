@@ -46,7 +46,6 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.home = places[kHome];
   plan.copies = places[kCopies];
   plan.idmaps = places[kIdmaps];
-  plan.slot = places[kSlot];
   plan.worker = places[kWorker];
   plan.seccomp_offset = static_cast<std::uint32_t>(filter_offset);
   plan.seccomp_count = static_cast<std::uint32_t>(filter.size());

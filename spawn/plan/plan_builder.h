@@ -22,7 +22,7 @@ struct OpTexts {
 
 class PlanBuilder {
  public:
-  enum List : std::size_t { kTmpl, kHome, kCopies, kIdmaps, kSlot, kWorker, kListCount };
+  enum List : std::size_t { kTmpl, kHome, kCopies, kIdmaps, kWorker, kListCount };
 
   // Appends an operation to `list`.
   void Add(List list, OpCode code, Step step, const OpTexts& texts = {}, std::uint64_t number = 0,
