@@ -77,6 +77,9 @@ struct Request {
   Command command;
   SpawnPath path = SpawnPath::kParked;  // the path wanted
   WhenEmpty when_empty = WhenEmpty::kWait;
+  // All its namespaces are made for it, and not used again, whatever the template's spec says
+  // (Spec::reuse). Then a worker is cloned for it, since a parked one has them already.
+  bool fresh = false;
 
   // A spec for this request alone, which is then served cold; the template gives only its name.
   std::optional<Spec> spec;
@@ -101,6 +104,7 @@ struct PoolStats {
   std::uint64_t slots_reused = 0;
   std::uint64_t slots_made = 0;
   std::array<std::uint64_t, kSlotFaults> slots_given_up{};
+  std::uint32_t slots_idle = 0;     // that have namespaces, and no worker
   std::vector<Fallback> fallbacks;  // what this pool wanted but could not have
   std::vector<double> park_us;      // how long the latest (at most 4096) took to be made
 };

@@ -109,6 +109,8 @@ nlohmann::ordered_json ToJson(const Outcome& outcome) {
   if (!outcome.template_name.empty()) json["template"] = outcome.template_name;
   json["spawn_path"] = SpawnPathName(outcome.spawn_path);
   json["fallbacks"] = ToJson(outcome.fallbacks);
+  if (outcome.slot) json["slot"] = {{"number", outcome.slot->number}, {"used", outcome.slot->used}};
+  if (!outcome.fresh.empty()) json["fresh"] = outcome.fresh;
   json["host_pid"] = outcome.host_pid;
   json["inside_pid"] = outcome.inside_pid;
   json["end"] = EndName(outcome.end);

@@ -48,11 +48,20 @@ struct Moment {
   double at_us = 0;  // since the launcher took the request
 };
 
+// The slot that a worker lived in.
+struct SlotUse {
+  std::uint32_t number = 0;  // within its pool
+  std::uint32_t used = 0;    // workers that its namespaces had before this one; 0: new
+};
+
 struct Outcome {
   std::uint64_t id = 0;
   std::string template_name;
   SpawnPath spawn_path = SpawnPath::kCold;
   std::vector<Fallback> fallbacks;  // empty when nothing was missing
+  // Absent when all its namespaces were made for it; `fresh` says why.
+  std::optional<SlotUse> slot;
+  std::string fresh;
 
   std::int32_t host_pid = 0;
   std::int32_t inside_pid = 0;  // 0: not known, in a pid namespace that was joined

@@ -124,6 +124,13 @@ struct TimeOffsets {
   bool any() const { return monotonic.count() != 0 || boottime.count() != 0; }
 };
 
+enum class Reuse : std::uint8_t {
+  kNamespaces,  // the user and network namespaces, proven clean; all else is new. Not with
+                // capabilities, another filter than the default, nesting, a namespace that is
+                // joined, or one of pid, mount, ipc and user that is the host's
+  kNone,
+};
+
 // How one process is isolated. The default is full isolation on the host's read-only tree.
 struct Spec {
   std::array<NamespaceChoice, kNamespaceCount> namespaces;
@@ -151,10 +158,8 @@ struct Spec {
   std::vector<Rlimit> rlimits;
   Limits limits;
   bool use_cgroup = true;  // own leaf; false leaves the worker in the launcher's cgroup
-  // All its namespaces are made new. Otherwise a pool's worker that keeps no capability, with the
-  // default filter, may get the user and network namespaces of one that has ended and left nothing
-  // in them.
-  bool fresh = false;
+  // What a pool's worker may get from one that has ended.
+  Reuse reuse = Reuse::kNamespaces;
 
   NamespaceChoice& ns(NamespaceKind kind) { return namespaces[static_cast<std::size_t>(kind)]; }
   const NamespaceChoice& ns(NamespaceKind kind) const {

@@ -113,6 +113,13 @@ void SpecOptions::AddTo(CLI::App& app) {
   app.add_flag("--nesting", nesting_, "Let it make namespaces of its own, as nested sandboxes need")
       ->group(isolation);
 
+  app.add_option("--reuse", reuse_,
+                 "What a pool's worker may get from one that has ended: its user and network "
+                 "namespaces, once nothing is left in them (default), or nothing")
+      ->type_name("namespaces|none")
+      ->group(isolation);
+  app.add_flag("--fresh{none}", reuse_, "The same as --reuse none")->group(isolation);
+
   app.add_flag("--init", init_,
                "Run an init as its first process: it reaps orphaned processes and passes signals "
                "on; --pids counts it")
@@ -242,6 +249,11 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   }
   spec.nesting = nesting_;
   spec.init = init_;
+  if (reuse_ == "none") {
+    spec.reuse = Reuse::kNone;
+  } else if (!reuse_.empty() && reuse_ != "namespaces") {
+    return InvalidError("--reuse \"{}\": it takes namespaces or none", reuse_);
+  }
   if (seccomp_ == "off") {
     spec.seccomp.mode = SeccompMode::kOff;
   } else if (seccomp_ != "default") {

@@ -38,6 +38,7 @@ class SpecOptions {
   std::string user_;
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
+  std::string reuse_;
   bool init_ = false;
   std::string seccomp_ = "default";
   LimitOptions limits_;

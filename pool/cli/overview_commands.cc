@@ -122,6 +122,13 @@ void PrintStats(const Json& stats) {
   if (!stats["park_us"].is_null()) fmt::print(", {:.0f} us each", stats["park_us"].get<double>());
   fmt::print("; {} lost, {} zygotes replaced\n", number("lost_workers"),
              number("zygotes_replaced"));
+  const Json& slots = stats["slots"];
+  fmt::print("slots     used again {} times, made {} times, {} idle", slots["used_again"].dump(),
+             slots["made"].dump(), slots["idle"].dump());
+  for (const auto& [fault, count] : slots["given_up"].items()) {
+    if (count != 0) fmt::print("; {} given up: {}", count.dump(), fault);
+  }
+  fmt::print("\n");
   if (stats["isolates"].empty()) return;
   fmt::print("\n{:<12}  {:<16} {:>8}  {:>10}  {:>10}  {:>5}\n", "ID", "NAME", "PID", "CPU",
              "MEMORY", "PIDS");

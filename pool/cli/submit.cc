@@ -24,6 +24,7 @@ struct SubmitWords {
   std::string patience;
   LimitOptions limits;
   bool init = false;
+  bool fresh = false;
 };
 
 absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::string>& command) {
@@ -41,6 +42,7 @@ absl::StatusOr<Submit> Resolve(const SubmitWords& words, const std::vector<std::
   }
   BROOD_ASSIGN_OR_RETURN(submit.limits, words.limits.Resolve());
   submit.init = words.init ? 1 : 0;
+  submit.fresh = words.fresh ? 1 : 0;
   return submit;
 }
 
@@ -99,6 +101,9 @@ CommandAction AddSubmitCommand(CLI::App& app) {
   submit->add_flag("--init", words->init,
                    "Run an init as its first process, where the template has none (its worker is "
                    "then made cold)");
+  submit->add_flag("--fresh", words->fresh,
+                   "Make all its namespaces new, where the template's workers may get some of one "
+                   "that has ended (a worker is then cloned for it)");
   words->limits.AddTo(*submit, "Limits other than the template's (its worker is then made cold)");
   words->process.AddTo(*submit);
   return [words](const std::vector<std::string>& command) { return Run(*words, command); };

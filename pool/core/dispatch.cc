@@ -56,6 +56,11 @@ void Dispatcher::Admit(std::unique_ptr<ActiveRequest> request) {
                                                   pool_.options.max_queue, tmpl->options.name));
   }
   if (request->request.spec) request->request.path = SpawnPath::kCold;
+  // A parked worker has its namespaces already, perhaps from another.
+  const bool in_slots = tmpl->blueprint.plan().slot_flags != 0;
+  if (request->request.fresh && in_slots && request->request.path == SpawnPath::kParked) {
+    request->request.path = SpawnPath::kZygote;
+  }
   if (request->request.path != SpawnPath::kParked) {
     tmpl->direct.push_back(std::move(request));
     return;

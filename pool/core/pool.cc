@@ -169,7 +169,7 @@ class Pool::Front {
   // no descriptors and no big message.
   std::optional<Launched> LaunchHere(const Request& request, IdleList* idle) const {
     if (idle == nullptr || request.path != SpawnPath::kParked ||
-        request.command.stdio.mode != StdioMode::kNull || request.spec) {
+        request.command.stdio.mode != StdioMode::kNull || request.spec || request.fresh) {
       return std::nullopt;
     }
     const LaunchLayout layout(request.command);

@@ -246,6 +246,12 @@ PoolStats Reactor::Stats() const {
   for (const Template& tmpl : pool_.templates) {
     stats.parked += static_cast<std::uint32_t>(tmpl.idle->size());
     stats.being_made += tmpl.ordered;
+    for (const std::uint32_t k : tmpl.keepers) {
+      const ZygoteKeeper& keeper = *pool_.keepers[k];
+      stats.slots_idle += static_cast<std::uint32_t>(std::count_if(
+          keeper.free_slots.begin(), keeper.free_slots.end(),
+          [&](const ZygoteKeeper::FreeSlot& each) { return keeper.slots[each.slot].kept; }));
+    }
     stats.queued += static_cast<std::uint32_t>(tmpl.waiting.size() + tmpl.direct.size());
   }
   return stats;

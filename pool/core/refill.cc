@@ -34,6 +34,13 @@ constexpr std::size_t kParkTimesKept = 4096;
 // No launch for so long is a quiet moment, fit for refilling.
 constexpr std::int64_t kQuietNs = 20'000'000;
 
+// How long a slot rests before it is used again, and how many do so at most.
+constexpr std::int64_t kRestNs = 20'000'000;
+constexpr std::size_t kSpareSlots = 64;
+
+// Slots that a burst has left idle are given up after so long.
+constexpr std::int64_t kIdleSlotNs = 30'000'000'000;
+
 // Why a worker was killed that had not come as far as its command.
 std::string KilledInSetUp(const Limits& limits, const LeafUsage& usage) {
   Outcome outcome;
@@ -65,10 +72,9 @@ absl::Status Refill::StartZygote(std::uint32_t t) {
   const auto place = static_cast<std::uint32_t>(pool_.keepers.size());
   auto keeper = std::make_unique<ZygoteKeeper>();
   keeper->tmpl = t;
-  keeper->slot_ids.resize(options.slots);
-  for (std::uint32_t slot = options.slots; slot > 0; --slot) {
-    keeper->free_slots.push_back(slot - 1);
-  }
+  keeper->slots.resize(options.slots);
+  keeper->first_slot = slot_numbers_;
+  slot_numbers_ += options.slots;
   Ring& ring = *pool_.ring;
   BROOD_RETURN_IF_ERROR(ring.AwaitReadable(zygote->notify_fd(), {Source::kZygoteNotice, 0, place}));
   BROOD_RETURN_IF_ERROR(ring.AwaitReadable(zygote->pidfd(), {Source::kZygoteDeath, 0, place}));
@@ -83,12 +89,26 @@ ZygoteKeeper* Refill::Choose(const Template& tmpl, std::uint32_t& index) {
   ZygoteKeeper* best = nullptr;
   for (const std::uint32_t k : tmpl.keepers) {
     ZygoteKeeper& keeper = *pool_.keepers[k];
-    if (keeper.free_slots.empty() || keeper.ordered.size() >= kOrdersAhead) continue;
+    const bool full = keeper.free_slots.empty() && keeper.used_slots == keeper.slots.size();
+    if (full || keeper.ordered.size() >= kOrdersAhead) continue;
     if (best != nullptr && keeper.ordered.size() >= best->ordered.size()) continue;
     best = &keeper;
     index = k;
   }
   return best;
+}
+
+// A slot of a zygote that has a free one. Where namespaces are to be used again, one that has been
+// free for a while: the kernel counts some sockets (netlink) until a grace period is over.
+std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper, bool used_again) {
+  auto& free = keeper.free_slots;
+  const bool may_be_new = keeper.used_slots < keeper.slots.size() && free.size() < kSpareSlots;
+  const bool rested = !free.empty() && (!used_again || NowNs() >= free.front().since_ns + kRestNs);
+  if (free.empty() || (!rested && may_be_new)) return keeper.used_slots++;
+  // The last one's memory is warm.
+  const std::uint32_t slot = used_again ? free.front().slot : free.back().slot;
+  used_again ? free.pop_front() : free.pop_back();
+  return slot;
 }
 
 // Puts a request into the mailbox of its worker. False when it cannot be done now; the request is
@@ -115,15 +135,20 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   Worker& worker = pool_.workers[w];
   worker.tmpl = t;
   worker.keeper = place;
-  worker.slot = keeper->free_slots.back();
+  worker.slot = TakeSlot(*keeper, tmpl.blueprint.plan().slot_flags != 0);
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   if (const absl::Status equipped = records_.Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
+    keeper->free_slots.push_back({worker.slot, NowNs()});
     records_.Drop(w);
     // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
     // made, are not worth waiting for.
     const bool wants_ids =
         tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
+    // Idle slots have some; they are there for the next try.
+    if (wants_ids) {
+      for (const auto& each : pool_.keepers) DropIdleSlots(*each);
+    }
     if (!request || (wants_ids && pool_.resources.ids.all_taken())) return false;
     pool_.Answer(std::move(request), equipped);
     return true;
@@ -133,21 +158,24 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
     std::memcpy(box.leaf, worker.leaf.c_str(), worker.leaf.size() + 1);
   }
   SetIdMap(tmpl.blueprint, worker.id_first, box);
+  box.slot_number = keeper->first_slot + worker.slot;
   if (request && !WriteRequest(worker, request)) {
     keeper->zygote->ReleaseLaunch(worker.slot);
     box = Mailbox{};
+    keeper->free_slots.push_back({worker.slot, NowNs()});
     records_.Drop(w);
     return request == nullptr;
   }
-  keeper->free_slots.pop_back();
   ++keeper->workers;
   ++tmpl.alive;
   worker.phase = WorkerPhase::kOrdered;
   worker.ordered_ns = NowNs();
   StoreState(box, WorkerState::kOrdered);
   keeper->ordered.push_back(w);
+  if (request && request->request.fresh) keeper->unsent.push_back(worker.slot | kDropSlot);
   keeper->unsent.push_back(worker.slot);
   if (request) {
+    tmpl.last_launch_ns = worker.ordered_ns;
     supervisor_.Begin(w, std::move(request));
     SendOrders(*keeper);
   } else {
@@ -286,9 +314,22 @@ void Refill::CountSlot(const Worker& worker, bool finished) {
   records_.ReapEntrants(box);
   if (box.slot_fault < kSlotFaults) totals.slots_given_up[box.slot_fault] += box.slot_fault != 0;
   ++(box.slot_uses != 0 ? totals.slots_reused : totals.slots_made);
-  if (!finished || box.slot_fault == static_cast<std::uint32_t>(SlotFault::kUnsealed)) {
-    pool_.keepers[worker.keeper]->unsent.push_back(worker.slot | kDropSlot);
+  ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
+  const bool fresh = worker.request && worker.request->request.fresh;
+  const bool sealed = box.slot_fault != static_cast<std::uint32_t>(SlotFault::kUnsealed);
+  keeper.slots[worker.slot].kept = finished && sealed && !fresh;
+  if (!keeper.slots[worker.slot].kept) keeper.unsent.push_back(worker.slot | kDropSlot);
+}
+
+void Refill::DropIdleSlots(ZygoteKeeper& keeper) {
+  if (!keeper.alive) return;
+  for (const ZygoteKeeper::FreeSlot& each : keeper.free_slots) {
+    SlotRecord& record = keeper.slots[each.slot];
+    if (!record.kept && record.ids == 0) continue;
+    keeper.unsent.push_back(each.slot | kDropSlot);
+    records_.GiveUpSlot(record);
   }
+  SendOrders(keeper);
 }
 
 void Refill::OnNotMade(std::uint32_t w) {
@@ -452,6 +493,10 @@ void Refill::Tick() {
     CollectMade(k, /*look_for_dead=*/true);
   }
   for (Template& tmpl : pool_.templates) {
+    const bool quiet = NowNs() - tmpl.last_launch_ns > kIdleSlotNs;
+    if (quiet && tmpl.blueprint.plan().slot_flags != 0 && tmpl.waiting.empty()) {
+      for (const std::uint32_t k : tmpl.keepers) DropIdleSlots(*pool_.keepers[k]);
+    }
     tmpl.idle->Sweep([&](std::uint32_t w) { return BuryIfDead(w); });
   }
 }

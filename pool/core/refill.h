@@ -43,10 +43,12 @@ class Refill {
   bool BuryIfDead(std::uint32_t worker);
 
  private:
+  static std::uint32_t TakeSlot(ZygoteKeeper& keeper, bool used_again);
   ZygoteKeeper* Choose(const Template& tmpl, std::uint32_t& index);
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
   void SendOrders(ZygoteKeeper& keeper);
   void CollectMade(std::uint32_t keeper, bool look_for_dead);
+  void DropIdleSlots(ZygoteKeeper& keeper);
   void CountSlot(const Worker& worker, bool finished);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
@@ -58,6 +60,7 @@ class Refill {
   WorkerRecords& records_;
   Supervisor& supervisor_;
   std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
+  std::uint32_t slot_numbers_ = 0;         // given to slots
   std::size_t park_next_ = 0;              // in PoolStats::park_us
 };
 

@@ -205,6 +205,7 @@ Outcome Supervisor::NewOutcome(const Worker& worker, const ActiveRequest& reques
   Outcome outcome;
   outcome.template_name = pool_.TemplateOf(worker).options.name;
   outcome.spawn_path = worker.path;
+  if (request.request.fresh) outcome.fresh = "its request asks for that";
   outcome.fallbacks = pool_.resources.fallbacks;
   outcome.fallbacks.insert(outcome.fallbacks.end(), request.fallbacks.begin(),
                            request.fallbacks.end());

@@ -19,20 +19,30 @@
 
 namespace brood {
 
+// What outlives the worker of a slot (spawn/child/slot.h).
+struct SlotRecord {
+  std::uint32_t ids = 0;  // the host ids of its user namespace; 0: none of its own
+  bool kept = false;      // its zygote keeps its namespaces
+};
+
 // One zygote and the workers it was asked for. A dead zygote's keeper stays until its last worker
 // is gone, since their mailboxes lie in its memory.
 struct ZygoteKeeper {
   std::unique_ptr<Zygote> zygote;
   std::uint32_t tmpl = 0;
   bool alive = true;
-  std::vector<std::uint32_t> free_slots;  // last in, first out: their memory is warm
-  std::vector<std::uint32_t> ordered;     // workers that are being made
+  struct FreeSlot {
+    std::uint32_t slot = 0;
+    std::int64_t since_ns = 0;
+  };
+  std::deque<FreeSlot> free_slots;     // used before; in the order in which they became free
+  std::uint32_t used_slots = 0;        // the first of those that have never been used
+  std::vector<std::uint32_t> ordered;  // workers that are being made
   // Orders that the zygote has not been sent: slots, or kDropSlot with one.
   std::vector<std::uint32_t> unsent;
-  std::uint32_t workers = 0;  // slots in use
-  // By slot: the host ids of its user namespace; 0: it has none. They stay with the slot
-  // (spawn/child/slot.h).
-  std::vector<std::uint32_t> slot_ids;
+  std::uint32_t workers = 0;      // slots in use
+  std::vector<SlotRecord> slots;  // all of them
+  std::uint32_t first_slot = 0;   // the number of its slot 0 within the pool
 };
 
 // The leaf of a parent cgroup in which all its zygotes live.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <utility>
 
+#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
 #include "spawn/launch/reap.h"
@@ -42,7 +43,7 @@ absl::Status WorkerRecords::TakeIds(Worker& worker, const Spec& spec) {
 std::uint32_t* WorkerRecords::IdsOfSlot(const Worker& worker) {
   const bool in_slot =
       worker.path != SpawnPath::kCold && pool_.TemplateOf(worker).blueprint.plan().slot_flags != 0;
-  return in_slot ? &pool_.keepers[worker.keeper]->slot_ids[worker.slot] : nullptr;
+  return in_slot ? &pool_.keepers[worker.keeper]->slots[worker.slot].ids : nullptr;
 }
 
 void WorkerRecords::ReturnIds(Worker& worker) {
@@ -57,10 +58,13 @@ void WorkerRecords::ReapEntrants(Mailbox& box) {
   }
 }
 
+void WorkerRecords::GiveUpSlot(SlotRecord& slot) {
+  if (slot.ids != 0) pool_.resources.ids.Return(slot.ids);
+  slot = {};
+}
+
 void WorkerRecords::EndKeeper(ZygoteKeeper& keeper) {
-  for (std::uint32_t& ids : keeper.slot_ids) {
-    if (ids != 0) pool_.resources.ids.Return(std::exchange(ids, 0));
-  }
+  for (SlotRecord& slot : keeper.slots) GiveUpSlot(slot);
   keeper.zygote.reset();
 }
 
@@ -118,7 +122,7 @@ void WorkerRecords::Free(std::uint32_t w) {
     keeper.zygote->ReleaseLaunch(worker.slot);
     if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
-    keeper.free_slots.push_back(worker.slot);
+    keeper.free_slots.push_back({worker.slot, NowNs()});
     if (--keeper.workers == 0 && !keeper.alive) EndKeeper(keeper);
   }
   for (UniqueFd& fd : worker.kept) {

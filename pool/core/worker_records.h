@@ -29,6 +29,8 @@ class WorkerRecords {
   absl::Status EquipOwn(Worker& worker, const Request& request);
   // Reaps the entrants of a worker's slot, now or by Tick.
   void ReapEntrants(Mailbox& box);
+  // Returns the ids of a slot that has no worker, and no namespaces in its zygote.
+  void GiveUpSlot(SlotRecord& slot);
   // Frees a dead or stopped zygote that has no worker left, and the ids of its slots.
   void EndKeeper(ZygoteKeeper& keeper);
   // A record that came to nothing: not equipped, or equipped and never cloned.

@@ -33,7 +33,7 @@
 namespace brood {
 
 inline constexpr std::uint32_t kProtocolMagic = 0x646f7262;  // "brod"
-inline constexpr std::uint16_t kProtocolVersion = 3;
+inline constexpr std::uint16_t kProtocolVersion = 4;
 inline constexpr std::uint32_t kMaxBody = 4U << 20;  // argv and env of an exec are at most 2 MiB
 inline constexpr std::uint32_t kMaxMessageFds = 3;
 
@@ -94,13 +94,14 @@ struct Submit {
   // Those other than the template's. They cost the parked worker: its cgroup and memory are
   // prepared for the template's.
   Limits limits;
-  std::uint8_t init = 0;  // Spec::init, beside the template's; costs the parked worker likewise
+  std::uint8_t init = 0;   // Spec::init, beside the template's; costs the parked worker likewise
+  std::uint8_t fresh = 0;  // Request::fresh
 
   template <typename F>
   static void Fields(F&& field, auto& m) {
     field(m.template_name), field(m.name), field(m.argv), field(m.env), field(m.cwd), field(m.io),
         field(m.rows), field(m.columns), field(m.timeout_ns), field(m.patience_ns), field(m.limits),
-        field(m.init);
+        field(m.init), field(m.fresh);
   }
 };
 

@@ -61,6 +61,7 @@ absl::StatusOr<Request> RequestOf(const Peer& peer, Submit& submit, const std::s
   Request request;
   request.template_name = name;
   request.when_empty = WhenEmpty::kSlower;
+  request.fresh = submit.fresh != 0;
   request.command.argv = submit.argv;
   request.command.env = std::move(submit.env);
   request.command.cwd = std::move(submit.cwd);

@@ -66,8 +66,8 @@ struct Mailbox {
   std::uint32_t slot_uses = 0;        // workers that the slot's namespaces have had before this one
   // SlotFault for which those before were given up, or these will be (kUnsealed; worker).
   std::uint32_t slot_fault = 0;
-  std::int32_t reserved = 0;
-  AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
+  std::uint32_t slot_number = 0;  // within the pool (launcher)
+  AttributeErrors attributes;     // (zygote or launcher; kOwnAttributes: worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

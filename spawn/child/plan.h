@@ -118,7 +118,10 @@ struct Plan {
   std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
   std::uint32_t seccomp_offset = 0;
   std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
-  std::uint32_t uid_map = 0;        // texts of the maps that every worker gets; 0: from its mailbox
+  // What the zygote installs for all its workers, before they add their own; as above.
+  std::uint32_t inherited_seccomp_offset = 0;
+  std::uint32_t inherited_seccomp_count = 0;
+  std::uint32_t uid_map = 0;  // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
   std::uint32_t reserved = 0;
   std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
@@ -152,10 +155,13 @@ struct Plan {
   const char* text(std::uint32_t offset) const {
     return offset == 0 ? nullptr : reinterpret_cast<const char*>(this) + offset;
   }
-  kernel::SeccompFilter seccomp() const {
-    return {
-        static_cast<unsigned short>(seccomp_count),
-        reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) + seccomp_offset)};
+  kernel::SeccompFilter seccomp() const { return Filter(seccomp_offset, seccomp_count); }
+  kernel::SeccompFilter inherited_seccomp() const {
+    return Filter(inherited_seccomp_offset, inherited_seccomp_count);
+  }
+  kernel::SeccompFilter Filter(std::uint32_t offset, std::uint32_t count) const {
+    return {static_cast<unsigned short>(count),
+            reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) + offset)};
   }
 };
 static_assert(std::is_trivially_copyable_v<Plan> && std::is_standard_layout_v<Plan>);

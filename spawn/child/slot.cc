@@ -21,7 +21,7 @@ struct Entrance {
   std::uint32_t alive = 0;             // cleared by the kernel when it lets go of the memory; futex
   SlotFault fault = SlotFault::kNone;  // why it cloned nobody (entrant)
   Failure failure;                     // the same, when a call failed (entrant)
-  bool went_on = false;  // it cloned the worker, or the mailbox says why not (entrant)
+  bool told = false;  // it has cloned the worker, or the mailbox says why not (entrant)
 };
 
 // The number after `key` in `text`; ~0 when it is not there.
@@ -113,8 +113,8 @@ void Go(Entrance& entrance) {
     entrance.fault = net ? LookAtNetwork(context) : SlotFault::kNone;
     if (entrance.fault != SlotFault::kNone) return;
   }
-  entrance.went_on = true;
   BirthWorker(*birth.worker);
+  entrance.told = true;
 }
 
 [[noreturn]] void EntrantMain(void* argument) {
@@ -135,12 +135,14 @@ sys::Result Clone(Entrance& entrance, std::uint64_t flags, std::int32_t& pid) {
   return sys::Clone3(args, EntrantMain, &entrance);
 }
 
-// The entrant has ended: what it has done is in the mailbox, or else it failed.
+// The entrant has ended: what it has done is in the mailbox, or it has failed.
 void Conclude(const SlotBirth& birth, const Entrance& entrance) {
-  const Mailbox& box = *birth.worker->context.box;
   if (birth.slot->fd != 0) ++birth.slot->uses;
-  // Otherwise it was killed before it came to that.
-  if (entrance.went_on && (box.pid > 0 || LoadState(box) >= WorkerState::kAbort)) return;
+  // The mailbox is not to be looked at: it may be the next worker's already.
+  if (entrance.told) return;
+  // It was refused, or killed. If the latter, it may have cloned the worker before.
+  const Mailbox& box = *birth.worker->context.box;
+  if (box.pid > 0 || LoadState(box) >= WorkerState::kAbort) return;
   const Failure& failure = entrance.failure;
   const Step step = failure.failed() ? failure.step : Step::kCloneWorker;
   RefuseBirth(*birth.worker, step, failure.failed() ? -failure.error : -ESRCH);
@@ -183,7 +185,7 @@ void BirthInNewSlot(const SlotBirth& birth, bool idmapped) {
   sys::FutexWake(&entrance.maps, 1);
   AwaitChange(entrance.alive, 1);
   Conclude(birth, entrance);
-  if (!entrance.went_on) DropSlot(*birth.slot);
+  if (!entrance.told) DropSlot(*birth.slot);
 }
 
 // True when the slot was clean: a worker has been cloned in it, or the mailbox says why not.

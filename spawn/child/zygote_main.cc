@@ -12,6 +12,7 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/poll.h>
+#include <linux/seccomp.h>
 
 #include "spawn/child/slot.h"
 #include "spawn/child/zygote_wire.h"
@@ -116,6 +117,16 @@ void DropCapabilities(Zygote& zygote) {
   const kernel::CapData data[2] = {{low, low, 0}, {high, high, 0}};
   const sys::Result set = sys::Capset(kernel::CapHeader{}, data);
   if (set < 0) Give(zygote, 0, {Step::kCapabilities, 0xffff, static_cast<std::int32_t>(-set)});
+}
+
+// For all its workers: a filter that is inherited is not compiled again.
+void InstallSeccomp(Zygote& zygote) {
+  if (zygote.plan->inherited_seccomp_count == 0) return;
+  const kernel::SeccompFilter filter = zygote.plan->inherited_seccomp();
+  const sys::Result installed = sys::Seccomp(SECCOMP_SET_MODE_FILTER, 0, &filter);
+  if (installed < 0) {
+    Give(zygote, 0, {Step::kSeccomp, 0xffff, static_cast<std::int32_t>(-installed)});
+  }
 }
 
 // Copies the template's trees for one worker. A mount can be copied only from the namespace one
@@ -293,6 +304,7 @@ bool HungUp() {
   sys::Umask(0);  // modes of what the template creates are meant as written
   PrepareTemplate(zygote);
   DropCapabilities(zygote);
+  InstallSeccomp(zygote);
   __atomic_store_n(&zygote.region->state, static_cast<std::uint32_t>(ZygoteState::kReady),
                    __ATOMIC_RELEASE);
   sys::FutexWake(&zygote.region->state, 1);

@@ -212,6 +212,9 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     std::move(kept.begin(), kept.end(), std::back_inserter(outcome.fallbacks));
   }
 
+  if (blueprint.plan().slot_flags != 0) outcome.slot = {box.slot_number, box.slot_uses};
+  if (outcome.fresh.empty()) outcome.fresh = blueprint.fresh();
+
   outcome.failure = FailureOf(box, facts);
   if (exit.code == CLD_KILLED || exit.code == CLD_DUMPED) outcome.signal = exit.status;
   if (outcome.signal == SIGKILL && facts.ended_by != 0) outcome.signal = facts.ended_by;

@@ -45,8 +45,8 @@ absl::StatusOr<UniqueFd> OpenChild(int pid);
 void KillAndReap(int pid);
 void KillAndReap(const UniqueFd& pidfd);
 
-// Reaps the child `pid` if it has ended. False while it lives. One that the program around brood has
-// reaped counts as reaped. To be asked soon: later, the number may be another child's.
+// Reaps the child `pid` if it has ended. False while it lives. One that the program around brood
+// has reaped counts as reaped. To be asked soon: later, the number may be another child's.
 bool ReapIfEnded(int pid);
 
 // Whether the child `pid` has ended. Does not reap it.

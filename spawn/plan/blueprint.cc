@@ -66,7 +66,8 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
     return Finish(fault);
   }
   BROOD_RETURN_IF_ERROR(AddJoins());
-  slots_ = MayReuseNamespaces();
+  out_.fresh_ = WhyFresh();
+  slots_ = out_.fresh_.empty();
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
@@ -106,7 +107,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Finish(const FaultInjection& fault) {
   SetHeader(fault);
   out_.spec_ = spec_;
   out_.kind_ = kind_;
-  out_.block_ = builder_.Build(header_, filter_);
+  out_.block_ = builder_.Build(header_, filter_, inherited_filter_);
   return std::move(out_);
 }
 

@@ -60,6 +60,8 @@ class Blueprint {
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
   // What the spec wants and this root or machine cannot give.
   const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
+  // Why each worker's namespaces are all made for it; empty: it lives in a slot.
+  const std::string& fresh() const { return fresh_; }
   // Workers make /etc/hosts in the overlay: not where the owners of the root's files are not
   // mapped.
   bool makes_hosts() const { return makes_hosts_; }
@@ -93,6 +95,7 @@ class Blueprint {
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;
+  std::string fresh_;
   bool makes_hosts_ = false;
 };
 

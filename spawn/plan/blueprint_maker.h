@@ -91,7 +91,7 @@ class BlueprintMaker {
   absl::Status CheckIds() const;
   void MapOwnIds();
   absl::Status AddJoins();
-  bool MayReuseNamespaces() const;
+  std::string WhyFresh() const;
   void AddEarly();
   void UnshareCgroupAndTime();
   void AddTimeOffsets(List list);
@@ -181,6 +181,7 @@ class BlueprintMaker {
   PlanBuilder builder_;
   Plan header_;
   std::vector<sock_filter> filter_;
+  std::vector<sock_filter> inherited_filter_;  // of workers in slots
   std::string staging_;
   std::optional<RootView> view_;
   std::string hosts_text_;  // of the worker's /etc/hosts; empty: it has the root's

@@ -115,16 +115,23 @@ absl::Status BlueprintMaker::AddJoins() {
 // What a worker changes in its user and network namespaces is there for the next one. Without a
 // capability, with the default filter, and with no process but its own in them, all that it can
 // leave is sockets, which the kernel counts (spawn/child/slot.cc).
-bool BlueprintMaker::MayReuseNamespaces() const {
-  if (kind_ != PlanKind::kTemplate || spec_.fresh || Without(Way::kSlots)) return false;
+std::string BlueprintMaker::WhyFresh() const {
+  if (kind_ != PlanKind::kTemplate) return "the cold path makes them";
+  if (spec_.reuse == Reuse::kNone) return "its spec asks for that";
+  if (Without(Way::kSlots)) return fmt::format("{} says so", kWithoutVariable);
+  if (spec_.nesting) return "it may make namespaces";
+  if (kept_capabilities_ != 0) return "it keeps a capability";
+  if (spec_.seccomp.mode != SeccompMode::kDefault) return "its filter is not the default";
   for (const NamespaceKind kind :
        {NamespaceKind::kUser, NamespaceKind::kPid, NamespaceKind::kMount, NamespaceKind::kIpc}) {
-    if (!spec_.is_new(kind)) return false;
+    if (!spec_.is_new(kind))
+      return fmt::format("it has no {} namespace of its own", NamespaceName(kind));
   }
-  for (const NamespaceChoice& choice : spec_.namespaces) {
-    if (choice.mode == NamespaceMode::kJoin) return false;
+  for (std::size_t i = 0; i < kNamespaceCount; ++i) {
+    if (spec_.namespaces[i].mode != NamespaceMode::kJoin) continue;
+    return fmt::format("it joins a {} namespace", NamespaceName(static_cast<NamespaceKind>(i)));
   }
-  return kept_capabilities_ == 0 && !spec_.nesting && spec_.seccomp.mode == SeccompMode::kDefault;
+  return {};
 }
 
 // What a worker does before its ids are mapped (Plan::early_ops): nothing here makes a file.
@@ -317,8 +324,15 @@ absl::Status BlueprintMaker::AddInit() {
 }
 
 absl::Status BlueprintMaker::AddSeccomp() {
-  BROOD_ASSIGN_OR_RETURN(SeccompProgram program,
-                         CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
+  SeccompProgram program;
+  if (slots_) {
+    BROOD_ASSIGN_OR_RETURN(InheritedSeccomp both, CompileInheritedSeccomp());
+    inherited_filter_ = std::move(both.inherited.instructions);
+    program = std::move(both.last);
+  } else {
+    BROOD_ASSIGN_OR_RETURN(program,
+                           CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
+  }
   if (program.kills_exec && kind_ != PlanKind::kForked) {
     return InvalidError(
         "seccomp profile {} kills a process that calls execve (SIGSYS), so no command can run "

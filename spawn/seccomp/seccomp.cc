@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "spawn/base/status.h"
 #include "spawn/seccomp/seccomp_compat.h"
 #include "spawn/seccomp/seccomp_frame.h"
 #include "spawn/seccomp/seccomp_profile.h"
@@ -312,7 +313,39 @@ absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, boo
   return FrameSeccomp(assembler, native, compat, "the default seccomp filter");
 }
 
+// Lets all through that kNestingCalls does not name, and decides those as the default does.
+SeccompDecisions DecideLast(SeccompAssembler& assembler) {
+  const SeccompDecisions whole =
+      DecideDefault(assembler, CallNumber, /*compat=*/false, /*capability_mask=*/0, false);
+  const Node allow = assembler.Return(SECCOMP_RET_ALLOW);
+  std::vector<Node> decisions;
+  for (const std::string_view name : kNestingCalls) {
+    const auto number = CallNumber(name);
+    if (!number) continue;
+    if (*number >= decisions.size()) decisions.resize(*number + 1, allow);
+    decisions[*number] = *number < whole.by_number.size() ? whole.by_number[*number] : whole.beyond;
+  }
+  return {std::move(decisions), allow};
+}
+
 }  // namespace
+
+absl::StatusOr<InheritedSeccomp> CompileInheritedSeccomp() {
+  constexpr std::string_view kOrigin = "the default seccomp filter";
+  InheritedSeccomp both;
+  // No set-up is done by a 32-bit program.
+  SeccompAssembler first;
+  std::optional<SeccompDecisions> compat;
+  if (kCompat) compat = DecideDefault(first, CompatCallNumber, /*compat=*/true, 0, false);
+  BROOD_ASSIGN_OR_RETURN(
+      both.inherited,
+      FrameSeccomp(first, DecideDefault(first, CallNumber, /*compat=*/false, 0, /*nesting=*/true),
+                   compat, kOrigin));
+  SeccompAssembler second;
+  if (kCompat) compat = SeccompDecisions{{}, second.Return(SECCOMP_RET_ALLOW)};
+  BROOD_ASSIGN_OR_RETURN(both.last, FrameSeccomp(second, DecideLast(second), compat, kOrigin));
+  return both;
+}
 
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
                                               std::uint64_t capability_mask, bool nesting) {

@@ -69,4 +69,15 @@ struct SeccompProgram {
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
                                               std::uint64_t capability_mask, bool nesting = false);
 
+// kDefault in two programs, for workers without capabilities that inherit most of it.
+struct InheritedSeccomp {
+  // What the zygote installs once: the default, but for the calls that set a worker up (mounts,
+  // namespaces).
+  SeccompProgram inherited;
+  // What each worker installs last: takes those away again. The kernel runs both for each call, and
+  // the sterner answer counts, so that together they are kDefault.
+  SeccompProgram last;
+};
+absl::StatusOr<InheritedSeccomp> CompileInheritedSeccomp();
+
 }  // namespace brood
