@@ -118,7 +118,7 @@ void SpecOptions::AddTo(CLI::App& app) {
                  "namespaces, once nothing is left in them (default), or nothing")
       ->type_name("namespaces|none")
       ->group(isolation);
-  app.add_flag("--fresh{none}", reuse_, "The same as --reuse none")->group(isolation);
+  app.add_flag("--fresh", fresh_, "The same as --reuse none")->group(isolation);
 
   app.add_flag("--init", init_,
                "Run an init as its first process: it reaps orphaned processes and passes signals "
@@ -249,7 +249,7 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   }
   spec.nesting = nesting_;
   spec.init = init_;
-  if (reuse_ == "none") {
+  if (fresh_ || reuse_ == "none") {
     spec.reuse = Reuse::kNone;
   } else if (!reuse_.empty() && reuse_ != "namespaces") {
     return InvalidError("--reuse \"{}\": it takes namespaces or none", reuse_);

@@ -39,6 +39,7 @@ class SpecOptions {
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
   std::string reuse_;
+  bool fresh_ = false;
   bool init_ = false;
   std::string seccomp_ = "default";
   LimitOptions limits_;

@@ -164,7 +164,8 @@ void BirthInNewSlot(const SlotBirth& birth, bool idmapped) {
     RefuseBirth(*birth.worker, Step::kCloneWorker, pid);
     return;
   }
-  const sys::Result mapped = MapIds(*birth.worker, pid);
+  const sys::Result mapped =
+      Injected(plan, Step::kMapIds, 0) ? -plan.fail_error : MapIds(*birth.worker, pid);
   if (mapped < 0) entrance.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
   if (mapped >= 0) {
     if (plan.idmaps.count != 0 && !idmapped) {

@@ -195,7 +195,10 @@ class NamespaceLimitTest : public ExhaustionTest {
 };
 
 TEST_F(NamespaceLimitTest, IsNamedAndPasses) {
-  StartDaemon({"--pool", "1"}, Enter);
+  // Workers in slots need no new network and user namespaces.
+  const fs::path config = directory_ / "brood.toml";
+  std::ofstream(config) << "[template.default]\nparked = 1\nreuse = \"none\"\n";
+  StartDaemon({"--config", config.string()}, Enter);
   ASSERT_EQ(Run({"submit", "--", "true"}).status, 0) << Log();
   for (const char* kind : {"net", "pid", "mnt", "ipc", "uts", "user", "cgroup", "time"}) {
     ASSERT_TRUE(AllParked(1)) << kind;

@@ -55,6 +55,7 @@ TEST_F(DaemonOptionsTest, OfSubmit) {
                 {"--template", {"--template", "none"}, "true", 125, "no template \"none\""},
                 {"--wait", {"--wait", "0"}, "true", 125, "longer than zero"},
                 {"--init", {"--init"}, "cat /proc/1/comm", 0, "brood-init"},
+                {"--fresh", {"--fresh"}, "echo ran", 0, "ran"},
                 {"--memory", {"--memory", "x"}, "true", 125, "is not a size"},
                 {"--memory-high", {"--memory-high", "x"}, "true", 125, "is not a size"},
                 {"--memory-swap", {"--memory-swap", "64M"}, "true", 125, "needs --memory"},

@@ -50,6 +50,7 @@ class ReactorPartsTest : public LeavesNothing {
     for (const Worker& worker : pool_->workers) {
       if (worker.phase != WorkerPhase::kFree && !worker.cold) supervisor_->EndUnseen(worker);
     }
+    records_->EndEntrants();
     for (Worker& worker : pool_->workers) worker.kept = {};
     records_->CloseDeferred();
     EXPECT_TRUE(pool_->ring->FinishCloses().ok());

@@ -151,7 +151,9 @@ TEST_F(BlueprintTest, TemplateSharesItsMountsColdDoesAllItself) {
   for (const RootMode mode : {RootMode::kReadOnly, RootMode::kReadWrite, RootMode::kOverlay}) {
     const Blueprint cold = Make(Rooted(mode), PlanKind::kCold);
     EXPECT_EQ(cold.plan().tmpl.count + cold.plan().home.count + cold.plan().copies.count, 0U);
-    const Blueprint shared = Make(Rooted(mode), PlanKind::kTemplate);
+    Spec spec = Rooted(mode);
+    spec.reuse = Reuse::kNone;
+    const Blueprint shared = Make(spec, PlanKind::kTemplate);
     EXPECT_GT(shared.plan().tmpl.count, 0U);
     EXPECT_GT(shared.plan().home.count, 0U);
     EXPECT_GT(shared.plan().copies.count, 0U);
