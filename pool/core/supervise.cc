@@ -66,7 +66,7 @@ absl::Status Supervisor::AwaitEvents(std::uint32_t w) {
   Worker& worker = pool_.workers[w];
   const int pidfd = pool_.SubjectOf(worker).pidfd;
   if (!worker.cold) {
-    worker.kept = KeepNamespaces(pool_.TemplateOf(worker).options.spec, pidfd,
+    worker.kept = KeepNamespaces(pool_.BlueprintOf(worker).plan(), pidfd,
                                  pool_.launcher_fds.proc.get(), pool_.BoxOf(worker).pid);
   }
   BROOD_RETURN_IF_ERROR(pool_.ring->AwaitReadable(pidfd, pool_.TokenOf(Source::kWorkerExit, w)));

@@ -6,11 +6,12 @@
 #include <array>
 
 #include "spawn/base/unique_fd.h"
-#include "spawn/spec.h"
+#include "spawn/child/plan.h"
 
 namespace brood {
 
-// A worker's mount, network and ipc namespace, as far as it has new ones.
+// A worker's mount, network and ipc namespace, as far as they were made at its birth: those of its
+// slot (spawn/child/slot.h) stay anyway.
 using KeptNamespaces = std::array<UniqueFd, 3>;
 
 // Holds them; nothing when the worker has ended already. `proc_fd` is a /proc.
@@ -20,6 +21,6 @@ using KeptNamespaces = std::array<UniqueFd, 3>;
 // by a kernel thread, in batches of whatever has died meanwhile, beside the next worker's start; an
 // ipc namespace likewise, one by one.
 // The holder chooses when, and how many at once, by closing the descriptors.
-KeptNamespaces KeepNamespaces(const Spec& spec, int pidfd, int proc_fd, int pid);
+KeptNamespaces KeepNamespaces(const Plan& plan, int pidfd, int proc_fd, int pid);
 
 }  // namespace brood

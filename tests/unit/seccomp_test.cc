@@ -22,6 +22,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "spawn/base/status.h"
 #include "spawn/seccomp/seccomp_compat.h"
@@ -30,6 +31,53 @@
 
 namespace brood {
 namespace {
+
+// What the kernel makes of two filters: the sterner answer, as a signed number the smaller; of
+// equal ones that of the filter that was installed later.
+std::uint32_t BothAnswer(const InheritedSeccomp& both, const seccomp_data& call) {
+  const auto action = [](std::uint32_t answer) {
+    return static_cast<std::int32_t>(answer & SECCOMP_RET_ACTION_FULL);
+  };
+  const std::uint32_t last = EvaluateSeccomp(both.last.instructions, call);
+  const std::uint32_t inherited = EvaluateSeccomp(both.inherited.instructions, call);
+  return action(inherited) < action(last) ? inherited : last;
+}
+
+TEST(InheritedFilter, IsTheDefaultInTwoParts) {
+  const SeccompProgram whole = DefaultProgram();
+  const auto both = CompileInheritedSeccomp();
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_TRUE(both->inherited.allows_launch);
+  EXPECT_TRUE(both->last.allows_launch);
+  std::vector<std::uint32_t> architectures = {seccomp_arch_native(), 0x12345678};
+  if (kCompat) architectures.push_back(kCompat->arch);
+  std::vector<std::uint64_t> arguments = {
+      0, 1, AF_ALG, AF_VSOCK, TIOCSTI, SIGCHLD, kHighBits | AF_ALG, ~std::uint64_t{0}};
+  for (int bit = 0; bit < 64; ++bit) arguments.push_back(std::uint64_t{1} << bit);
+  for (const std::uint32_t arch : architectures) {
+    for (const std::uint32_t base : {0U, 0x40000000U}) {
+      for (std::uint32_t number = base; number < base + 700; ++number) {
+        for (const std::uint64_t argument : arguments) {
+          seccomp_data call = SystemCall(number, {argument, argument});
+          call.arch = arch;
+          ASSERT_EQ(BothAnswer(*both, call), EvaluateSeccomp(whole.instructions, call))
+              << fmt::format("call {} of {:x} with {:x}", number, arch, argument);
+        }
+      }
+    }
+  }
+}
+
+TEST(InheritedFilter, LeavesLittleToEachWorker) {
+  const auto both = CompileInheritedSeccomp();
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_LE(both->last.instructions.size(), 64U);
+  const seccomp_data mount = SystemCall(CallNumber("mount"));
+  EXPECT_EQ(EvaluateSeccomp(both->inherited.instructions, mount), kAllow);
+  EXPECT_EQ(EvaluateSeccomp(both->last.instructions, mount), kEperm);
+  RecordProperty("inherited", static_cast<int>(both->inherited.instructions.size()));
+  RecordProperty("last", static_cast<int>(both->last.instructions.size()));
+}
 
 struct DefaultCase {
   const char* name;
