@@ -2,6 +2,7 @@
 
 #include "pool/daemon/service.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>

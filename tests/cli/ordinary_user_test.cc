@@ -199,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(Places, OrdinaryPoolTest,
                          ::testing::Values(Place{"OneId", false, 0}, Place{"Range", true, 0},
                                            Place{"UringForbidden", false, EPERM},
                                            Place{"UringMissing", false, ENOSYS}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& test) { return test.param.name; });
 
 // --- cgroups ------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 // Signals, deadlines, and launchers that are killed.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>

@@ -3,10 +3,10 @@
 // brood run, for its tests.
 #pragma once
 
-#include <sys/mman.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>

@@ -111,7 +111,9 @@ TEST_F(PoolTest, AHostProgramsWayWithItsChildrenCostsNoOutcome) {
       Request request = ShellRequest("exit 5");
       request.command.stdio.mode = StdioMode::kNull;
       const Outcome outcome = Run(std::move(request));
-      if (kept) EXPECT_EQ(outcome.exit_code, 5) << outcome.message;
+      if (kept) {
+        EXPECT_EQ(outcome.exit_code, 5) << outcome.message;
+      }
     }
   }
 }

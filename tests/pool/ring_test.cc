@@ -182,9 +182,9 @@ TEST_P(RingTest, TellsWhyItIsNotIoUring) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, RingTest, ::testing::Values(0, EPERM, ENOSYS),
-                         [](const auto& info) {
-                           return info.param == 0       ? "Uring"
-                                  : info.param == EPERM ? "EpollForbidden"
+                         [](const auto& test) {
+                           return test.param == 0       ? "Uring"
+                                  : test.param == EPERM ? "EpollForbidden"
                                                         : "EpollMissing";
                          });
 
