@@ -169,6 +169,7 @@ void Call::ReadOutput() {
 }
 
 void Call::TakeOutput(std::string_view bytes) {
+  has_output_ = true;
   if (connection_ == nullptr) return;  // read, so that it can end
   if (begun_) return connection_->Write(bytes);
   held_ += bytes;
@@ -192,9 +193,10 @@ void Call::BeginAnswer() {
 }
 
 // A primed worker may be killed from outside, or by the OOM killer, at the moment it is taken. It
-// has seen nothing of the call when all that was sent to it still lies in its pipe.
+// has seen nothing of the call when all that was sent to it still lies in its pipe. What it has
+// said already would stand before another one's answer.
 bool Call::MayTryAgain() const {
-  if (!hit_ || timed_out_ || connection_ == nullptr || begun_ || !held_.empty()) return false;
+  if (!hit_ || timed_out_ || connection_ == nullptr || has_output_) return false;
   const absl::StatusOr<Outcome>& outcome = *worker_->outcome;
   const bool killed = outcome.ok() && (outcome->end == End::kSignalled ||
                                        outcome->end == End::kKilled || outcome->end == End::kOom);

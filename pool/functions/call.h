@@ -99,6 +99,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   Watched output_watch_{pool_}, error_watch_{pool_};
   std::optional<CgiHead> head_;  // none: not whole yet
   std::string held_;             // of the answer, behind its head
+  bool has_output_ = false;      // something has come
   bool begun_ = false;
   bool output_ended_ = false;
   ErrorTail errors_;
