@@ -59,9 +59,9 @@ class Blueprint {
   const std::vector<LauncherJoin>& launcher_joins() const { return launcher_joins_; }
   // What the spec wants and this root or machine cannot give.
   const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
-  // Workers make /etc/hosts in the overlay: not where the owners of the root's files are not
-  // mapped.
-  bool makes_hosts() const { return makes_hosts_; }
+  // And what it cannot give either where the owners of the root's files are not mapped, which a
+  // worker's birth tells (Mailbox::idmap_error).
+  const std::vector<Fallback>& unmapped_fallbacks() const { return unmapped_fallbacks_; }
   // A setns helper has to be in them, not the launcher (spawn/child/setns_helper.h).
   bool by_setns_helper() const { return !launcher_joins_.empty(); }
 
@@ -92,7 +92,7 @@ class Blueprint {
   std::vector<UniqueFd> namespace_fds_;
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;
-  bool makes_hosts_ = false;
+  std::vector<Fallback> unmapped_fallbacks_;
 };
 
 }  // namespace brood
