@@ -18,17 +18,13 @@
 #include <string_view>
 #include <thread>
 
+#include "spawn/base/paths.h"
 #include "spawn/host/mountinfo.h"
 
 namespace brood::bench {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool IsBelow(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) &&
-         (path.size() == directory.size() || path[directory.size()] == '/');
-}
 
 std::set<pid_t> Children() {
   std::set<pid_t> pids;
@@ -96,7 +92,7 @@ std::vector<std::string> MountsIn(const Territory& territory) {
   std::vector<std::string> points;
   for (const MountLine& mount : ReadOwnMounts()) {
     for (const std::string& directory : territory.directories) {
-      if (!IsBelow(mount.point, directory)) continue;
+      if (!IsUnder(mount.point, directory)) continue;
       points.push_back(mount.point);
       break;
     }
@@ -149,7 +145,7 @@ Leftovers LeftoverWatch::Look() const {
   }
   for (const std::string& file : Files(territory_.directories)) {
     if (files_.contains(file)) continue;
-    if (found.files.empty() || !IsBelow(file, found.files.back())) found.files.push_back(file);
+    if (found.files.empty() || !IsUnder(file, found.files.back())) found.files.push_back(file);
   }
   return found;
 }

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "spawn/base/paths.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
 #include "spawn/host/host_mounts.h"
