@@ -17,6 +17,7 @@
 #include <set>
 #include <sstream>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/text_file.h"
 #include "spawn/spec.h"
 
@@ -147,26 +148,6 @@ class TreeMaker {
   std::map<std::int32_t, std::vector<std::int32_t>> children_;
 };
 
-// The number behind `key` in a "key value" file, or the whole file for an empty key.
-std::optional<std::uint64_t> CgroupNumber(const std::string& directory, const char* file,
-                                          std::string_view key = {}) {
-  std::ifstream in(directory + "/" + file);
-  std::string word;
-  while (in >> word) {
-    if (!key.empty() && word != key) {
-      in >> word;
-      continue;
-    }
-    if (!key.empty()) in >> word;
-    std::uint64_t number = 0;
-    if (std::from_chars(word.data(), word.data() + word.size(), number).ec == std::errc()) {
-      return number;
-    }
-    return std::nullopt;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 std::string NamespacePath(std::int32_t pid, NamespaceKind kind) {
@@ -254,9 +235,9 @@ Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& runnin
       if (number) one[key] = *number;  // absent, not zero, where the kernel does not say
     };
     if (!isolate.cgroup.empty()) {
-      add("cpu_us", CgroupNumber(isolate.cgroup, "cpu.stat", "usage_usec"));
-      add("memory_bytes", CgroupNumber(isolate.cgroup, "memory.current"));
-      add("pids", CgroupNumber(isolate.cgroup, "pids.current"));
+      add("cpu_us", NumberBehind(TextOf(isolate.cgroup + "/cpu.stat"), "usage_usec"));
+      add("memory_bytes", FirstNumberOf(isolate.cgroup + "/memory.current"));
+      add("pids", FirstNumberOf(isolate.cgroup + "/pids.current"));
     }
     isolates.push_back(std::move(one));
   }

@@ -13,6 +13,7 @@
 #include "pool/doctor/capacity.h"
 #include "pool/doctor/probes.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/id_ranges.h"
 #include "spawn/host/machine.h"
@@ -26,13 +27,6 @@ namespace {
 constexpr std::array kKinds = {NamespaceKind::kMount, NamespaceKind::kPid, NamespaceKind::kNet,
                                NamespaceKind::kIpc,   NamespaceKind::kUts, NamespaceKind::kCgroup,
                                NamespaceKind::kTime};
-
-std::optional<std::string> FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line)) return std::nullopt;
-  return line;
-}
 
 std::string SetSysctl(std::string name, std::string_view value) {
   return fmt::format("sysctl -w {}={}", name, value);
@@ -180,15 +174,15 @@ Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
     finding.remedy = "systemd-run --user --scope -p Delegate=yes brood ...";
     return finding;
   }
-  if (FirstLine(host->base + "/cgroup.type") == "domain threaded" ||
-      FirstLine(host->base + "/cgroup.type") == "threaded") {
+  if (FirstLineOf(host->base + "/cgroup.type") == "domain threaded" ||
+      FirstLineOf(host->base + "/cgroup.type") == "threaded") {
     finding.verdict = Verdict::kLess;
     finding.what = host->base + " is threaded";
     finding.why = "nobody can be born in a cgroup below it";
     finding.remedy = "start brood in another cgroup";
     return finding;
   }
-  if (FirstLine(host->base + "/cgroup.freeze") == "1") {
+  if (FirstLineOf(host->base + "/cgroup.freeze") == "1") {
     finding.verdict = Verdict::kCannot;
     finding.what = host->base + " is frozen";
     finding.why = "processes started there stay frozen";
@@ -253,16 +247,16 @@ void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& find
     findings.push_back(
         {std::move(subject), Verdict::kNote, std::move(what), std::move(why), std::move(remedy)});
   };
-  if (FirstLine("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
+  if (FirstLineOf("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
     add("IPv6", "is set up in each network namespace", "making and freeing one takes longer",
         "ipv6.disable=1 at boot, where nobody needs it");
   }
-  if (FirstLine("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
+  if (FirstLineOf("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
     add("tunnel devices", "those of loaded modules are made in each network namespace",
         "making and freeing one takes longer",
         SetSysctl("net.core.fb_tunnels_only_for_init_net", "2"));
   }
-  if (FirstLine("/sys/kernel/rcu_expedited") == "0") {
+  if (FirstLineOf("/sys/kernel/rcu_expedited") == "0") {
     add("RCU", "grace periods are not expedited",
         "moving a process into a cgroup after a quiet moment, and detaching mounts, wait for one; "
         "brood avoids the first and most of the second",

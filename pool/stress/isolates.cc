@@ -30,6 +30,7 @@
 #include "pool/stress/subprocess.h"
 #include "pool/stress/unit.h"
 #include "spawn/base/kernel.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
@@ -226,7 +227,7 @@ class Crowd {
     json_["set_to"] = options_.up_to;
     Json raised = Json::array();
     const auto raise = [&](const std::string& file, std::uint64_t needed) -> absl::Status {
-      const std::optional<std::uint64_t> now = ReadNumber(file);
+      const std::optional<std::uint64_t> now = FirstNumberOf(file);
       if (!now || *now >= needed) return absl::OkStatus();
       BROOD_RETURN_IF_ERROR(SetForNow(file, needed, getppid()));
       raised.push_back({{"file", file}, {"from", *now}, {"to", needed}});

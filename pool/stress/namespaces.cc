@@ -16,6 +16,7 @@
 
 #include "pool/stress/unit.h"
 #include "spawn/base/kernel.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 
@@ -38,7 +39,7 @@ class Namespaces : public Pusher {
   explicit Namespaces(Kind kind) : kind_(kind) {}
 
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
-    const std::optional<std::uint64_t> machine = ReadNumber(kind_.maximum);
+    const std::optional<std::uint64_t> machine = FirstNumberOf(kind_.maximum);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
     if (!wanted) return machine.value_or(kNoMaximum);

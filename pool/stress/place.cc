@@ -12,27 +12,21 @@
 
 #include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <utility>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/cgroup/cgroup_tree.h"
 
 namespace brood::limits {
 
-std::optional<std::uint64_t> ReadNumber(const std::string& path) {
-  std::ifstream file(path);
-  std::uint64_t number = 0;
-  return file >> number ? std::optional(number) : std::nullopt;
-}
-
 std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory) {
   std::string text;
   if (ReadFileAt(AT_FDCWD, (directory + "/cgroup.stat").c_str(), text) != 0) return std::nullopt;
-  const auto living = FindCounter(text, "nr_descendants");
-  const auto dying = FindCounter(text, "nr_dying_descendants");
+  const auto living = NumberBehind(text, "nr_descendants");
+  const auto dying = NumberBehind(text, "nr_dying_descendants");
   if (!living || !dying) return std::nullopt;
   return *living + *dying;
 }

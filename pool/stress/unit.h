@@ -84,8 +84,6 @@ std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix);
 // rlimit. None when it is unlimited, not there, or built in.
 std::optional<std::uint64_t> Configured(const Unit& unit);
 
-// The first number in a file; none for "max", and where there is none.
-std::optional<std::uint64_t> ReadNumber(const std::string& path);
 // Cgroups below a directory of v2 that the kernel still has, removed ones among them: those live on
 // as dying until RCU and the percpu counts are through with them, and as long as anything refers to
 // them. None where it does not tell.

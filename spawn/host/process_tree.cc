@@ -2,19 +2,16 @@
 
 #include "spawn/host/process_tree.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <csignal>
 #include <map>
-#include <memory>
 #include <sstream>
 #include <string>
-#include <string_view>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
 #include "spawn/base/unique_fd.h"
@@ -24,19 +21,6 @@ namespace {
 
 // Those of what is looked through for a reader; a command with more is taken not to read.
 constexpr std::size_t kMostLookedAt = 512;
-
-std::vector<int> NumbersIn(const std::string& directory) {
-  std::vector<int> numbers;
-  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(directory.c_str()), closedir);
-  if (open == nullptr) return numbers;
-  while (const dirent* entry = readdir(open.get())) {
-    const std::string_view name = entry->d_name;
-    int number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error == std::errc() && end == name.data() + name.size()) numbers.push_back(number);
-  }
-  return numbers;
-}
 
 struct Ancestry {
   int parent = 0;
