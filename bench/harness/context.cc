@@ -28,6 +28,7 @@
 #include "spawn/base/text_file.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/machine.h"
+#include "spawn/host/mountinfo.h"
 
 namespace brood::bench {
 namespace {
@@ -256,13 +257,12 @@ Json Process() {
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
     json["rlimit_nofile"] = {{"soft", files.rlim_cur}, {"hard", files.rlim_max}};
   }
-  std::ifstream mountinfo("/proc/self/mountinfo");
   // fork copies the page tables of what is resident: its row depends on this.
   std::ifstream statm("/proc/self/statm");
   std::int64_t size = 0;
   std::int64_t resident = 0;
   if (statm >> size >> resident) json["resident_kib"] = resident * (sysconf(_SC_PAGESIZE) / 1024);
-  json["mounts"] = std::count(std::istreambuf_iterator<char>(mountinfo), {}, '\n');
+  json["mounts"] = ReadOwnMounts().size();
   return json;
 }
 

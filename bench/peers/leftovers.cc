@@ -14,12 +14,12 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 #include <thread>
 
 #include "spawn/base/paths.h"
 #include "spawn/host/mountinfo.h"
+#include "spawn/host/process_tree.h"
 
 namespace brood::bench {
 namespace {
@@ -27,14 +27,8 @@ namespace {
 namespace fs = std::filesystem;
 
 std::set<pid_t> Children() {
-  std::set<pid_t> pids;
-  std::error_code error;
-  for (fs::directory_iterator at("/proc/self/task", error), end; !error && at != end;
-       at.increment(error)) {
-    std::ifstream children(at->path() / "children");
-    for (pid_t pid = 0; children >> pid;) pids.insert(pid);
-  }
-  return pids;
+  const std::vector<int> pids = ChildrenOf(getpid());
+  return {pids.begin(), pids.end()};
 }
 
 bool IsZombie(pid_t pid) {

@@ -2,7 +2,6 @@
 
 #include "pool/daemon/isolation.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 
 #include "spawn/base/numbers.h"
 #include "spawn/base/text_file.h"
+#include "spawn/host/process_stat.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -68,23 +68,9 @@ std::string CommandLine(std::int32_t pid, const std::string& name) {
 // Numbers of all processes by their parent's.
 std::map<std::int32_t, std::vector<std::int32_t>> Children() {
   std::map<std::int32_t, std::vector<std::int32_t>> children;
-  DIR* const proc = opendir("/proc");
-  if (proc == nullptr) return children;
-  while (const dirent* entry = readdir(proc)) {
-    std::int32_t pid = 0;
-    const std::string_view name(entry->d_name);
-    if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
-    const std::string stat = TextOf(fmt::format("/proc/{}/stat", pid));
-    // The name in parentheses may hold anything, parentheses too.
-    const std::size_t end = stat.rfind(')');
-    if (end == std::string::npos) continue;
-    std::istringstream rest(stat.substr(end + 1));
-    std::string state;
-    std::int32_t parent = 0;
-    rest >> state >> parent;
-    children[parent].push_back(pid);
+  for (const int pid : NumbersIn("/proc")) {
+    if (const std::optional<ProcessStat> stat = StatOf(pid)) children[stat->parent].push_back(pid);
   }
-  closedir(proc);
   for (auto& [parent, pids] : children) std::sort(pids.begin(), pids.end());
   return children;
 }

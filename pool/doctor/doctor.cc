@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -17,6 +15,7 @@
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/id_ranges.h"
 #include "spawn/host/machine.h"
+#include "spawn/host/mountinfo.h"
 #include "spawn/host/subordinate_ids.h"
 #include "spawn/host/switches.h"
 #include "spawn/spec.h"
@@ -263,10 +262,9 @@ void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& find
         "echo 1 > /sys/kernel/rcu_expedited, which wakes every processor more often");
   }
   if (ThisMachine().mount_admin && !ThisMachine().empty_mounts) {
-    std::ifstream mounts("/proc/self/mountinfo");
-    const auto count = std::count(std::istreambuf_iterator<char>(mounts), {}, '\n');
     add("mount namespaces",
-        fmt::format("a cold worker's begins as a copy of the {} mounts here", count),
+        fmt::format("a cold worker's begins as a copy of the {} mounts here",
+                    ReadOwnMounts().size()),
         "the more there are, the longer it takes; workers from zygotes copy a handful",
         "Linux 7.1, where it begins empty");
   }

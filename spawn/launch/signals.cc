@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <sstream>
@@ -16,6 +15,7 @@
 #include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
+#include "spawn/host/process_stat.h"
 #include "spawn/host/process_tree.h"
 
 namespace brood {
@@ -81,13 +81,9 @@ void AwaitStopped(int leader) {
     bool all = true;
     std::vector<int> processes = {leader};
     for (std::size_t i = 0; i < processes.size(); ++i) {
-      const std::string stat = TextOf(fmt::format("/proc/{}/stat", processes[i]));
-      std::istringstream fields(stat.substr(std::min(stat.rfind(')'), stat.size() - 1) + 1));
-      char state = 'X';
-      int parent = 0;
-      int group = 0;
-      fields >> state >> parent >> group;
-      all = all && (group != leader || std::string_view("TtZX").find(state) != std::string::npos);
+      const std::optional<ProcessStat> stat = StatOf(processes[i]);
+      all = all && (!stat || stat->group != leader ||
+                    std::string_view("TtZX").find(stat->state) != std::string_view::npos);
       for (const int child : ChildrenOf(processes[i])) processes.push_back(child);
     }
     if (all) return;
