@@ -29,6 +29,7 @@
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/machine.h"
 #include "spawn/host/mountinfo.h"
+#include "spawn/spec.h"
 
 namespace brood::bench {
 namespace {
@@ -217,8 +218,8 @@ Json Namespaces() {
   PutNumber(json, "unprivileged_userns_clone", "/proc/sys/kernel/unprivileged_userns_clone");
   PutNumber(json, "apparmor_restrict_unprivileged_userns",
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
-  for (const char* kind : {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"}) {
-    const std::string name = std::string("max_") + kind + "_namespaces";
+  for (const NamespaceKind kind : kNamespaceKinds) {
+    const std::string name = fmt::format("max_{}_namespaces", NamespaceProcName(kind));
     PutNumber(json, name.c_str(), "/proc/sys/user/" + name);
   }
   return json;

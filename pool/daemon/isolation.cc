@@ -136,11 +136,6 @@ class TreeMaker {
 
 }  // namespace
 
-std::string NamespacePath(std::int32_t pid, NamespaceKind kind) {
-  return fmt::format("/proc/{}/ns/{}", pid,
-                     kind == NamespaceKind::kTime ? "time_for_children" : NamespaceProcName(kind));
-}
-
 Json IsolationOf(std::int32_t pid) {
   std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
   std::string line;

@@ -34,6 +34,7 @@
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/spec.h"
 
 namespace brood::limits {
 namespace {
@@ -237,8 +238,9 @@ class Crowd {
     const std::uint64_t needed = options_.up_to + options_.up_to / 4 + 2'000;
     BROOD_RETURN_IF_ERROR(raise("/proc/sys/kernel/pid_max", needed));
     BROOD_RETURN_IF_ERROR(raise("/proc/sys/kernel/threads-max", needed));
-    for (const char* const kind : {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"}) {
-      BROOD_RETURN_IF_ERROR(raise(fmt::format("/proc/sys/user/max_{}_namespaces", kind), needed));
+    for (const NamespaceKind kind : kNamespaceKinds) {
+      const std::string_view name = NamespaceProcName(kind);
+      BROOD_RETURN_IF_ERROR(raise(fmt::format("/proc/sys/user/max_{}_namespaces", name), needed));
     }
     json_["raised"] = std::move(raised);
     return absl::OkStatus();

@@ -55,11 +55,11 @@ struct Cost {
 constexpr std::uint64_t kNoMaximum = UINT64_MAX;
 
 struct Unit {
-  std::string_view name = {};
-  std::string_view limit = {};  // as spawn/limits names it; empty: the kernel has none
-  std::string_view call = {};   // what is called to add one
-  std::string_view what = {};
-  std::string_view where = {};  // the file, or the call, that sets it; empty: built into the kernel
+  std::string name = {};
+  std::string limit = {};  // as spawn/limits names it; empty: the kernel has none
+  std::string call = {};   // what is called to add one
+  std::string what = {};
+  std::string where = {};  // the file, or the call, that sets it; empty: built into the kernel
   Cost cost = {};
   std::function<std::unique_ptr<Pusher>()> make = {};
 };
