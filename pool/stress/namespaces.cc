@@ -132,10 +132,7 @@ class UserDepth : public Pusher {
     const int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
     if (error != 0) return error;
     // An unmapped user or group may make no namespace inside.
-    if (const int denied = WriteFile("/proc/self/setgroups", "deny"); denied != 0) return denied;
-    const std::string group = fmt::format("{} {} 1", gid_, gid_);
-    if (const int refused = WriteFile("/proc/self/gid_map", group); refused != 0) return refused;
-    return WriteFile("/proc/self/uid_map", fmt::format("{} {} 1", uid_, uid_));
+    return MapOwnIds(uid_, uid_, gid_, gid_);
   }
   LimitQuestion Question(int error, std::uint64_t count) const override {
     return {.call = LimitedCall::kUnshare,

@@ -3,6 +3,8 @@
 // One limit, declared: what it is, how to set it low, how to add one, how to see that all are gone.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -90,6 +92,8 @@ std::optional<std::uint64_t> Configured(const Unit& unit);
 std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory);
 // 0 or an errno.
 int WriteFile(const std::string& path, std::string_view text);
+// For one who has just made a user namespace: maps its ids outside to these inside. 0 or an errno.
+int MapOwnIds(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid);
 // A user namespace of its own, where this process has all capabilities and keeps its ids.
 absl::Status EnterUserNamespace();
 // And in it a mount namespace of its own, with an empty tmpfs on /tmp.
