@@ -219,12 +219,7 @@ class Burst {
     latencies_.push_back(outcome->wall_us);
     ++report_.path[std::string(SpawnPathName(outcome->spawn_path))];
     if (report_.fallbacks.empty()) report_.fallbacks = outcome->fallbacks;
-    if (outcome->ok()) return;
-    if (!outcome->message.empty()) return Fail(outcome->message);
-    Fail(outcome->end == End::kExited
-             ? fmt::format("the command exited with status {}", outcome->exit_code)
-             : fmt::format("the command was ended: {} (signal {})", EndName(outcome->end),
-                           outcome->signal));
+    if (!outcome->ok()) Fail(EndText(*outcome));
   }
 
   absl::Status OneAtATime(Pool& pool) {

@@ -18,6 +18,7 @@
 #include "spawn/host/mountinfo.h"
 #include "spawn/host/subordinate_ids.h"
 #include "spawn/host/switches.h"
+#include "spawn/outcome.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -286,13 +287,10 @@ Finding Trial(const DoctorOptions& options) {
   }
   const auto outcome = nlohmann::json::parse(trial.outcome, nullptr, /*allow_exceptions=*/false);
   const auto fallbacks = outcome.is_object() ? outcome.find("fallbacks") : outcome.end();
-  std::string fell;
+  std::vector<Fallback> fell;
   if (fallbacks != outcome.end()) {
     for (const auto& each : *fallbacks) {
-      const int error = each.value("errno", 0);
-      fell +=
-          fmt::format("{}wanted {}, used {}{}", fell.empty() ? "" : "; ", each.value("wanted", "?"),
-                      each.value("used", "?"), error == 0 ? "" : " (" + ErrnoText(error) + ")");
+      fell.push_back({each.value("wanted", "?"), each.value("used", "?"), each.value("errno", 0)});
     }
   }
   if (fell.empty()) {
@@ -300,7 +298,7 @@ Finding Trial(const DoctorOptions& options) {
     return finding;
   }
   finding.verdict = Verdict::kLess;
-  finding.what = fell;
+  finding.what = ToText(fell);
   finding.why = "a process ran, less isolated than was asked for";
   return finding;
 }

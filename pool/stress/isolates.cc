@@ -34,6 +34,7 @@
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/outcome.h"
 #include "spawn/spec.h"
 
 namespace brood::limits {
@@ -172,7 +173,7 @@ class Launcher {
         refused_ = outcome.status();
       } else {
         refused_ = Error(absl::StatusCode::kResourceExhausted, "an isolate ended early: {}",
-                         outcome->message.empty() ? EndName(outcome->end) : outcome->message);
+                         EndText(*outcome));
       }
     });
   }
