@@ -74,6 +74,28 @@ std::string_view EndName(End end) {
   return "unknown";
 }
 
+std::string EndText(const Outcome& outcome) {
+  if (!outcome.message.empty()) return outcome.message;
+  if (outcome.end == End::kExited) {
+    return fmt::format("the command exited with status {}", outcome.exit_code);
+  }
+  return fmt::format("the command was ended: {} (signal {})", EndName(outcome.end), outcome.signal);
+}
+
+std::string ToText(const Fallback& fallback) {
+  return fmt::format("wanted {}, used {}{}", fallback.wanted, fallback.used,
+                     fallback.error == 0 ? "" : " (" + ErrnoText(fallback.error) + ")");
+}
+
+std::string ToText(const std::vector<Fallback>& fallbacks) {
+  std::string text;
+  for (const Fallback& fallback : fallbacks) {
+    if (!text.empty()) text += "; ";
+    text += ToText(fallback);
+  }
+  return text;
+}
+
 int ExitStatus(const Outcome& outcome) {
   switch (outcome.end) {
     case End::kExited:

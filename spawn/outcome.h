@@ -96,6 +96,12 @@ struct Outcome {
 // 125 brood's own failure; 126 not executable; 127 not found.
 int ExitStatus(const Outcome& outcome);
 
+// For whoever reads it: the outcome's message, or what became of the command.
+std::string EndText(const Outcome& outcome);
+// "wanted A, used B (EPERM: ...)", and several one after the other; empty for none.
+std::string ToText(const Fallback& fallback);
+std::string ToText(const std::vector<Fallback>& fallbacks);
+
 nlohmann::ordered_json ToJson(const Outcome& outcome);
 nlohmann::ordered_json ToJson(const std::vector<Fallback>& fallbacks);
 

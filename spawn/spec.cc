@@ -153,6 +153,10 @@ absl::Status CheckRoot(const Root& root) {
 
 std::string_view NamespaceName(NamespaceKind kind) { return Facts(kind).name; }
 std::string_view NamespaceProcName(NamespaceKind kind) { return Facts(kind).proc_name; }
+std::string NamespacePath(int pid, NamespaceKind kind) {
+  return fmt::format("/proc/{}/ns/{}", pid,
+                     kind == NamespaceKind::kTime ? "time_for_children" : NamespaceProcName(kind));
+}
 std::uint64_t NamespaceFlag(NamespaceKind kind) { return Facts(kind).flag; }
 
 void Limits::Override(const Limits& other) {

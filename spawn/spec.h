@@ -23,11 +23,17 @@ namespace brood {
 // namespaces(7), in the order their names are printed.
 enum class NamespaceKind : std::uint8_t { kMount, kPid, kNet, kIpc, kUts, kUser, kCgroup, kTime };
 inline constexpr std::size_t kNamespaceCount = 8;
+inline constexpr std::array<NamespaceKind, kNamespaceCount> kNamespaceKinds = {
+    NamespaceKind::kMount, NamespaceKind::kPid,  NamespaceKind::kNet,    NamespaceKind::kIpc,
+    NamespaceKind::kUts,   NamespaceKind::kUser, NamespaceKind::kCgroup, NamespaceKind::kTime};
 
 // "mount", "pid", ... as used on the command line and in JSON.
 std::string_view NamespaceName(NamespaceKind kind);
 // The name under /proc/PID/ns: "mnt", "pid", ...
 std::string_view NamespaceProcName(NamespaceKind kind);
+// Where /proc shows a namespace of a process. For time the one of its children: an isolate is born
+// in the host's and enters its own only when it execs, which may be yet to come.
+std::string NamespacePath(int pid, NamespaceKind kind);
 // The CLONE_NEW* flag of clone(2) and setns(2).
 std::uint64_t NamespaceFlag(NamespaceKind kind);
 

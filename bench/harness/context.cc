@@ -23,30 +23,26 @@
 #include <string_view>
 
 #include "brood_commit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/machine.h"
+#include "spawn/host/mountinfo.h"
+#include "spawn/spec.h"
 
 namespace brood::bench {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// The first line of a file; none when it cannot be read.
-std::optional<std::string> FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line)) return std::nullopt;
-  return line;
-}
-
 void PutLine(Json& json, const char* key, const std::string& path) {
-  if (std::optional<std::string> line = FirstLine(path)) json[key] = *std::move(line);
+  if (std::optional<std::string> line = FirstLineOf(path)) json[key] = *std::move(line);
 }
 
 // As a number where it is one.
 void PutNumber(Json& json, const char* key, const std::string& path) {
-  const std::optional<std::string> line = FirstLine(path);
+  const std::optional<std::string> line = FirstLineOf(path);
   if (!line || line->empty()) return;
   char* end = nullptr;
   const long long number = std::strtoll(line->c_str(), &end, 10);
@@ -100,7 +96,7 @@ Json Mitigations() {
   std::string active;
   std::string vulnerable;
   for (const std::filesystem::path& file : files) {
-    const std::string text = FirstLine(file).value_or("");
+    const std::string text = FirstLineOf(file).value_or("");
     const std::string name = file.filename();
     if (text == "Not affected") continue;
     std::string& list = text.starts_with("Vulnerable") ? vulnerable : active;
@@ -119,7 +115,7 @@ std::string BootOptions() {
   constexpr std::array<std::string_view, 12> kWorthTelling = {
       "mitigations=", "preempt=", "pti=",    "nopti", "nosmt", "isolcpus=",
       "nohz_full=",   "rcu",      "cgroup_", "psi=",  "idle=", "transparent_hugepage="};
-  std::istringstream words(FirstLine("/proc/cmdline").value_or(""));
+  std::istringstream words(FirstLineOf("/proc/cmdline").value_or(""));
   std::string told;
   for (std::string word; words >> word;) {
     const bool worth = std::any_of(kWorthTelling.begin(), kWorthTelling.end(),
@@ -179,7 +175,7 @@ Json Kernel() {
                          : version.find("PREEMPT_RT") != std::string::npos    ? "real-time"
                          : version.find("PREEMPT") != std::string::npos       ? "full"
                                                                               : "none or voluntary";
-  if (const auto mode = FirstLine("/sys/kernel/debug/sched/preempt")) {
+  if (const auto mode = FirstLineOf("/sys/kernel/debug/sched/preempt")) {
     kernel["preemption_mode"] = Chosen(*mode, '(', ')');
   }
   // The coarse clock ticks once a jiffy: the one place that tells HZ to everybody.
@@ -190,7 +186,7 @@ Json Kernel() {
   kernel["boot_options"] = BootOptions();
   PutNumber(kernel, "rcu_expedited", "/sys/kernel/rcu_expedited");
   PutNumber(kernel, "rcu_normal", "/sys/kernel/rcu_normal");
-  if (const auto thp = FirstLine("/sys/kernel/mm/transparent_hugepage/enabled")) {
+  if (const auto thp = FirstLineOf("/sys/kernel/mm/transparent_hugepage/enabled")) {
     kernel["transparent_hugepage"] = Chosen(*thp, '[', ']');
   }
   PutLine(kernel, "security_modules", "/sys/kernel/security/lsm");
@@ -222,8 +218,8 @@ Json Namespaces() {
   PutNumber(json, "unprivileged_userns_clone", "/proc/sys/kernel/unprivileged_userns_clone");
   PutNumber(json, "apparmor_restrict_unprivileged_userns",
             "/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
-  for (const char* kind : {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"}) {
-    const std::string name = std::string("max_") + kind + "_namespaces";
+  for (const NamespaceKind kind : kNamespaceKinds) {
+    const std::string name = fmt::format("max_{}_namespaces", NamespaceProcName(kind));
     PutNumber(json, name.c_str(), "/proc/sys/user/" + name);
   }
   return json;
@@ -233,7 +229,7 @@ Json Namespaces() {
 Json Network() {
   Json json;
   const std::string ipv6 = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
-  const std::optional<std::string> disabled = FirstLine(ipv6);
+  const std::optional<std::string> disabled = FirstLineOf(ipv6);
   json["ipv6"] = !disabled ? "absent" : *disabled == "0" ? "enabled" : "disabled";
   PutNumber(json, "fb_tunnels_only_for_init_net",
             "/proc/sys/net/core/fb_tunnels_only_for_init_net");
@@ -242,16 +238,13 @@ Json Network() {
 
 Json Memory() {
   Json json;
-  std::ifstream file("/proc/meminfo");
-  std::string key;
-  std::int64_t kilobytes = 0;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream words(line);
-    if (!(words >> key >> kilobytes)) continue;
-    if (key == "MemTotal:") json["total_mib"] = kilobytes / 1024;
-    if (key == "MemAvailable:") json["available_mib"] = kilobytes / 1024;
-    if (key == "SwapTotal:") json["swap_mib"] = kilobytes / 1024;
-  }
+  const std::string meminfo = TextOf("/proc/meminfo");
+  const auto put = [&](const char* name, std::string_view key) {
+    if (const auto kilobytes = NumberBehind(meminfo, key)) json[name] = *kilobytes / 1024;
+  };
+  put("total_mib", "MemTotal:");
+  put("available_mib", "MemAvailable:");
+  put("swap_mib", "SwapTotal:");
   return json;
 }
 
@@ -265,13 +258,12 @@ Json Process() {
   if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
     json["rlimit_nofile"] = {{"soft", files.rlim_cur}, {"hard", files.rlim_max}};
   }
-  std::ifstream mountinfo("/proc/self/mountinfo");
   // fork copies the page tables of what is resident: its row depends on this.
   std::ifstream statm("/proc/self/statm");
   std::int64_t size = 0;
   std::int64_t resident = 0;
   if (statm >> size >> resident) json["resident_kib"] = resident * (sysconf(_SC_PAGESIZE) / 1024);
-  json["mounts"] = std::count(std::istreambuf_iterator<char>(mountinfo), {}, '\n');
+  json["mounts"] = ReadOwnMounts().size();
   return json;
 }
 

@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "bench/measures/paths.h"
 #include "spawn/base/status.h"
+#include "spawn/outcome.h"
 
 namespace brood::bench {
 namespace {
@@ -46,7 +46,7 @@ Row BurstRow(std::string name, BurstOptions options) {
       }
       if (report.park_us_p50 > 0) samples.Add("park_us", report.park_us_p50);
       if (report.park_bytes > 0) samples.Add("worker_bytes", report.park_bytes);
-      state.SetLabel(FallbackText(report.fallbacks));
+      state.SetLabel(ToText(report.fallbacks));
       return 1e6 / report.rate_per_s;
     });
   };

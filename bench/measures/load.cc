@@ -18,11 +18,11 @@
 #include "bench/measures/burst_row.h"
 #include "bench/measures/floors.h"
 #include "bench/measures/measures.h"
-#include "bench/measures/paths.h"
 #include "pool/burst/floor.h"
 #include "pool/pool.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
+#include "spawn/outcome.h"
 
 namespace brood::bench {
 namespace {
@@ -159,10 +159,7 @@ class FloorServer {
 absl::Status CheckOutcome(const absl::StatusOr<Outcome>& outcome) {
   BROOD_RETURN_IF_ERROR(outcome.status());
   if (outcome->ok()) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "{}",
-               outcome->message.empty()
-                   ? fmt::format("the payload ended: {}", EndName(outcome->end))
-                   : outcome->message);
+  return Error(absl::StatusCode::kFailedPrecondition, "{}", EndText(*outcome));
 }
 
 absl::Status LoadFloor(const Command& command, double per_s, Series& series) {

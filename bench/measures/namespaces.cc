@@ -23,13 +23,9 @@ namespace {
 
 static_assert(kNamespaceCount == std::extent_v<decltype(BareChild::enter)>);
 
-constexpr std::array<NamespaceKind, kNamespaceCount> kKinds = {
-    NamespaceKind::kMount, NamespaceKind::kPid,  NamespaceKind::kNet,    NamespaceKind::kIpc,
-    NamespaceKind::kUts,   NamespaceKind::kUser, NamespaceKind::kCgroup, NamespaceKind::kTime};
-
 // Why rows with all kinds at once cannot.
 std::string ObstacleToAll() {
-  for (const NamespaceKind kind : kKinds) {
+  for (const NamespaceKind kind : kNamespaceKinds) {
     if (access(fmt::format("/proc/self/ns/{}", NamespaceProcName(kind)).c_str(), F_OK) != 0) {
       return fmt::format("this kernel has no {} namespaces", NamespaceName(kind));
     }
@@ -47,7 +43,7 @@ class PreparedNamespaces {
     BROOD_ASSIGN_OR_RETURN(const pid_t pid, clone.Start(flags));
     // The holder keeps its own mapping of the memory it stands on; ours may go.
     std::shared_ptr<PreparedNamespaces> prepared(new PreparedNamespaces(pid));
-    for (const NamespaceKind kind : kKinds) {
+    for (const NamespaceKind kind : kNamespaceKinds) {
       const std::string path = fmt::format("/proc/{}/ns/{}", pid, NamespaceProcName(kind));
       UniqueFd& fd = prepared->fds_[static_cast<std::size_t>(kind)];
       fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -140,7 +136,7 @@ void AddFreshRows(std::vector<Row>& rows) {
     row.unavailable = std::move(obstacle);
     rows.push_back(std::move(row));
   };
-  for (const NamespaceKind kind : kKinds) add(FreshRow(kind), Obstacle(kind));
+  for (const NamespaceKind kind : kNamespaceKinds) add(FreshRow(kind), Obstacle(kind));
   // Its user namespace gives the child the right to all others.
   add(BareRow(kFreshAll, kLikeVfork | kAllByClone,
               [](BareChild& child) { child.unshare_flags = kAllByUnshare; }),
@@ -165,7 +161,7 @@ void AddFreshRows(std::vector<Row>& rows) {
 // namespace.
 std::uint64_t FlagsOfOurs() {
   std::uint64_t flags = 0;
-  for (const NamespaceKind kind : kKinds) {
+  for (const NamespaceKind kind : kNamespaceKinds) {
     if (kind != NamespaceKind::kUser && Obstacle(kind).empty()) flags |= NamespaceFlag(kind);
   }
   return flags;
@@ -188,7 +184,7 @@ void AddPreparedRows(std::vector<Row>& rows) {
       rows.push_back(make(*prepared));
     }
   };
-  for (const NamespaceKind kind : kKinds) {
+  for (const NamespaceKind kind : kNamespaceKinds) {
     add(PreparedName(kind), Obstacle(kind), kind == NamespaceKind::kUser ? apart : ours,
         [kind](const Prepared& prepared) { return PreparedRow(kind, prepared); });
   }
@@ -208,7 +204,7 @@ void AddPreparedRows(std::vector<Row>& rows) {
 
 // A network namespace is the dearest: does another one beside it cost what it costs alone?
 void AddPairRows(std::vector<Row>& rows) {
-  for (const NamespaceKind kind : kKinds) {
+  for (const NamespaceKind kind : kNamespaceKinds) {
     if (kind == NamespaceKind::kNet) continue;
     const std::string name =
         fmt::format("{}+{}", FreshName(NamespaceKind::kNet), NamespaceName(kind));

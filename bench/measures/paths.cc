@@ -55,12 +55,7 @@ absl::StatusOr<Outcome> PoolOnce(Pool& pool, const Command& command, SpawnPath p
                  SpawnPathName(path), SpawnPathName(outcome.spawn_path));
   }
   if (outcome.ok()) return outcome;
-  if (!outcome.message.empty()) {
-    return Error(absl::StatusCode::kFailedPrecondition, "{}", outcome.message);
-  }
-  return Error(absl::StatusCode::kFailedPrecondition, "the payload ended: {}, {} {}",
-               EndName(outcome.end), outcome.end == End::kExited ? "status" : "signal",
-               outcome.end == End::kExited ? outcome.exit_code : outcome.signal);
+  return Error(absl::StatusCode::kFailedPrecondition, "{}", EndText(outcome));
 }
 
 // Has all workers of a measurement parked before it starts, and none made while it runs: that work
@@ -107,7 +102,7 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path,
     std::string label;
     samples.MeasureAfter(state, quiet, [&]() -> absl::Status {
       BROOD_ASSIGN_OR_RETURN(const Outcome outcome, PoolOnce(**pool, command, path));
-      if (label.empty() && !outcome.fallbacks.empty()) label = FallbackText(outcome.fallbacks);
+      if (label.empty() && !outcome.fallbacks.empty()) label = ToText(outcome.fallbacks);
       AddSteps(outcome, samples);
       return absl::OkStatus();
     });
@@ -135,16 +130,6 @@ Row BurstOf(const Command& command, std::uint32_t count) {
 }
 
 }  // namespace
-
-std::string FallbackText(const std::vector<Fallback>& fallbacks) {
-  std::string text;
-  for (const Fallback& fallback : fallbacks) {
-    text += fmt::format("{}wanted {}, used {}", text.empty() ? "" : "; ", fallback.wanted,
-                        fallback.used);
-    if (fallback.error != 0) text += " (" + ErrnoText(fallback.error) + ")";
-  }
-  return text;
-}
 
 Command PayloadCommand(const std::string& payload) {
   Command command;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "spawn/outcome.h"
 #include "spawn/spec.h"
 
 namespace brood::bench {
@@ -19,8 +18,5 @@ Command PayloadCommand(const std::string& payload);
 // Whether `payload` can be executed here, and would be seen by a worker whose root is the host's
 // tree: /tmp, /run and /dev are private inside.
 absl::Status CheckPayload(const std::string& payload);
-
-// What brood wanted, could not have, and did instead, in one line.
-std::string FallbackText(const std::vector<Fallback>& fallbacks);
 
 }  // namespace brood::bench

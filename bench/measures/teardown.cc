@@ -19,6 +19,7 @@
 #include "bench/measures/measures.h"
 #include "bench/measures/namespaces.h"
 #include "spawn/base/clock.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/cgroup/cgroup.h"
@@ -47,7 +48,7 @@ absl::StatusOr<std::uint64_t> DyingDescendants(int parent) {
   if (const int error = ReadFileAt(parent, "cgroup.stat", text); error != 0) {
     return ErrnoError(error, "reading cgroup.stat");
   }
-  const auto dying = FindCounter(text, "nr_dying_descendants");
+  const auto dying = NumberBehind(text, "nr_dying_descendants");
   if (!dying)
     return Error(absl::StatusCode::kUnimplemented, "cgroup.stat has no dying descendants");
   return *dying;

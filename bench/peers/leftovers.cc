@@ -14,31 +14,21 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string_view>
 #include <thread>
 
+#include "spawn/base/paths.h"
 #include "spawn/host/mountinfo.h"
+#include "spawn/host/process_tree.h"
 
 namespace brood::bench {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool IsBelow(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) &&
-         (path.size() == directory.size() || path[directory.size()] == '/');
-}
-
 std::set<pid_t> Children() {
-  std::set<pid_t> pids;
-  std::error_code error;
-  for (fs::directory_iterator at("/proc/self/task", error), end; !error && at != end;
-       at.increment(error)) {
-    std::ifstream children(at->path() / "children");
-    for (pid_t pid = 0; children >> pid;) pids.insert(pid);
-  }
-  return pids;
+  const std::vector<int> pids = ChildrenOf(getpid());
+  return {pids.begin(), pids.end()};
 }
 
 bool IsZombie(pid_t pid) {
@@ -96,7 +86,7 @@ std::vector<std::string> MountsIn(const Territory& territory) {
   std::vector<std::string> points;
   for (const MountLine& mount : ReadOwnMounts()) {
     for (const std::string& directory : territory.directories) {
-      if (!IsBelow(mount.point, directory)) continue;
+      if (!IsUnder(mount.point, directory)) continue;
       points.push_back(mount.point);
       break;
     }
@@ -149,7 +139,7 @@ Leftovers LeftoverWatch::Look() const {
   }
   for (const std::string& file : Files(territory_.directories)) {
     if (files_.contains(file)) continue;
-    if (found.files.empty() || !IsBelow(file, found.files.back())) found.files.push_back(file);
+    if (found.files.empty() || !IsUnder(file, found.files.back())) found.files.push_back(file);
   }
   return found;
 }

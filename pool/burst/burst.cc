@@ -13,7 +13,6 @@
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -23,7 +22,10 @@
 #include "pool/burst/percentile.h"
 #include "pool/daemon/client.h"
 #include "spawn/base/clock.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
+#include "spawn/host/mountinfo.h"
+#include "spawn/host/process_tree.h"
 #include "spawn/launch/reap.h"
 #include "spawn/limits/limits.h"
 
@@ -43,21 +45,8 @@ struct Census {
   int fds = 0;
 
   static Census Take() {
-    Census census;
-    std::error_code ignored;
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", ignored)) {
-      std::ifstream children(task.path() / "children");
-      int pid = 0;
-      while (children >> pid) ++census.processes;
-    }
-    std::ifstream mountinfo("/proc/self/mountinfo");
-    std::string line;
-    while (std::getline(mountinfo, line)) ++census.mounts;
-    for ([[maybe_unused]] const auto& fd :
-         std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
-      ++census.fds;
-    }
-    return census;
+    return {static_cast<int>(ChildrenOf(getpid()).size()), static_cast<int>(ReadOwnMounts().size()),
+            static_cast<int>(NumbersIn("/proc/self/fd").size())};
   }
 };
 
@@ -230,12 +219,7 @@ class Burst {
     latencies_.push_back(outcome->wall_us);
     ++report_.path[std::string(SpawnPathName(outcome->spawn_path))];
     if (report_.fallbacks.empty()) report_.fallbacks = outcome->fallbacks;
-    if (outcome->ok()) return;
-    if (!outcome->message.empty()) return Fail(outcome->message);
-    Fail(outcome->end == End::kExited
-             ? fmt::format("the command exited with status {}", outcome->exit_code)
-             : fmt::format("the command was ended: {} (signal {})", EndName(outcome->end),
-                           outcome->signal));
+    if (!outcome->ok()) Fail(EndText(*outcome));
   }
 
   absl::Status OneAtATime(Pool& pool) {

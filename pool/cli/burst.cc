@@ -136,8 +136,7 @@ void Print(const BurstReport& report, const BurstOptions& options) {
     fmt::print("\n");
   }
   for (const Fallback& fallback : report.fallbacks) {
-    fmt::print("  note          wanted {}, used {}{}\n", fallback.wanted, fallback.used,
-               fallback.error != 0 ? " (" + ErrnoText(fallback.error) + ")" : "");
+    fmt::print("  note          {}\n", ToText(fallback));
   }
   if (report.failed != 0) {
     fmt::print("  failed        {}; the first: {}\n", report.failed, report.first_failure);

@@ -2,7 +2,6 @@
 
 #include "pool/daemon/isolation.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -17,7 +16,9 @@
 #include <set>
 #include <sstream>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/text_file.h"
+#include "spawn/host/process_stat.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -67,23 +68,9 @@ std::string CommandLine(std::int32_t pid, const std::string& name) {
 // Numbers of all processes by their parent's.
 std::map<std::int32_t, std::vector<std::int32_t>> Children() {
   std::map<std::int32_t, std::vector<std::int32_t>> children;
-  DIR* const proc = opendir("/proc");
-  if (proc == nullptr) return children;
-  while (const dirent* entry = readdir(proc)) {
-    std::int32_t pid = 0;
-    const std::string_view name(entry->d_name);
-    if (std::from_chars(name.data(), name.data() + name.size(), pid).ec != std::errc()) continue;
-    const std::string stat = TextOf(fmt::format("/proc/{}/stat", pid));
-    // The name in parentheses may hold anything, parentheses too.
-    const std::size_t end = stat.rfind(')');
-    if (end == std::string::npos) continue;
-    std::istringstream rest(stat.substr(end + 1));
-    std::string state;
-    std::int32_t parent = 0;
-    rest >> state >> parent;
-    children[parent].push_back(pid);
+  for (const int pid : NumbersIn("/proc")) {
+    if (const std::optional<ProcessStat> stat = StatOf(pid)) children[stat->parent].push_back(pid);
   }
-  closedir(proc);
   for (auto& [parent, pids] : children) std::sort(pids.begin(), pids.end());
   return children;
 }
@@ -147,32 +134,7 @@ class TreeMaker {
   std::map<std::int32_t, std::vector<std::int32_t>> children_;
 };
 
-// The number behind `key` in a "key value" file, or the whole file for an empty key.
-std::optional<std::uint64_t> CgroupNumber(const std::string& directory, const char* file,
-                                          std::string_view key = {}) {
-  std::ifstream in(directory + "/" + file);
-  std::string word;
-  while (in >> word) {
-    if (!key.empty() && word != key) {
-      in >> word;
-      continue;
-    }
-    if (!key.empty()) in >> word;
-    std::uint64_t number = 0;
-    if (std::from_chars(word.data(), word.data() + word.size(), number).ec == std::errc()) {
-      return number;
-    }
-    return std::nullopt;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
-
-std::string NamespacePath(std::int32_t pid, NamespaceKind kind) {
-  return fmt::format("/proc/{}/ns/{}", pid,
-                     kind == NamespaceKind::kTime ? "time_for_children" : NamespaceProcName(kind));
-}
 
 Json IsolationOf(std::int32_t pid) {
   std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
@@ -263,9 +225,9 @@ Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& runnin
       if (number) one[key] = *number;  // absent, not zero, where the kernel does not say
     };
     if (!isolate.cgroup.empty()) {
-      add("cpu_us", CgroupNumber(isolate.cgroup, "cpu.stat", "usage_usec"));
-      add("memory_bytes", CgroupNumber(isolate.cgroup, "memory.current"));
-      add("pids", CgroupNumber(isolate.cgroup, "pids.current"));
+      add("cpu_us", NumberBehind(TextOf(isolate.cgroup + "/cpu.stat"), "usage_usec"));
+      add("memory_bytes", FirstNumberOf(isolate.cgroup + "/memory.current"));
+      add("pids", FirstNumberOf(isolate.cgroup + "/pids.current"));
     }
     isolates.push_back(std::move(one));
   }

@@ -20,10 +20,6 @@ struct RunningIsolate {
   std::string cgroup;  // directory; empty: none of its own
 };
 
-// Where /proc shows a namespace of a process. For time the one of its children: an isolate is born
-// in the host's and enters its own only when it execs, which may be yet to come.
-std::string NamespacePath(std::int32_t pid, NamespaceKind kind);
-
 // One process: {pid, inside_pid, ppid, uid, inside_uid, command, cgroup, namespaces: {NAME: inode},
 // own: [NAME...]}, where `own` names those that differ from this process's. Null when it is gone.
 nlohmann::ordered_json IsolationOf(std::int32_t pid);

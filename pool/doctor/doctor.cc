@@ -5,19 +5,20 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "pool/doctor/capacity.h"
 #include "pool/doctor/probes.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/id_ranges.h"
 #include "spawn/host/machine.h"
+#include "spawn/host/mountinfo.h"
 #include "spawn/host/subordinate_ids.h"
 #include "spawn/host/switches.h"
+#include "spawn/outcome.h"
 #include "spawn/spec.h"
 
 namespace brood {
@@ -26,13 +27,6 @@ namespace {
 constexpr std::array kKinds = {NamespaceKind::kMount, NamespaceKind::kPid, NamespaceKind::kNet,
                                NamespaceKind::kIpc,   NamespaceKind::kUts, NamespaceKind::kCgroup,
                                NamespaceKind::kTime};
-
-std::optional<std::string> FirstLine(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  if (!std::getline(file, line)) return std::nullopt;
-  return line;
-}
 
 std::string SetSysctl(std::string name, std::string_view value) {
   return fmt::format("sysctl -w {}={}", name, value);
@@ -181,15 +175,15 @@ Finding Cgroups(const absl::StatusOr<CgroupHost>& host) {
     finding.remedy = "systemd-run --user --scope -p Delegate=yes brood ...";
     return finding;
   }
-  if (FirstLine(host->base + "/cgroup.type") == "domain threaded" ||
-      FirstLine(host->base + "/cgroup.type") == "threaded") {
+  if (FirstLineOf(host->base + "/cgroup.type") == "domain threaded" ||
+      FirstLineOf(host->base + "/cgroup.type") == "threaded") {
     finding.verdict = Verdict::kLess;
     finding.what = host->base + " is threaded";
     finding.why = "no process can be started in a cgroup below it";
     finding.remedy = "start brood in another cgroup";
     return finding;
   }
-  if (FirstLine(host->base + "/cgroup.freeze") == "1") {
+  if (FirstLineOf(host->base + "/cgroup.freeze") == "1") {
     finding.verdict = Verdict::kCannot;
     finding.what = host->base + " is frozen";
     finding.why = "processes started there stay frozen";
@@ -255,26 +249,25 @@ void AddCosts(const absl::StatusOr<CgroupHost>& host, std::vector<Finding>& find
     findings.push_back(
         {std::move(subject), Verdict::kNote, std::move(what), std::move(why), std::move(remedy)});
   };
-  if (FirstLine("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
+  if (FirstLineOf("/proc/sys/net/ipv6/conf/all/disable_ipv6") == "0") {
     add("IPv6", "is set up in each network namespace", "making and freeing one takes longer",
         "ipv6.disable=1 at boot, if IPv6 is not needed");
   }
-  if (FirstLine("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
+  if (FirstLineOf("/proc/sys/net/core/fb_tunnels_only_for_init_net") == "0") {
     add("tunnel devices", "those of loaded modules are made in each network namespace",
         "making and freeing one takes longer",
         SetSysctl("net.core.fb_tunnels_only_for_init_net", "2"));
   }
-  if (FirstLine("/sys/kernel/rcu_expedited") == "0") {
+  if (FirstLineOf("/sys/kernel/rcu_expedited") == "0") {
     add("RCU", "grace periods are not expedited",
         "moving a process into a cgroup after a quiet moment, and detaching mounts, wait for one; "
         "brood avoids the first and most of the second",
         "echo 1 > /sys/kernel/rcu_expedited, which wakes every processor more often");
   }
   if (ThisMachine().mount_admin && !ThisMachine().empty_mounts) {
-    std::ifstream mounts("/proc/self/mountinfo");
-    const auto count = std::count(std::istreambuf_iterator<char>(mounts), {}, '\n');
     add("mount namespaces",
-        fmt::format("a cold worker's begins as a copy of the {} mounts here", count),
+        fmt::format("a cold worker's begins as a copy of the {} mounts here",
+                    ReadOwnMounts().size()),
         "the more there are, the longer it takes; workers from zygotes copy a handful",
         "Linux 7.1, where it begins empty");
   }
@@ -297,13 +290,10 @@ Finding Trial(const DoctorOptions& options) {
   }
   const auto outcome = nlohmann::json::parse(trial.outcome, nullptr, /*allow_exceptions=*/false);
   const auto fallbacks = outcome.is_object() ? outcome.find("fallbacks") : outcome.end();
-  std::string fell;
+  std::vector<Fallback> fell;
   if (fallbacks != outcome.end()) {
     for (const auto& each : *fallbacks) {
-      const int error = each.value("errno", 0);
-      fell +=
-          fmt::format("{}wanted {}, used {}{}", fell.empty() ? "" : "; ", each.value("wanted", "?"),
-                      each.value("used", "?"), error == 0 ? "" : " (" + ErrnoText(error) + ")");
+      fell.push_back({each.value("wanted", "?"), each.value("used", "?"), each.value("errno", 0)});
     }
   }
   if (fell.empty()) {
@@ -311,7 +301,7 @@ Finding Trial(const DoctorOptions& options) {
     return finding;
   }
   finding.verdict = Verdict::kLess;
-  finding.what = fell;
+  finding.what = ToText(fell);
   finding.why = "a process ran with less isolation than was asked for";
   return finding;
 }

@@ -2,7 +2,8 @@
 
 // One call: from the request's head to the answer's end.
 //
-//   body -> input_ -> the worker's stdin      its stdout -> held_ or the connection
+//   body -> CallInput -> the worker's stdin      its stdout -> CgiHead -> held_ or the connection
+//                        the worker's end -> CallEnd -> the connection and the log
 //
 // The answer is held back while it is short, so that its status can tell how the function ended;
 // a longer one is streamed, and broken off when the function fails. Only in the pool's thread.
@@ -14,7 +15,11 @@
 #include <string>
 
 #include "pool/core/timers.h"
+#include "pool/functions/call_end.h"
+#include "pool/functions/call_input.h"
+#include "pool/functions/call_times.h"
 #include "pool/functions/caller.h"
+#include "pool/functions/cgi_head.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
@@ -25,7 +30,6 @@ namespace brood {
 
 class Call : public Exchange, public std::enable_shared_from_this<Call> {
  public:
-  static constexpr std::size_t kMaxInput = 64U << 10;    // bytes of the body that wait for stdin
   static constexpr std::size_t kMaxHeld = 64U << 10;     // bytes of the answer held back
   static constexpr std::chrono::milliseconds kBrief{1};  // what a brief call takes, at most
 
@@ -45,14 +49,18 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
         function_held_(std::move(function)),
         function_(*function_held_),
         connection_(&caller),
-        log_(std::move(log)) {}
+        log_(std::move(log)) {
+    if (!function_.options().cgi) {  // its output is the body from the first byte on
+      head_.emplace().fields.emplace_back("Content-Type", "application/octet-stream");
+    }
+  }
 
   // Queues it, or answers why not.
   void Start(const RequestHead& head);
 
   void OnBody(std::string_view bytes) override;
   void OnBodyEnd() override;
-  bool full() const override { return input_.size() >= kMaxInput; }
+  bool full() const override { return input_.full(); }
   void OnDrained() override { ReadOutput(); }
   void OnGone() override;
 
@@ -63,16 +71,15 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   void WriteInput();
   void ReadOutput();
   void ReadErrors();
-  void WatchInput(bool on);
   void WatchOutput(bool on);
   void Look();
   void StopLooking();
   void TakeOutput(std::string_view bytes);
-  bool TakeCgiHead();
   void BeginAnswer();
   void FinishCall();
+  void AnswerWell();
+  void AnswerFailure(const CallEnd& end);
   void Refuse(int status, std::string_view why, std::string_view end);
-  Fields TimeFields() const;
   void Leave();
   void Stop();
   void KillWorker();
@@ -88,28 +95,20 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   std::shared_ptr<FunctionWorker> worker_;
   bool hit_ = false;
 
-  std::string input_;
-  std::string sent_;  // to a primed worker's pipe, which may not have been read; kMaxInput at most
-  bool body_ended_ = false;
-  std::uint64_t body_bytes_ = 0;
-  Watched input_watch_{pool_}, output_watch_{pool_}, error_watch_{pool_};
-
-  std::string held_;
+  CallInput input_{pool_};
+  Watched output_watch_{pool_}, error_watch_{pool_};
+  std::optional<CgiHead> head_;  // none: not whole yet
+  std::string held_;             // of the answer, behind its head
+  bool has_output_ = false;      // something has come
   bool begun_ = false;
   bool output_ended_ = false;
-  bool cgi_done_ = false;
-  int cgi_status_ = 200;
-  Fields cgi_fields_;
-  std::string cgi_error_;
   ErrorTail errors_;
 
   bool expects_continue_ = false;
   bool timed_out_ = false;
   std::optional<Timers::Id> timer_;
   std::optional<Timers::Id> look_timer_;
-  std::int64_t arrived_ns_ = 0;
-  std::int64_t run_ns_ = 0;  // it may run
-  std::int64_t ended_ns_ = 0;
+  CallTimes times_;
 };
 
 }  // namespace brood

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 
@@ -71,8 +72,8 @@ class FileMax : public Pusher {
       return Error(absl::StatusCode::kUnavailable,
                    "fs.file-max is a limit of the whole machine only; see --host");
     }
-    before_ = ReadNumber("/proc/sys/fs/file-nr").value_or(0);
-    const std::uint64_t maximum = ReadNumber("/proc/sys/fs/file-max").value_or(kNoMaximum);
+    before_ = FirstNumberOf("/proc/sys/fs/file-nr").value_or(0);
+    const std::uint64_t maximum = FirstNumberOf("/proc/sys/fs/file-max").value_or(kNoMaximum);
     // Who may raise it is exempt from it (CAP_SYS_ADMIN, fs/file_table.c).
     BROOD_RETURN_IF_ERROR(BecomeNobodyElse());
     return maximum;
@@ -100,7 +101,7 @@ class Inotify : public Pusher {
  protected:
   absl::StatusOr<std::uint64_t> Enter(const char* name, std::optional<std::uint64_t> wanted) {
     file_ = std::string("/proc/sys/user/max_inotify_") + name;
-    const std::uint64_t machine = ReadNumber(file_).value_or(kNoMaximum);
+    const std::uint64_t machine = FirstNumberOf(file_).value_or(kNoMaximum);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     if (!wanted) return machine;
     if (!Set(*wanted)) return ErrnoError(errno, "writing {} to {}", *wanted, file_);

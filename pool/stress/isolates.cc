@@ -30,9 +30,12 @@
 #include "pool/stress/subprocess.h"
 #include "pool/stress/unit.h"
 #include "spawn/base/kernel.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/outcome.h"
+#include "spawn/spec.h"
 
 namespace brood::limits {
 namespace {
@@ -170,7 +173,7 @@ class Launcher {
         refused_ = outcome.status();
       } else {
         refused_ = Error(absl::StatusCode::kResourceExhausted, "an isolate ended early: {}",
-                         outcome->message.empty() ? EndName(outcome->end) : outcome->message);
+                         EndText(*outcome));
       }
     });
   }
@@ -226,7 +229,7 @@ class Crowd {
     json_["set_to"] = options_.up_to;
     Json raised = Json::array();
     const auto raise = [&](const std::string& file, std::uint64_t needed) -> absl::Status {
-      const std::optional<std::uint64_t> now = ReadNumber(file);
+      const std::optional<std::uint64_t> now = FirstNumberOf(file);
       if (!now || *now >= needed) return absl::OkStatus();
       BROOD_RETURN_IF_ERROR(SetForNow(file, needed, getppid()));
       raised.push_back({{"file", file}, {"from", *now}, {"to", needed}});
@@ -236,8 +239,9 @@ class Crowd {
     const std::uint64_t needed = options_.up_to + options_.up_to / 4 + 2'000;
     BROOD_RETURN_IF_ERROR(raise("/proc/sys/kernel/pid_max", needed));
     BROOD_RETURN_IF_ERROR(raise("/proc/sys/kernel/threads-max", needed));
-    for (const char* const kind : {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time"}) {
-      BROOD_RETURN_IF_ERROR(raise(fmt::format("/proc/sys/user/max_{}_namespaces", kind), needed));
+    for (const NamespaceKind kind : kNamespaceKinds) {
+      const std::string_view name = NamespaceProcName(kind);
+      BROOD_RETURN_IF_ERROR(raise(fmt::format("/proc/sys/user/max_{}_namespaces", name), needed));
     }
     json_["raised"] = std::move(raised);
     return absl::OkStatus();

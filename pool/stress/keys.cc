@@ -18,8 +18,8 @@
 namespace brood::limits {
 namespace {
 
-constexpr std::string_view kMaxKeys = "kernel.keys.maxkeys";
-constexpr std::string_view kMaxBytes = "kernel.keys.maxbytes";
+constexpr const char* kMaxKeys = "kernel.keys.maxkeys";
+constexpr const char* kMaxBytes = "kernel.keys.maxbytes";
 
 long AddKey(const std::string& name, const std::string& payload) {
   return syscall(SYS_add_key, "user", name.c_str(), payload.data(), payload.size(),

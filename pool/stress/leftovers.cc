@@ -17,15 +17,15 @@
 #include <fstream>
 #include <iterator>
 #include <set>
-#include <sstream>
 #include <string_view>
 #include <vector>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
-#include "spawn/base/text_file.h"
 #include "spawn/cgroup/cgroup.h"
 #include "spawn/cgroup/cgroup_tree.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/host/process_stat.h"
 
 namespace brood::limits {
 namespace {
@@ -35,20 +35,13 @@ constexpr const char* kNotes = "/run/brood";
 
 // When a process started, in clock ticks: with its pid, a name that is not used again. Empty for
 // one that is gone or only waits to be reaped.
-std::string StartTime(const std::string& pid) {
-  const std::string text = TextOf("/proc/" + pid + "/stat");
-  const std::size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos) return {};
-  std::istringstream words(text.substr(name_end + 1));
-  std::string word;
-  for (int field = 3; field <= 22 && words >> word; ++field) {
-    if (field == 3 && word == "Z") return {};
-  }
-  return word;
+std::string StartTime(int pid) {
+  const std::optional<ProcessStat> stat = StatOf(pid);
+  return stat && stat->state != 'Z' ? std::to_string(stat->start_ticks) : std::string();
 }
 
 std::string RunName(pid_t owner) {
-  return fmt::format("{}{}-{}", kPrefix, owner, StartTime(std::to_string(owner)));
+  return fmt::format("{}{}-{}", kPrefix, owner, StartTime(owner));
 }
 
 enum class Whose : std::uint8_t { kDead, kOwn };
@@ -63,9 +56,12 @@ std::vector<std::string> RunsIn(const std::string& directory, Whose whose) {
     if (!name.starts_with(kPrefix)) continue;
     const std::size_t dash = name.find('-', kPrefix.size());
     if (dash == std::string::npos) continue;
-    const std::string pid = name.substr(kPrefix.size(), dash - kPrefix.size());
-    const bool chosen = whose == Whose::kOwn ? pid == std::to_string(getpid())
-                                             : StartTime(pid) != name.substr(dash + 1);
+    const auto pid =
+        ParseNumber(std::string_view(name).substr(kPrefix.size(), dash - kPrefix.size()));
+    if (!pid) continue;
+    const auto owner = static_cast<int>(*pid);
+    const bool chosen =
+        whose == Whose::kOwn ? owner == getpid() : StartTime(owner) != name.substr(dash + 1);
     if (chosen) names.push_back(name);
   }
   return names;

@@ -8,13 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 
 namespace brood::limits {
 namespace {
@@ -23,12 +24,7 @@ constexpr std::uint64_t kMiB = 1024 * 1024;
 
 // Bytes behind a key of /proc/self/status.
 std::uint64_t StatusBytes(std::string_view key) {
-  std::ifstream file("/proc/self/status");
-  std::uint64_t kilobytes = 0;
-  for (std::string word; file >> word;) {
-    if (word == key && file >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
+  return NumberBehind(TextOf("/proc/self/status"), key).value_or(0) * 1024;
 }
 
 absl::Status SetSoft(__rlimit_resource resource, std::uint64_t maximum) {

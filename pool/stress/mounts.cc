@@ -10,6 +10,7 @@
 #include <string>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 
@@ -19,7 +20,7 @@ namespace {
 class Mounts : public Pusher {
  public:
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
-    const std::uint64_t maximum = ReadNumber("/proc/sys/fs/mount-max").value_or(0);
+    const std::uint64_t maximum = FirstNumberOf("/proc/sys/fs/mount-max").value_or(0);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     BROOD_RETURN_IF_ERROR(EnterMountNamespace());
     if (mkdir(kSource, 0700) != 0 || mount("tmpfs", kSource, "tmpfs", 0, nullptr) != 0) {

@@ -16,29 +16,35 @@
 
 #include "pool/stress/unit.h"
 #include "spawn/base/kernel.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
+#include "spawn/spec.h"
 
 namespace brood::limits {
 namespace {
 
-// user_namespace.c and pid_namespace.c: MAX_PID_NS_LEVEL, and one more of user namespaces.
-constexpr std::uint64_t kUserDepth = 33;
-constexpr std::uint64_t kPidDepth = 32;
+// unshare takes a process into these at once; into the others only its children come.
+bool Moves(NamespaceKind kind) {
+  return kind != NamespaceKind::kUser && kind != NamespaceKind::kPid;
+}
 
-struct Kind {
-  std::uint64_t flag;
-  const char* file;     // in /proc/PID/ns
-  const char* maximum;  // the file that sets it, each user namespace's own
-};
+std::string LimitOf(NamespaceKind kind) {
+  return fmt::format("user.max_{}_namespaces", NamespaceProcName(kind));
+}
+
+// The file that sets it, each user namespace's own.
+std::string FileOf(NamespaceKind kind) {
+  return fmt::format("/proc/sys/user/max_{}_namespaces", NamespaceProcName(kind));
+}
 
 // Holds namespaces by descriptors: no process has to stay in them.
 class Namespaces : public Pusher {
  public:
-  explicit Namespaces(Kind kind) : kind_(kind) {}
+  explicit Namespaces(NamespaceKind kind) : kind_(kind) {}
 
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t> wanted) override {
-    const std::optional<std::uint64_t> machine = ReadNumber(kind_.maximum);
+    const std::optional<std::uint64_t> machine = FirstNumberOf(file_);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     // Counts are hierarchical, so the machine's own holds in here where nothing lower is set.
     if (!wanted) return machine.value_or(kNoMaximum);
@@ -53,9 +59,9 @@ class Namespaces : public Pusher {
     return error;
   }
   LimitQuestion Question(int error, std::uint64_t count) const override {
-    LimitQuestion question{.call = Moves() ? LimitedCall::kUnshare : LimitedCall::kClone,
+    LimitQuestion question{.call = Moves(kind_) ? LimitedCall::kUnshare : LimitedCall::kClone,
                            .error = error,
-                           .namespaces = kind_.flag,
+                           .namespaces = NamespaceFlag(kind_),
                            .made = count};
     question.depth = 1;  // all lie beside each other
     return question;
@@ -67,7 +73,7 @@ class Namespaces : public Pusher {
   bool Drained() override {
     // The kernel shows no count; but where one is allowed, one more can be made only when all
     // others are gone. The one of this process itself may be left, where unshare has moved it.
-    const std::uint64_t own = Moves() ? 1 : 0;
+    const std::uint64_t own = Moves(kind_) ? 1 : 0;
     if (!SetMaximum(1 + own).ok()) return false;
     UniqueFd one;
     return MakeOne(one) == 0;
@@ -87,25 +93,20 @@ class Namespaces : public Pusher {
   }
 
  private:
-  // unshare takes a process into these at once; into the others only its children come.
-  bool Moves() const {
-    return kind_.flag != kernel::kCloneNewUser && kind_.flag != kernel::kCloneNewPid;
-  }
   absl::Status SetMaximum(std::uint64_t maximum) const {
-    const int error = WriteFile(kind_.maximum, std::to_string(maximum));
-    return error == 0 ? absl::OkStatus()
-                      : ErrnoError(error, "writing {} to {}", maximum, kind_.maximum);
+    const int error = WriteFile(file_, std::to_string(maximum));
+    return error == 0 ? absl::OkStatus() : ErrnoError(error, "writing {} to {}", maximum, file_);
   }
   int MakeOne(UniqueFd& held) const {
-    std::string file = fmt::format("/proc/self/ns/{}", kind_.file);
+    const std::uint64_t flag = NamespaceFlag(kind_);
     int child = 0;
-    if (Moves()) {
-      if (unshare(static_cast<int>(kind_.flag)) != 0) return errno;
+    if (Moves(kind_)) {
+      if (unshare(static_cast<int>(flag)) != 0) return errno;
     } else {
-      child = ForkIdle(kind_.flag);
+      child = ForkIdle(flag);
       if (child < 0) return -child;
-      file = fmt::format("/proc/{}/ns/{}", child, kind_.file);
     }
+    const std::string file = NamespacePath(child > 0 ? child : getpid(), kind_);
     held.reset(open(file.c_str(), O_RDONLY | O_CLOEXEC));
     const int error = held.valid() ? 0 : errno;
     if (child > 0) {
@@ -115,7 +116,8 @@ class Namespaces : public Pusher {
     return error;
   }
 
-  Kind kind_;
+  NamespaceKind kind_;
+  std::string file_ = FileOf(kind_);
   std::uint64_t maximum_ = std::numeric_limits<std::int32_t>::max();  // INT_MAX (ucount.c)
   std::vector<UniqueFd> held_;
 };
@@ -124,16 +126,13 @@ class Namespaces : public Pusher {
 class UserDepth : public Pusher {
  public:
   absl::StatusOr<std::uint64_t> Confine(std::optional<std::uint64_t>) override {
-    return kUserDepth;
+    return kernel::kUserNamespaceDepth;
   }
   int AddOne() override {
     const int error = unshare(CLONE_NEWUSER) == 0 ? 0 : errno;
     if (error != 0) return error;
     // An unmapped user or group may make no namespace inside.
-    if (const int denied = WriteFile("/proc/self/setgroups", "deny"); denied != 0) return denied;
-    const std::string group = fmt::format("{} {} 1", gid_, gid_);
-    if (const int refused = WriteFile("/proc/self/gid_map", group); refused != 0) return refused;
-    return WriteFile("/proc/self/uid_map", fmt::format("{} {} 1", uid_, uid_));
+    return MapOwnIds(uid_, uid_, gid_, gid_);
   }
   LimitQuestion Question(int error, std::uint64_t count) const override {
     return {.call = LimitedCall::kUnshare,
@@ -176,7 +175,7 @@ class PidDepth : public Pusher {
     close(orders[0]);
     close(reports[1]);
     outermost_.push_back(pid);
-    return kPidDepth;
+    return kernel::kPidNamespaceDepth;
   }
   std::uint64_t ThereBefore() const override { return before_; }
   int AddOne() override {
@@ -221,62 +220,26 @@ class PidDepth : public Pusher {
 }  // namespace
 
 std::vector<Unit> NamespaceUnits() {
-  // Kernel memory of one, about; each is held by a descriptor.
-  static constexpr struct {
-    const char* unit;
-    const char* limit;
+  struct One {
+    NamespaceKind kind;
     const char* call;
-    Kind kind;
-    std::uint64_t bytes;
-  } kAll[] = {
-      {"user-namespaces",
-       "user.max_user_namespaces",
-       "clone(CLONE_NEWUSER)",
-       {kernel::kCloneNewUser, "user", "/proc/sys/user/max_user_namespaces"},
-       16'000},
-      {"mount-namespaces",
-       "user.max_mnt_namespaces",
-       "unshare(CLONE_NEWNS)",
-       {kernel::kCloneNewNs, "mnt", "/proc/sys/user/max_mnt_namespaces"},
-       10'000},
-      {"pid-namespaces",
-       "user.max_pid_namespaces",
-       "clone(CLONE_NEWPID)",
-       {kernel::kCloneNewPid, "pid", "/proc/sys/user/max_pid_namespaces"},
-       10'000},
-      {"net-namespaces",
-       "user.max_net_namespaces",
-       "unshare(CLONE_NEWNET)",
-       {kernel::kCloneNewNet, "net", "/proc/sys/user/max_net_namespaces"},
-       180'000},
-      {"ipc-namespaces",
-       "user.max_ipc_namespaces",
-       "unshare(CLONE_NEWIPC)",
-       {kernel::kCloneNewIpc, "ipc", "/proc/sys/user/max_ipc_namespaces"},
-       16'000},
-      {"uts-namespaces",
-       "user.max_uts_namespaces",
-       "unshare(CLONE_NEWUTS)",
-       {kernel::kCloneNewUts, "uts", "/proc/sys/user/max_uts_namespaces"},
-       1'000},
-      {"cgroup-namespaces",
-       "user.max_cgroup_namespaces",
-       "unshare(CLONE_NEWCGROUP)",
-       {kernel::kCloneNewCgroup, "cgroup", "/proc/sys/user/max_cgroup_namespaces"},
-       1'000},
-      {"time-namespaces",
-       "user.max_time_namespaces",
-       "unshare(CLONE_NEWTIME)",
-       {kernel::kCloneNewTime, "time_for_children", "/proc/sys/user/max_time_namespaces"},
-       5'000},
+    std::uint64_t bytes;  // of kernel memory, about
   };
+  static constexpr One kAll[] = {{NamespaceKind::kUser, "clone(CLONE_NEWUSER)", 16'000},
+                                 {NamespaceKind::kMount, "unshare(CLONE_NEWNS)", 10'000},
+                                 {NamespaceKind::kPid, "clone(CLONE_NEWPID)", 10'000},
+                                 {NamespaceKind::kNet, "unshare(CLONE_NEWNET)", 180'000},
+                                 {NamespaceKind::kIpc, "unshare(CLONE_NEWIPC)", 16'000},
+                                 {NamespaceKind::kUts, "unshare(CLONE_NEWUTS)", 1'000},
+                                 {NamespaceKind::kCgroup, "unshare(CLONE_NEWCGROUP)", 1'000},
+                                 {NamespaceKind::kTime, "unshare(CLONE_NEWTIME)", 5'000}};
   std::vector<Unit> units;
-  for (const auto& one : kAll) {
-    units.push_back({.name = one.unit,
-                     .limit = one.limit,
+  for (const One& one : kAll) {
+    units.push_back({.name = fmt::format("{}-namespaces", NamespaceName(one.kind)),
+                     .limit = LimitOf(one.kind),
                      .call = one.call,
                      .what = "namespaces that one user has in one user namespace",
-                     .where = one.kind.maximum,
+                     .where = FileOf(one.kind),
                      .cost = {.descriptors = 1, .bytes = one.bytes},
                      .make = [kind = one.kind] { return std::make_unique<Namespaces>(kind); }});
   }

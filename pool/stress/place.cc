@@ -12,27 +12,21 @@
 
 #include <cerrno>
 #include <csignal>
-#include <fstream>
-#include <utility>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/id_maps.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/cgroup/cgroup_tree.h"
 
 namespace brood::limits {
 
-std::optional<std::uint64_t> ReadNumber(const std::string& path) {
-  std::ifstream file(path);
-  std::uint64_t number = 0;
-  return file >> number ? std::optional(number) : std::nullopt;
-}
-
 std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory) {
   std::string text;
   if (ReadFileAt(AT_FDCWD, (directory + "/cgroup.stat").c_str(), text) != 0) return std::nullopt;
-  const auto living = FindCounter(text, "nr_descendants");
-  const auto dying = FindCounter(text, "nr_dying_descendants");
+  const auto living = NumberBehind(text, "nr_descendants");
+  const auto dying = NumberBehind(text, "nr_dying_descendants");
   if (!living || !dying) return std::nullopt;
   return *living + *dying;
 }
@@ -41,19 +35,22 @@ int WriteFile(const std::string& path, std::string_view text) {
   return WriteFileAt(AT_FDCWD, path.c_str(), text);
 }
 
+int MapOwnIds(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid) {
+  for (const IdMapFile& file : MapOneId(inside_uid, uid, inside_gid, gid)) {
+    const int error = WriteFile(fmt::format("/proc/self/{}", file.name), file.text);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
 absl::Status EnterUserNamespace() {
   const uid_t uid = geteuid();
   const gid_t gid = getegid();
   if (unshare(CLONE_NEWUSER) != 0) {
     return Error(absl::StatusCode::kUnavailable, "making a user namespace: {}", ErrnoText(errno));
   }
-  for (const auto& [file, text] :
-       {std::pair<const char*, std::string>{"/proc/self/setgroups", "deny"},
-        {"/proc/self/gid_map", fmt::format("0 {} 1", gid)},
-        {"/proc/self/uid_map", fmt::format("0 {} 1", uid)}}) {
-    if (const int error = WriteFile(file, text); error != 0) {
-      return ErrnoError(error, "writing {}", file);
-    }
+  if (const int error = MapOwnIds(0, uid, 0, gid); error != 0) {
+    return ErrnoError(error, "mapping ids into a user namespace");
   }
   return absl::OkStatus();
 }

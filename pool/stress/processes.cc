@@ -23,6 +23,7 @@
 
 #include "pool/stress/leftovers.h"
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
@@ -82,7 +83,9 @@ class PidsMax : public Processes {
     const std::optional<std::uint64_t> left = Counted();
     return left && *left <= 1;
   }
-  std::optional<std::uint64_t> Counted() override { return ReadNumber(cgroup_ + "/pids.current"); }
+  std::optional<std::uint64_t> Counted() override {
+    return FirstNumberOf(cgroup_ + "/pids.current");
+  }
 
  private:
   static absl::Status Write(const std::string& path, std::string_view text) {
@@ -135,7 +138,7 @@ class PidMax : public Processes {
       return Error(absl::StatusCode::kUnavailable,
                    "kernel.pid_max is a limit of the whole machine before Linux 6.14");
     }
-    const std::uint64_t machine = ReadNumber(kFile).value_or(1);
+    const std::uint64_t machine = FirstNumberOf(kFile).value_or(1);
     BROOD_RETURN_IF_ERROR(EnterUserNamespace());
     if (unshare(CLONE_NEWPID | CLONE_NEWNS) != 0) {
       return Error(absl::StatusCode::kUnavailable, "making a pid and a mount namespace: {}",
@@ -196,7 +199,7 @@ class ThreadsMax : public Processes {
       return Error(absl::StatusCode::kUnavailable,
                    "kernel.threads-max is a limit of the whole machine only; see --host");
     }
-    return ReadNumber("/proc/sys/kernel/threads-max").value_or(kNoMaximum);
+    return FirstNumberOf("/proc/sys/kernel/threads-max").value_or(kNoMaximum);
   }
   std::uint64_t ThereBefore() const override { return MachineThreads().value_or(0); }
   bool Drained() override { return true; }  // each has been reaped

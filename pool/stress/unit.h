@@ -3,6 +3,8 @@
 // One limit, declared: what it is, how to set it low, how to add one, how to see that all are gone.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -55,11 +57,11 @@ struct Cost {
 constexpr std::uint64_t kNoMaximum = UINT64_MAX;
 
 struct Unit {
-  std::string_view name = {};
-  std::string_view limit = {};  // as spawn/limits names it; empty: the kernel has none
-  std::string_view call = {};   // what is called to add one
-  std::string_view what = {};
-  std::string_view where = {};  // the file, or the call, that sets it; empty: built into the kernel
+  std::string name = {};
+  std::string limit = {};  // as spawn/limits names it; empty: the kernel has none
+  std::string call = {};   // what is called to add one
+  std::string what = {};
+  std::string where = {};  // the file, or the call, that sets it; empty: built into the kernel
   Cost cost = {};
   std::function<std::unique_ptr<Pusher>()> make = {};
 };
@@ -84,14 +86,14 @@ std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix);
 // rlimit. None when it is unlimited, not there, or built in.
 std::optional<std::uint64_t> Configured(const Unit& unit);
 
-// The first number in a file; none for "max", and where there is none.
-std::optional<std::uint64_t> ReadNumber(const std::string& path);
 // Cgroups below a directory of v2 that the kernel still has, removed ones among them: those live on
 // as dying until RCU and the percpu counts are through with them, and as long as anything refers to
 // them. None where it does not tell.
 std::optional<std::uint64_t> CountCgroupsBelow(const std::string& directory);
 // 0 or an errno.
 int WriteFile(const std::string& path, std::string_view text);
+// For one who has just made a user namespace: maps its ids outside to these inside. 0 or an errno.
+int MapOwnIds(uid_t inside_uid, uid_t uid, gid_t inside_gid, gid_t gid);
 // A user namespace of its own, where this process has all capabilities and keeps its ids.
 absl::Status EnterUserNamespace();
 // And in it a mount namespace of its own, with an empty tmpfs on /tmp.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "pool/stress/unit.h"
+#include "spawn/base/numbers.h"
 
 namespace brood::limits {
 namespace {
@@ -63,7 +64,7 @@ std::vector<std::string_view> UnitsThatBeginWith(std::string_view prefix) {
 }
 
 std::optional<std::uint64_t> Configured(const Unit& unit) {
-  if (unit.where.starts_with("/proc/sys/")) return ReadNumber(std::string(unit.where));
+  if (unit.where.starts_with("/proc/sys/")) return FirstNumberOf(unit.where);
   if (unit.limit.starts_with("RLIMIT_")) return Rlimit(unit.limit);
   if (unit.limit == "pids.max") return TightestPidsMax();
   return std::nullopt;

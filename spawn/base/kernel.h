@@ -38,6 +38,11 @@ inline constexpr std::uint64_t kCloneAutoreap = 1ULL << 34;       // 7.1: never 
 inline constexpr std::uint64_t kCloneNnp = 1ULL << 35;            // 7.1
 inline constexpr std::uint64_t kCloneEmptyMntns = 1ULL << 37;     // 7.1: with kCloneNewNs
 
+// How many user and pid namespaces may lie inside each other, the outermost not counted:
+// user_namespace.c and pid_namespace.c (MAX_PID_NS_LEVEL).
+inline constexpr std::uint64_t kUserNamespaceDepth = 33;
+inline constexpr std::uint64_t kPidNamespaceDepth = 32;
+
 // The argument of clone3(2), version 2 (88 bytes, 5.7: with `cgroup`).
 struct CloneArgs {
   std::uint64_t flags = 0;

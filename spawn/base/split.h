@@ -21,4 +21,15 @@ inline std::vector<std::string_view> Split(std::string_view text, char separator
   return pieces;
 }
 
+// The same with empty pieces, as in lines of /etc/passwd.
+inline std::vector<std::string_view> SplitAll(std::string_view text, char separator) {
+  std::vector<std::string_view> fields;
+  for (std::size_t end = 0; end != std::string_view::npos;) {
+    end = text.find(separator);
+    fields.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(fields.back().size() + 1, text.size()));
+  }
+  return fields;
+}
+
 }  // namespace brood

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <fstream>
+#include <optional>
 #include <string>
 
 namespace brood {
@@ -22,6 +23,14 @@ inline std::string TextOf(const std::string& path) {
     text.append(piece.data(), static_cast<std::size_t>(file.gcount()));
   }
   return text;
+}
+
+// The first line, without its end; none when there is none, or it cannot be read. Thread-safe.
+inline std::optional<std::string> FirstLineOf(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) return std::nullopt;
+  return line;
 }
 
 }  // namespace brood

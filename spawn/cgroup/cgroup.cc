@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "spawn/base/paths.h"
 #include "spawn/base/status.h"
 #include "spawn/cgroup/cgroup_controllers.h"
 #include "spawn/cgroup/cgroup_limits.h"
@@ -144,7 +145,7 @@ absl::StatusOr<std::vector<Leftover>> LockLeftovers(int brood, const CgroupHost&
   for (const std::string& name : names) {
     // Clearing the parent cgroup that holds this very process would be its end.
     const std::string parent = fmt::format("{}/{}/{}", host.base, kBroodName, name);
-    if (host.own == parent || host.own.starts_with(parent + "/")) continue;
+    if (IsUnder(host.own, parent)) continue;
     auto fd = OpenDirectoryAt(brood, name.c_str());
     if (absl::IsNotFound(fd.status())) continue;
     if (!fd.ok()) return fd.status();

@@ -10,29 +10,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <iterator>
 #include <sstream>
 
 #include "spawn/base/status.h"
 #include "spawn/cgroup/cgroup_tree.h"
+#include "spawn/host/process_tree.h"
 
 namespace brood {
 namespace {
-
-// The parent of a process by /proc/PID/stat; 0 when there is none to see.
-pid_t ParentOf(pid_t pid) {
-  std::string stat;
-  if (ReadFileAt(AT_FDCWD, fmt::format("/proc/{}/stat", pid).c_str(), stat) != 0) return 0;
-  // "PID (NAME) STATE PPID ...", where NAME may hold anything, even ") ".
-  const std::size_t name_end = stat.rfind(')');
-  constexpr std::size_t kToParent = 4;  // ") S "
-  if (name_end == std::string::npos || name_end + kToParent >= stat.size()) return 0;
-  pid_t parent = 0;
-  std::from_chars(stat.data() + name_end + kToParent, stat.data() + stat.size(), parent);
-  return parent;
-}
 
 bool IsOurs(pid_t pid) {
   const pid_t self = getpid();

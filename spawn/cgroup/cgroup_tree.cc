@@ -10,10 +10,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <memory>
 #include <utility>
 
+#include "spawn/base/numbers.h"
+#include "spawn/base/split.h"
 #include "spawn/base/status.h"
 
 namespace brood {
@@ -97,31 +98,10 @@ absl::StatusOr<std::vector<pid_t>> MemberPids(int parent, const std::string& nam
     return ErrnoError(error, "reading cgroup.procs of the cgroup {}", Describe(parent, name));
   }
   std::vector<pid_t> pids;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (at < end) {  // one number a line
-    pid_t pid = 0;
-    const auto [next, error] = std::from_chars(at, end, pid);
-    if (error != std::errc()) break;
-    pids.push_back(pid);
-    at = next + 1;
+  for (const std::string_view line : Split(text, '\n')) {
+    if (const auto pid = ParseNumber(line)) pids.push_back(static_cast<pid_t>(*pid));
   }
   return pids;
-}
-
-std::optional<std::uint64_t> FindCounter(std::string_view text, std::string_view key) {
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (!line.starts_with(key) || line.size() <= key.size() || line[key.size()] != ' ') continue;
-    std::uint64_t value = 0;
-    const auto [_, error] =
-        std::from_chars(line.data() + key.size() + 1, line.data() + line.size(), value);
-    if (error == std::errc()) return value;
-    return std::nullopt;
-  }
-  return std::nullopt;
 }
 
 std::string PathOfFd(int fd) {
@@ -159,12 +139,12 @@ absl::Status KillTreeByPid(int parent, const std::string& name, CgroupDeadline d
 
 absl::StatusOr<bool> IsPopulated(int parent, const std::string& name) {
   BROOD_ASSIGN_OR_RETURN(const std::string events, ReadEvents(parent, name));
-  return FindCounter(events, "populated") != 0U;
+  return NumberBehind(events, "populated") != 0U;
 }
 
 absl::StatusOr<bool> IsFrozen(int parent, const std::string& name) {
   BROOD_ASSIGN_OR_RETURN(const std::string events, ReadEvents(parent, name));
-  return FindCounter(events, "frozen") == 1U;
+  return NumberBehind(events, "frozen") == 1U;
 }
 
 absl::Status AwaitEmpty(int parent, const std::string& name, CgroupDeadline deadline) {
@@ -183,7 +163,7 @@ absl::Status AwaitEmpty(int parent, const std::string& name, CgroupDeadline dead
       return ErrnoError(error, "reading cgroup.events of the cgroup {}", Describe(parent, name));
     }
     const std::string_view now(text, static_cast<std::size_t>(length));
-    if (FindCounter(now, "populated") == 0U) return absl::OkStatus();
+    if (NumberBehind(now, "populated") == 0U) return absl::OkStatus();
 
     const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now());
     if (left.count() <= 0) {

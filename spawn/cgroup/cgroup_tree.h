@@ -10,8 +10,6 @@
 #include <sys/types.h>
 
 #include <chrono>
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,9 +33,6 @@ absl::StatusOr<std::vector<std::string>> ChildNames(int directory);
 // kNotFound when there is no such cgroup, kUnimplemented for a threaded one, whose processes its
 // domain above lists.
 absl::StatusOr<std::vector<pid_t>> MemberPids(int parent, const std::string& name);
-
-// The number after `key` in the lines "key number" of cpu.stat, memory.events, cgroup.events.
-std::optional<std::uint64_t> FindCounter(std::string_view text, std::string_view key);
 
 // The path of an open directory, for sentences. Reads /proc; where it cannot, "descriptor N".
 std::string PathOfFd(int fd);

@@ -3,26 +3,15 @@
 #include "spawn/cgroup/cgroup_usage.h"
 
 #include <algorithm>
-#include <charconv>
-#include <system_error>
 #include <utility>
 
+#include "spawn/base/numbers.h"
 #include "spawn/cgroup/cgroup_tree.h"
 
 namespace brood {
 namespace {
 
-std::optional<std::uint64_t> ReadNumber(int parent, const std::string& path) {
-  std::string text;
-  if (ReadFileAt(parent, path.c_str(), text) != 0) return std::nullopt;
-  std::uint64_t value = 0;
-  if (std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc()) {
-    return std::nullopt;
-  }
-  return value;
-}
-
-// Empty when it cannot be read: then no counter is found in it.
+// Empty when it cannot be read: then no number is found in it.
 std::string ReadText(int parent, const std::string& path) {
   std::string text;
   if (ReadFileAt(parent, path.c_str(), text) != 0) text.clear();
@@ -34,18 +23,18 @@ std::string ReadText(int parent, const std::string& path) {
 LeafUsage ReadUsage(int parent, const std::string& name) {
   LeafUsage usage;
   const std::string cpu = ReadText(parent, name + "/cpu.stat");
-  usage.cpu_us = FindCounter(cpu, "usage_usec");
-  usage.cpu_periods = FindCounter(cpu, "nr_periods");
-  usage.cpu_throttled_periods = FindCounter(cpu, "nr_throttled");
-  usage.cpu_throttled_us = FindCounter(cpu, "throttled_usec");
-  usage.memory_peak_bytes = ReadNumber(parent, name + "/memory.peak");
+  usage.cpu_us = NumberBehind(cpu, "usage_usec");
+  usage.cpu_periods = NumberBehind(cpu, "nr_periods");
+  usage.cpu_throttled_periods = NumberBehind(cpu, "nr_throttled");
+  usage.cpu_throttled_us = NumberBehind(cpu, "throttled_usec");
+  usage.memory_peak_bytes = FirstNumber(ReadText(parent, name + "/memory.peak"));
   const std::string memory = ReadText(parent, name + "/memory.events");
-  usage.memory_high_events = FindCounter(memory, "high");
-  usage.oom_events = FindCounter(memory, "oom");
-  usage.oom_kills = FindCounter(memory, "oom_kill");
-  usage.oom_group_kills = FindCounter(memory, "oom_group_kill");
-  usage.pids_peak = ReadNumber(parent, name + "/pids.peak");
-  usage.pids_refused = FindCounter(ReadText(parent, name + "/pids.events"), "max");
+  usage.memory_high_events = NumberBehind(memory, "high");
+  usage.oom_events = NumberBehind(memory, "oom");
+  usage.oom_kills = NumberBehind(memory, "oom_kill");
+  usage.oom_group_kills = NumberBehind(memory, "oom_group_kill");
+  usage.pids_peak = FirstNumber(ReadText(parent, name + "/pids.peak"));
+  usage.pids_refused = NumberBehind(ReadText(parent, name + "/pids.events"), "max");
   std::string io;
   if (ReadFileAt(parent, (name + "/io.stat").c_str(), io) == 0) usage.io = ParseIoStat(io);
   return usage;
@@ -62,10 +51,7 @@ IoUsage ParseIoStat(std::string_view text) {
     const std::string_view word = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     for (const auto& [key, total] : keys) {
-      if (!word.starts_with(key)) continue;
-      std::uint64_t value = 0;
-      std::from_chars(word.data() + key.size(), word.data() + word.size(), value);
-      *total += value;
+      if (word.starts_with(key)) *total += ParseNumber(word.substr(key.size())).value_or(0);
     }
   }
   return sum;

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "spawn/base/file_at.h"
+#include "spawn/base/paths.h"
 #include "spawn/base/split.h"
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
@@ -38,14 +39,9 @@ bool LeavesNamespace(std::string_view path) { return path == "/.." || path.start
 // The directory of cgroup `own` when `root` is what is seen at `point`; empty when not below it.
 std::string DirectoryOf(std::string_view own, std::string_view root, std::string_view point) {
   if (own.empty() || LeavesNamespace(own) || LeavesNamespace(root)) return {};
-  std::string_view below = own;
-  if (root != "/") {
-    if (!own.starts_with(root)) return {};
-    below.remove_prefix(root.size());
-    if (!below.empty() && below.front() != '/') return {};
-  }
-  if (below == "/") below = {};
-  return fmt::format("{}{}", point, below);
+  if (!IsUnder(own, root)) return {};
+  const std::string_view below = PathBelow(own, root);
+  return fmt::format("{}{}{}", point, below.empty() ? "" : "/", below);
 }
 
 // Super options of a v1 hierarchy that are not names of controllers.

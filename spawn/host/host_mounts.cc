@@ -6,14 +6,10 @@
 
 #include <algorithm>
 
+#include "spawn/base/paths.h"
 #include "spawn/host/mountinfo.h"
 
 namespace brood {
-bool IsUnder(std::string_view path, std::string_view directory) {
-  if (directory == "/") return path.starts_with('/');
-  return path == directory || (path.starts_with(directory) && path.size() > directory.size() &&
-                               path[directory.size()] == '/');
-}
 
 std::vector<std::string> MountsOnRoot() {
   const std::vector<MountLine> mounts = ReadOwnMounts();

@@ -9,9 +9,6 @@
 
 namespace brood {
 
-// Whether `path` is `directory` or lies below it; both absolute, without "." and "..".
-bool IsUnder(std::string_view path, std::string_view directory);
-
 // Where mounts hang directly on the mount at "/", in the order they were made, each place once.
 // Empty where mountinfo cannot be read.
 std::vector<std::string> MountsOnRoot();

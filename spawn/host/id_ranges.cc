@@ -10,12 +10,14 @@
 #include <cerrno>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
 
+#include "spawn/base/numbers.h"
+#include "spawn/base/split.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 
 namespace brood {
 namespace {
@@ -31,28 +33,14 @@ struct Interval {
 // Ids that the administrator has given to somebody: users, groups, subordinate ranges.
 std::vector<Interval> TakenByAdministrator() {
   std::vector<Interval> taken;
-  const auto number = [](const std::string& text) -> std::uint64_t {
-    std::uint64_t value = 0;
-    for (const char c : text) {
-      if (c < '0' || c > '9') return 0;
-      value = value * 10 + static_cast<std::uint64_t>(c - '0');
-    }
-    return value;
-  };
   for (const char* file : {"/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid"}) {
     const bool subordinate = std::string_view(file).starts_with("/etc/sub");
-    std::ifstream lines(file);
-    std::string line;
-    while (std::getline(lines, line)) {
-      std::vector<std::string> fields;
-      std::size_t start = 0;
-      for (std::size_t colon = 0; colon != std::string::npos; start = colon + 1) {
-        colon = line.find(':', start);
-        fields.push_back(line.substr(start, colon - start));
-      }
+    const std::string text = TextOf(file);
+    for (const std::string_view line : Split(text, '\n')) {
+      const std::vector<std::string_view> fields = SplitAll(line, ':');
       if (fields.size() < 3) continue;
-      const std::uint64_t first = number(fields[subordinate ? 1 : 2]);
-      const std::uint64_t count = subordinate ? number(fields[2]) : 1;
+      const std::uint64_t first = ParseNumber(fields[subordinate ? 1 : 2]).value_or(0);
+      const std::uint64_t count = subordinate ? ParseNumber(fields[2]).value_or(0) : 1;
       if (first + count > kFirstRangeId) taken.push_back({first, first + count});
     }
   }

@@ -2,22 +2,20 @@
 
 #include "spawn/host/process_tree.h"
 
-#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <csignal>
 #include <map>
-#include <memory>
 #include <sstream>
 #include <string>
-#include <string_view>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
 #include "spawn/base/unique_fd.h"
+#include "spawn/host/process_stat.h"
 
 namespace brood {
 namespace {
@@ -25,42 +23,12 @@ namespace {
 // Those of what is looked through for a reader; a command with more is taken not to read.
 constexpr std::size_t kMostLookedAt = 512;
 
-std::vector<int> NumbersIn(const std::string& directory) {
-  std::vector<int> numbers;
-  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(directory.c_str()), closedir);
-  if (open == nullptr) return numbers;
-  while (const dirent* entry = readdir(open.get())) {
-    const std::string_view name = entry->d_name;
-    int number = 0;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error == std::errc() && end == name.data() + name.size()) numbers.push_back(number);
-  }
-  return numbers;
-}
-
-struct Ancestry {
-  int parent = 0;
-  int session = 0;
-};
-// proc_pid_stat(5); zeros for a process that is gone.
-Ancestry AncestryOf(int pid) {
-  const std::string stat = TextOf(fmt::format("/proc/{}/stat", pid));
-  Ancestry out;
-  const std::size_t name_end = stat.rfind(')');  // a name may hold anything
-  if (name_end == std::string::npos) return out;
-  std::istringstream fields(stat.substr(name_end + 1));
-  char state = 0;
-  int group = 0;
-  fields >> state >> out.parent >> group >> out.session;
-  return out;
-}
-
 using Stopped = std::map<int, UniqueFd>;
 
 void Stop(int pid, int parent, Stopped& stopped) {
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   // Asked again now that its number can have become nobody else's.
-  if (!pidfd.valid() || AncestryOf(pid).parent != parent) return;
+  if (!pidfd.valid() || ParentOf(pid) != parent) return;
   syscall(SYS_pidfd_send_signal, pidfd.get(), SIGSTOP, nullptr, 0);
   stopped.emplace(pid, std::move(pidfd));
 }
@@ -84,6 +52,8 @@ int ReadsFrom(const std::string& syscall_text) {
 
 }  // namespace
 
+int ParentOf(int pid) { return StatOf(pid).value_or(ProcessStat{}).parent; }
+
 std::vector<int> ChildrenOf(int pid) {
   std::vector<int> children;
   const std::string tasks = fmt::format("/proc/{}/task", pid);
@@ -96,15 +66,15 @@ std::vector<int> ChildrenOf(int pid) {
 
 void KillTree(int pid) {
   Stopped stopped;
-  Stop(pid, AncestryOf(pid).parent, stopped);
+  Stop(pid, ParentOf(pid), stopped);
   // Until nobody is new: whoever was starting somebody when it was stopped has done so by then.
   for (std::size_t before = 0; before != stopped.size();) {
     before = stopped.size();
     for (const int each : NumbersIn("/proc")) {
       if (stopped.contains(each)) continue;
-      const Ancestry is = AncestryOf(each);
-      if (is.session == pid || stopped.contains(is.parent)) {
-        Stop(each, is.parent, stopped);
+      const std::optional<ProcessStat> is = StatOf(each);
+      if (is && (is->session == pid || stopped.contains(is->parent))) {
+        Stop(each, is->parent, stopped);
       }
     }
   }

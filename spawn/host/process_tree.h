@@ -10,6 +10,8 @@
 
 namespace brood {
 
+// 0 where it has ended, or its parent is in no pid namespace that this process sees.
+int ParentOf(int pid);
 // The children of a process, of all its threads. Empty where it has ended.
 std::vector<int> ChildrenOf(int pid);
 

@@ -14,10 +14,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
-#include <fstream>
 #include <iterator>
 
+#include "spawn/base/numbers.h"
+#include "spawn/base/split.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
 #include "spawn/base/unique_fd.h"
@@ -29,31 +29,6 @@ namespace {
 constexpr std::string_view kNoRange =
     "{} has no range of {} ids for {} (usermod --add-subuids 100000-165535 --add-subgids "
     "100000-165535 {})";
-
-std::optional<std::uint64_t> Number(std::string_view text) {
-  std::uint64_t value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [at, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || at != end || text.empty()) return std::nullopt;
-  return value;
-}
-
-// Calls `use` with the fields of each line of a file like /etc/passwd, until it returns true.
-template <typename Use>
-void EachLine(std::string_view text, const Use& use) {
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    std::vector<std::string_view> fields;
-    for (std::size_t colon = 0; colon != std::string_view::npos;) {
-      colon = line.find(':');
-      fields.push_back(line.substr(0, colon));
-      line.remove_prefix(std::min(fields.back().size() + 1, line.size()));
-    }
-    if (use(fields)) return;
-  }
-}
 
 // A program that is there, and gains the rights it needs when this process runs it.
 std::string FindHelper(const std::string& name, std::string& why_not) {
@@ -84,12 +59,14 @@ SubordinateIds Look() {
   const gid_t gid = getegid();
   ids.user = std::to_string(uid);
   std::optional<std::uint64_t> primary_group;
-  EachLine(TextOf("/etc/passwd"), [&](const std::vector<std::string_view>& fields) {
-    if (fields.size() < 4 || Number(fields[2]) != uid) return false;
+  const std::string users = TextOf("/etc/passwd");
+  for (const std::string_view line : Split(users, '\n')) {
+    const std::vector<std::string_view> fields = SplitAll(line, ':');
+    if (fields.size() < 4 || ParseNumber(fields[2]) != uid) continue;
     ids.user = fields[0];
-    primary_group = Number(fields[3]);
-    return true;
-  });
+    primary_group = ParseNumber(fields[3]);
+    break;
+  }
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) {
     ids.why_not = "no_new_privs is set for this process, so newuidmap cannot gain its rights";
     return ids;
@@ -155,17 +132,16 @@ absl::Status Run(const std::string& program, pid_t pid, const std::vector<IdExte
 
 std::optional<std::uint32_t> FindSubordinateRange(std::string_view text, std::string_view name,
                                                   std::uint32_t number) {
-  std::optional<std::uint32_t> found;
-  EachLine(text, [&](const std::vector<std::string_view>& fields) {
-    if (fields.size() < 3 || (fields[0] != name && Number(fields[0]) != number)) return false;
-    const std::optional<std::uint64_t> first = Number(fields[1]);
-    const std::optional<std::uint64_t> count = Number(fields[2]);
+  for (const std::string_view line : Split(text, '\n')) {
+    const std::vector<std::string_view> fields = SplitAll(line, ':');
+    if (fields.size() < 3 || (fields[0] != name && ParseNumber(fields[0]) != number)) continue;
+    const std::optional<std::uint64_t> first = ParseNumber(fields[1]);
+    const std::optional<std::uint64_t> count = ParseNumber(fields[2]);
     constexpr std::uint64_t kEnd = 0xffffffff;
-    if (!first || !count || *count < kIdsPerRange || *first > kEnd - kIdsPerRange) return false;
-    found = static_cast<std::uint32_t>(*first);
-    return true;
-  });
-  return found;
+    if (!first || !count || *count < kIdsPerRange || *first > kEnd - kIdsPerRange) continue;
+    return static_cast<std::uint32_t>(*first);
+  }
+  return std::nullopt;
 }
 
 std::vector<IdExtent> SubordinateMap(std::uint32_t first, std::uint32_t own) {

@@ -3,8 +3,9 @@
 #include "spawn/host/switches.h"
 
 #include <algorithm>
-#include <fstream>
 #include <string_view>
+
+#include "spawn/base/text_file.h"
 
 namespace brood {
 namespace {
@@ -12,10 +13,7 @@ namespace {
 // The value of a sysctl, empty where this kernel has none of that name.
 std::string Value(const std::string& proc, std::string name) {
   std::replace(name.begin(), name.end(), '.', '/');
-  std::ifstream file(proc + "/sys/" + name);
-  std::string value;
-  std::getline(file, value);
-  return value;
+  return FirstLineOf(proc + "/sys/" + name).value_or("");
 }
 
 Switch Set(std::string name, std::string value, std::string_view to,

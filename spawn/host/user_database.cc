@@ -15,9 +15,9 @@
 #include <memory>
 #include <string_view>
 
+#include "spawn/base/paths.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
-#include "spawn/host/host_mounts.h"
 
 namespace brood {
 namespace {
@@ -48,9 +48,7 @@ Place PlaceOf(std::string_view path, const std::string& root, const std::vector<
     // The last one of equals covers the others.
     if (!IsUnder(path, bind.target) || bind.target.size() < longest) continue;
     longest = bind.target.size();
-    std::string_view below = path.substr(bind.target.size());
-    while (below.starts_with('/')) below.remove_prefix(1);
-    place = {bind.source, std::string(below)};
+    place = {bind.source, std::string(PathBelow(path, bind.target))};
   }
   return place;
 }

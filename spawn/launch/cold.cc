@@ -12,11 +12,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <fstream>
 #include <mutex>
 #include <utility>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
+#include "spawn/base/text_file.h"
 #include "spawn/child/birth.h"
 #include "spawn/child/setns_helper.h"
 #include "spawn/host/id_ranges.h"
@@ -54,15 +55,7 @@ DumpableKeeper& Dumpable() {
 }
 
 std::uint64_t IgnoredSignals() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    if (word != "SigIgn:") continue;
-    std::uint64_t mask = 0;
-    status >> std::hex >> mask;
-    return mask;
-  }
-  return 0;
+  return NumberBehind(TextOf("/proc/self/status"), "SigIgn:", 16).value_or(0);
 }
 
 // Has a setns helper bear the worker. `memory` is shared with both, and so is the setns helper's

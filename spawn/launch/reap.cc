@@ -196,11 +196,8 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
   if (box.idmap_error != 0) {
     outcome.fallbacks.push_back({"owners of the root's files mapped to the worker's ids",
                                  "files whose owner shows as nobody", box.idmap_error});
-    if (blueprint.makes_hosts()) {
-      outcome.fallbacks.push_back(
-          {"an /etc/hosts that names localhost and itself",
-           "none, since the root has no such file and its /etc belongs to nobody",
-           box.idmap_error});
+    for (const Fallback& lost : blueprint.unmapped_fallbacks()) {
+      outcome.fallbacks.push_back({lost.wanted, lost.used, box.idmap_error});
     }
   }
   if (box.net_error != 0) {

@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <sstream>
@@ -13,8 +12,10 @@
 #include <string_view>
 #include <vector>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
+#include "spawn/host/process_stat.h"
 #include "spawn/host/process_tree.h"
 
 namespace brood {
@@ -43,19 +44,13 @@ enum class Attitude : std::uint8_t { kDefault, kBlocks, kOther };
 
 // What a process does with a signal. kOther where nobody tells, too: the kernel alone decides then.
 Attitude AttitudeOf(int pid, int number) {
-  std::istringstream status(TextOf(fmt::format("/proc/{}/status", pid)));
-  std::uint64_t blocked = 0;
-  std::uint64_t taken = 0;
-  int known = 0;
-  for (std::string word; known < 3 && status >> word;) {
-    if (word != "SigBlk:" && word != "SigIgn:" && word != "SigCgt:") continue;
-    std::uint64_t mask = 0;
-    status >> std::hex >> mask >> std::dec;
-    (word == "SigBlk:" ? blocked : taken) |= mask;
-    ++known;
-  }
-  if (known < 3 || (taken >> (number - 1) & 1) != 0) return Attitude::kOther;
-  if ((blocked >> (number - 1) & 1) != 0) return Attitude::kBlocks;
+  const std::string status = TextOf(fmt::format("/proc/{}/status", pid));
+  const auto blocked = NumberBehind(status, "SigBlk:", 16);
+  const auto ignored = NumberBehind(status, "SigIgn:", 16);
+  const auto caught = NumberBehind(status, "SigCgt:", 16);
+  if (!blocked || !ignored || !caught) return Attitude::kOther;
+  if (((*ignored | *caught) >> (number - 1) & 1) != 0) return Attitude::kOther;
+  if ((*blocked >> (number - 1) & 1) != 0) return Attitude::kBlocks;
   // While it waits for signals they do not show as blocked (do_sigtimedwait in the kernel).
   std::istringstream call(TextOf(fmt::format("/proc/{}/syscall", pid)));
   long system_call = -1;
@@ -86,13 +81,9 @@ void AwaitStopped(int leader) {
     bool all = true;
     std::vector<int> processes = {leader};
     for (std::size_t i = 0; i < processes.size(); ++i) {
-      const std::string stat = TextOf(fmt::format("/proc/{}/stat", processes[i]));
-      std::istringstream fields(stat.substr(std::min(stat.rfind(')'), stat.size() - 1) + 1));
-      char state = 'X';
-      int parent = 0;
-      int group = 0;
-      fields >> state >> parent >> group;
-      all = all && (group != leader || std::string_view("TtZX").find(state) != std::string::npos);
+      const std::optional<ProcessStat> stat = StatOf(processes[i]);
+      all = all && (!stat || stat->group != leader ||
+                    std::string_view("TtZX").find(stat->state) != std::string_view::npos);
       for (const int child : ChildrenOf(processes[i])) processes.push_back(child);
     }
     if (all) return;

@@ -18,6 +18,8 @@
 
 #include "spawn/base/capabilities.h"
 #include "spawn/base/fd_message.h"
+#include "spawn/base/file_at.h"
+#include "spawn/base/id_maps.h"
 #include "spawn/base/sealed_memory.h"
 #include "spawn/base/status.h"
 #include "spawn/child/birth.h"
@@ -205,22 +207,15 @@ absl::Status Zygote::Execute(const Blueprint& blueprint, const Options& options)
 // The ids of a zygote in a user namespace of its own: a range, or the launcher's alone as its root.
 absl::Status Zygote::MapIds(const Blueprint& blueprint, int proc_fd) const {
   if (blueprint.plan().zygote_range != 0) return MapSubordinateIds(pid_);
-  const auto write = [&](const char* file, const std::string& text) -> absl::Status {
-    const std::string path = fmt::format("{}/{}", pid_, file);
-    const UniqueFd fd(openat(proc_fd, path.c_str(), O_WRONLY | O_CLOEXEC));
-    if (fd.valid() &&
-        ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())) {
-      return absl::OkStatus();
-    }
-    const int error = errno;
+  for (const IdMapFile& file : MapOneId(0, ThisMachine().uid, 0, ThisMachine().gid)) {
+    const std::string path = fmt::format("{}/{}", pid_, file.name);
+    const int error = WriteFileAt(proc_fd, path.c_str(), file.text);
+    if (error == 0) continue;
     const std::string advice = AdviceHere(Step::kMapIds, error);
     return Error(CodeForErrno(error), "mapping ids into a zygote's user namespace ({}): {}{}{}",
-                 file, ErrnoText(error), advice.empty() ? "" : "; ", advice);
-  };
-  // An ordinary user has to give up setgroups(2) before it may map its group.
-  BROOD_RETURN_IF_ERROR(write("setgroups", "deny"));
-  BROOD_RETURN_IF_ERROR(write("gid_map", fmt::format("0 {} 1", ThisMachine().gid)));
-  return write("uid_map", fmt::format("0 {} 1", ThisMachine().uid));
+                 file.name, ErrnoText(error), advice.empty() ? "" : "; ", advice);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Zygote::AwaitReady(const Blueprint& blueprint) {

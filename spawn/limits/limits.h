@@ -18,7 +18,7 @@ namespace brood {
 // One limit as it stands. A plain value.
 struct LimitReading {
   std::string name = {};                      // "user.max_net_namespaces", "pids.max"
-  std::string what = {};                      // "network namespaces of one user"
+  std::string what = {};                      // "net namespaces of one user"
   std::string where = {};                     // the file, or the call, that sets it
   std::optional<std::uint64_t> maximum = {};  // none when unlimited, or when it cannot be read
   // How many there are. None where the kernel does not tell: it shows no count of namespaces.

@@ -18,26 +18,16 @@
 #include "spawn/base/text_file.h"
 #include "spawn/host/mountinfo.h"
 #include "spawn/limits/readings.h"
+#include "spawn/spec.h"
 
 namespace brood {
 namespace internal {
 namespace {
 
-// MAX_PID_NS_LEVEL, kernel/pid_namespace.c; user namespaces allow one more (level > 32).
-constexpr std::uint64_t kPidDepth = 32;
-constexpr std::uint64_t kUserDepth = 33;
-
-struct Kind {
-  std::uint64_t flag;
-  std::string_view name;
-  std::string_view what;
-};
-constexpr Kind kKinds[] = {
-    {kernel::kCloneNewUser, "user", "user"},       {kernel::kCloneNewNs, "mnt", "mount"},
-    {kernel::kCloneNewPid, "pid", "pid"},          {kernel::kCloneNewNet, "net", "network"},
-    {kernel::kCloneNewIpc, "ipc", "ipc"},          {kernel::kCloneNewUts, "uts", "uts"},
-    {kernel::kCloneNewCgroup, "cgroup", "cgroup"}, {kernel::kCloneNewTime, "time", "time"},
-};
+// In this order: whoever makes several at once makes the user namespace first.
+constexpr NamespaceKind kKinds[] = {
+    NamespaceKind::kUser, NamespaceKind::kMount, NamespaceKind::kPid,    NamespaceKind::kNet,
+    NamespaceKind::kIpc,  NamespaceKind::kUts,   NamespaceKind::kCgroup, NamespaceKind::kTime};
 
 // How deep the pid namespace is that this process is in, as far as this /proc sees.
 std::uint64_t PidDepth(const std::string& proc) {
@@ -92,30 +82,30 @@ void ConcludeOuterLimit(const LimitQuestion& question, std::vector<LimitReading>
 
 void AddNamespaces(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   const bool may_try = !question.made && !question.depth && question.proc == "/proc";
-  for (const Kind& kind : kKinds) {
-    if ((question.namespaces & kind.flag) == 0) continue;
+  for (const NamespaceKind kind : kKinds) {
+    if ((question.namespaces & NamespaceFlag(kind)) == 0) continue;
     LimitReading reading =
-        Sysctl(question, fmt::format("user.max_{}_namespaces", kind.name),
+        Sysctl(question, fmt::format("user.max_{}_namespaces", NamespaceProcName(kind)),
                fmt::format("{} namespaces of one user, here and in each user namespace outside",
-                           kind.what));
+                           NamespaceName(kind)));
     reading.used = question.made;
     // None can be made where none may be: that decides without a count.
     if (reading.maximum == 0) reading.used = 0;
-    if (!reading.Full() && may_try) reading.refused = Refused(kind.flag);
+    if (!reading.Full() && may_try) reading.refused = Refused(NamespaceFlag(kind));
     limits.push_back(std::move(reading));
   }
   if ((question.namespaces & kernel::kCloneNewPid) != 0) {
     limits.push_back({.name = "pid namespace depth",
                       .what = "pid namespaces inside each other",
                       .where = "built into the kernel",
-                      .maximum = kPidDepth,
+                      .maximum = kernel::kPidNamespaceDepth,
                       .used = question.depth ? *question.depth : PidDepth(question.proc)});
   }
   if ((question.namespaces & kernel::kCloneNewUser) != 0) {
     limits.push_back({.name = "user namespace depth",
                       .what = "user namespaces inside each other",
                       .where = "built into the kernel",
-                      .maximum = kUserDepth,
+                      .maximum = kernel::kUserNamespaceDepth,
                       .used = question.depth});
   }
   ConcludeOuterLimit(question, limits);

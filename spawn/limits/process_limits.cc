@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/text_file.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/limits/readings.h"
@@ -24,12 +24,9 @@ constexpr std::uint64_t kReservedPids = 300;
 // All threads whose real user is `uid`.
 std::uint64_t ThreadsOf(const std::string& proc, uid_t uid) {
   std::uint64_t count = 0;
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(proc, error), end; !error && it != end;
-       it.increment(error)) {
-    if (!IsNumber(it->path().filename())) continue;
-    const std::string status = it->path().string() + "/status";
-    if (Keyed(status, "Uid:") == uid) count += Keyed(status, "Threads:").value_or(1);
+  for (const int pid : NumbersIn(proc)) {
+    const std::string status = TextOf(fmt::format("{}/{}/status", proc, pid));
+    if (NumberBehind(status, "Uid:") == uid) count += NumberBehind(status, "Threads:").value_or(1);
   }
   return count;
 }
@@ -50,9 +47,9 @@ std::uint64_t PidNumbers(const std::string& proc) {
   for (int i = 0; i < 4; ++i) words >> word;
   if (words >> last && last < kReservedPids) return last + 1;
   std::uint64_t count = kReservedPids;
-  for (const std::uint64_t pid : Numbers(proc)) {
-    for (const std::uint64_t thread : Numbers(fmt::format("{}/{}/task", proc, pid))) {
-      if (thread >= kReservedPids) ++count;
+  for (const int pid : NumbersIn(proc)) {
+    for (const int thread : NumbersIn(fmt::format("{}/{}/task", proc, pid))) {
+      if (static_cast<std::uint64_t>(thread) >= kReservedPids) ++count;
     }
   }
   return count;
@@ -60,18 +57,10 @@ std::uint64_t PidNumbers(const std::string& proc) {
 
 // Root of the machine is never counted against it, nor who may raise it (kernel/fork.c).
 bool ExemptFromNproc(const std::string& proc) {
-  if (getuid() == 0 && TextOf(proc + "/self/uid_map").find("4294967295") != std::string::npos) {
-    return true;
-  }
-  std::ifstream status(proc + "/self/status");
-  for (std::string word; status >> word;) {
-    std::uint64_t mask = 0;
-    if (word != "CapEff:" || !(status >> std::hex >> mask)) continue;
-    // Capabilities of a user namespace do not count: capable() asks the machine's own.
-    const bool initial = TextOf(proc + "/self/uid_map").find("4294967295") != std::string::npos;
-    return initial && (mask & (1ULL << 21 | 1ULL << 24)) != 0;  // SYS_ADMIN, SYS_RESOURCE
-  }
-  return false;
+  // Capabilities of a user namespace do not count: capable() asks the machine's own.
+  if (TextOf(proc + "/self/uid_map").find("4294967295") == std::string::npos) return false;
+  const auto mask = NumberBehind(TextOf(proc + "/self/status"), "CapEff:", 16).value_or(0);
+  return getuid() == 0 || (mask & (1ULL << 21 | 1ULL << 24)) != 0;  // SYS_ADMIN, SYS_RESOURCE
 }
 
 LimitReading Nproc(const std::string& proc) {
@@ -90,13 +79,13 @@ LimitReading Nproc(const std::string& proc) {
 void AddPidsUpwards(const std::string& mount, std::string path, std::vector<LimitReading>& limits) {
   for (; !path.empty() && path != "/"; path.resize(path.rfind('/'))) {
     const std::string directory = mount + path;
-    const std::optional<std::uint64_t> maximum = Number(directory + "/pids.max");
+    const std::optional<std::uint64_t> maximum = FirstNumberOf(directory + "/pids.max");
     if (!maximum) continue;
     limits.push_back({.name = "pids.max",
                       .what = "processes and threads in a cgroup and those below it",
                       .where = directory + "/pids.max",
                       .maximum = maximum,
-                      .used = Number(directory + "/pids.current"),
+                      .used = FirstNumberOf(directory + "/pids.current"),
                       .raise = fmt::format("echo max > {}/pids.max", directory)});
   }
 }

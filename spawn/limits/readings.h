@@ -1,35 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the files of this folder share: reading numbers, and adding what one kind of limit says.
+// What the files of this folder share: adding what one kind of limit says.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "spawn/limits/limits.h"
 
 namespace brood::internal {
-
-// The first number in a file; none for "max", and where there is no file.
-std::optional<std::uint64_t> Number(const std::string& path);
-
-// The number behind `key` in a file of "key number" lines.
-std::optional<std::uint64_t> Keyed(const std::string& path, std::string_view key);
-
-// Whether it has digits alone.
-bool IsNumber(const std::string& name);
-
-// The entries of a directory that are numbers, as of /proc and /proc/PID/fd. `error` tells why
-// there are none.
-std::vector<std::uint64_t> Numbers(const std::string& directory, std::error_code& error);
-std::vector<std::uint64_t> Numbers(const std::string& directory);
 
 // The sysctl `name` ("kernel.pid_max"), which limits `what`, and what raises it.
 LimitReading Sysctl(const LimitQuestion& question, const std::string& name, std::string what);

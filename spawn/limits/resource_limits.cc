@@ -8,12 +8,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <tuple>
 
+#include "spawn/base/numbers.h"
 #include "spawn/base/text_file.h"
 #include "spawn/limits/readings.h"
 
@@ -25,11 +25,12 @@ void AddCgroups(const LimitQuestion& question, std::vector<LimitReading>& limits
   for (std::filesystem::path at = question.cgroup; !at.empty() && at != at.parent_path();
        at = at.parent_path(), ++depth) {
     const std::string directory = at;
-    const std::optional<std::uint64_t> there = Keyed(directory + "/cgroup.stat", "nr_descendants");
+    const std::optional<std::uint64_t> there =
+        NumberBehind(TextOf(directory + "/cgroup.stat"), "nr_descendants");
     if (!there) break;
     for (const bool deep : {false, true}) {
       const std::string name = deep ? "cgroup.max.depth" : "cgroup.max.descendants";
-      const std::optional<std::uint64_t> maximum = Number(directory + "/" + name);
+      const std::optional<std::uint64_t> maximum = FirstNumberOf(directory + "/" + name);
       if (!maximum) continue;
       limits.push_back({.name = name,
                         .what = deep ? "cgroups inside each other" : "cgroups below a cgroup",
@@ -51,14 +52,13 @@ LimitReading Nofile(const LimitQuestion& question) {
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     reading.maximum = question.rlimit.value_or(limit.rlim_cur);
   }
-  std::error_code error;
-  std::vector<std::uint64_t> open = Numbers(question.proc + "/self/fd", error);
+  std::vector<int> open = NumbersIn(question.proc + "/self/fd");
   // At the limit there is no descriptor to look with, which says it all.
-  if (error == std::errc::too_many_files_open) reading.refused = true;
+  if (open.empty() && errno == EMFILE) reading.refused = true;
   if (open.empty() || !reading.maximum) return reading;
   // The limit is on numbers: one above it takes no room. Nor does the one that was looked with.
-  std::erase_if(open, [&](std::uint64_t fd) {
-    return fd >= *reading.maximum || fcntl(static_cast<int>(fd), F_GETFD) < 0;
+  std::erase_if(open, [&](int fd) {
+    return static_cast<std::uint64_t>(fd) >= *reading.maximum || fcntl(fd, F_GETFD) < 0;
   });
   reading.used = open.size();
   return reading;
@@ -80,9 +80,7 @@ void AddKeys(const LimitQuestion& question, std::vector<LimitReading>& limits) {
           std::tuple{bytes, "bytes", "bytes in keys of one user"}}) {
       LimitReading reading = Sysctl(
           question, fmt::format("kernel.keys.{}max{}", geteuid() == 0 ? "root_" : "", name), what);
-      std::uint64_t used = 0;
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), used);
-      if (error == std::errc{}) reading.used = used;
+      reading.used = FirstNumber(text);
       limits.push_back(std::move(reading));
     }
   }
@@ -102,8 +100,9 @@ void AddMemory(const LimitQuestion& question, std::vector<LimitReading>& limits)
                        .what = "KiB of available memory",
                        .where = "the machine's size",
                        .raise = "end something, or add memory or swap"};
-  reading.maximum = Keyed(question.proc + "/meminfo", "MemTotal:");
-  const std::optional<std::uint64_t> left = Keyed(question.proc + "/meminfo", "MemAvailable:");
+  const std::string meminfo = TextOf(question.proc + "/meminfo");
+  reading.maximum = NumberBehind(meminfo, "MemTotal:");
+  const std::optional<std::uint64_t> left = NumberBehind(meminfo, "MemAvailable:");
   if (reading.maximum && left) reading.used = *reading.maximum - std::min(*left, *reading.maximum);
   limits.push_back(std::move(reading));
 }
@@ -121,10 +120,9 @@ void AddRlimit(const LimitQuestion& question, int resource, const char* name, co
   if (getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0) return;
   if (!question.rlimit && limit.rlim_cur == RLIM_INFINITY) return;
   reading.maximum = question.rlimit.value_or(limit.rlim_cur);
+  const std::string status = TextOf(question.proc + "/self/status");
   std::uint64_t kilobytes = 0;
-  for (const char* const key : counted) {
-    kilobytes += Keyed(question.proc + "/self/status", key).value_or(0);
-  }
+  for (const char* const key : counted) kilobytes += NumberBehind(status, key).value_or(0);
   reading.used = kilobytes * 1024;
   limits.push_back(std::move(reading));
 }
@@ -139,7 +137,7 @@ void AddMappings(const LimitQuestion& question, std::vector<LimitReading>& limit
 void AddFiles(const LimitQuestion& question, std::vector<LimitReading>& limits) {
   if (question.error == EMFILE) return limits.push_back(Nofile(question));
   LimitReading reading = Sysctl(question, "fs.file-max", "open files of the whole machine");
-  reading.used = Number(question.proc + "/sys/fs/file-nr");
+  reading.used = FirstNumberOf(question.proc + "/sys/fs/file-nr");
   limits.push_back(std::move(reading));
 }
 

@@ -62,9 +62,9 @@ class Blueprint {
   const std::vector<Fallback>& fallbacks() const { return fallbacks_; }
   // Why each worker's namespaces are all made for it; empty: it lives in a slot.
   const std::string& fresh() const { return fresh_; }
-  // Workers make /etc/hosts in the overlay: not where the owners of the root's files are not
-  // mapped.
-  bool makes_hosts() const { return makes_hosts_; }
+  // And what it cannot give either where the owners of the root's files are not mapped, which the
+  // mailbox tells (Mailbox::idmap_error).
+  const std::vector<Fallback>& unmapped_fallbacks() const { return unmapped_fallbacks_; }
   // A setns helper has to be in them, not the launcher (spawn/child/setns_helper.h).
   bool by_setns_helper() const { return !launcher_joins_.empty(); }
 
@@ -96,7 +96,7 @@ class Blueprint {
   std::vector<LauncherJoin> launcher_joins_;
   std::vector<Fallback> fallbacks_;
   std::string fresh_;
-  bool makes_hosts_ = false;
+  std::vector<Fallback> unmapped_fallbacks_;
 };
 
 }  // namespace brood

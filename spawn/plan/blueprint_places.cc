@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "spawn/base/paths.h"
 #include "spawn/base/status.h"
 #include "spawn/base/text_file.h"
 #include "spawn/host/host_mounts.h"
@@ -323,6 +324,7 @@ const BlueprintMaker::Place* BlueprintMaker::HolderOf(const Place& place) const 
 
 // A name of its own is known to nobody, and the host's addresses mean nothing in another network.
 absl::Status BlueprintMaker::AddHosts() {
+  constexpr const char* kWanted = "an /etc/hosts that names localhost and itself";
   if (kind_ == PlanKind::kForked) return absl::OkStatus();
   hosts_text_ = HostsText();
   if (hosts_text_.empty()) return absl::OkStatus();
@@ -343,7 +345,6 @@ absl::Status BlueprintMaker::AddHosts() {
     }
     found->path += "/hosts";
     place.make = spec_.root.mode == RootMode::kOverlay;
-    out_.makes_hosts_ = place.make;
     if (!place.make) {
       place.what = Place::What::kHostsBelow;
       found->path = found->path.substr(0, found->path.rfind('/'));
@@ -352,10 +353,14 @@ absl::Status BlueprintMaker::AddHosts() {
     const bool dev_comes_later = Depth(FindPlace(Place::What::kDev)->at) > Depth(found->path);
     if (spec_.root.mode == RootMode::kReadWrite || found->path == "/" ||
         (!place.make && (given(found->path) || dev_comes_later))) {
-      out_.fallbacks_.push_back({"an /etc/hosts that names localhost and itself",
-                                 "none, since the root has no such file: make an empty one", 0});
+      out_.fallbacks_.push_back(
+          {kWanted, "none, since the root has no such file: make an empty one", 0});
       hosts_text_.clear();
       return absl::OkStatus();
+    }
+    if (place.make) {  // in the overlay
+      out_.unmapped_fallbacks_.push_back(
+          {kWanted, "none, since the root has no such file and its /etc belongs to nobody", 0});
     }
   } else {
     if (found->directory || given(found->path)) {

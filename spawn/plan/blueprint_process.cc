@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "spawn/base/capabilities.h"
+#include "spawn/base/id_maps.h"
 #include "spawn/base/sealed_memory.h"
 #include "spawn/base/status.h"
 #include "spawn/host/id_ranges.h"
@@ -56,13 +57,10 @@ absl::Status BlueprintMaker::CheckIds() const {
 
 // By the worker itself: whoever makes a user namespace may map its own ids in it, one of each.
 void BlueprintMaker::MapOwnIds() {
-  const auto write = [&](std::string_view file, const std::string& text) {
+  for (const IdMapFile& file : MapOneId(spec_.uid, spec_.uid, spec_.gid, spec_.gid)) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kWriteFile, Step::kMapIds,
-                 {fmt::format("/proc/self/{}", file), text});
-  };
-  write("setgroups", "deny");
-  write("gid_map", fmt::format("{0} {0} 1", spec_.gid));
-  write("uid_map", fmt::format("{0} {0} 1", spec_.uid));
+                 {fmt::format("/proc/self/{}", file.name), file.text});
+  }
 }
 
 absl::Status BlueprintMaker::AddJoins() {

@@ -14,8 +14,8 @@
 #include <climits>
 #include <utility>
 
+#include "spawn/base/paths.h"
 #include "spawn/base/status.h"
-#include "spawn/host/host_mounts.h"
 
 namespace brood {
 namespace {
@@ -58,8 +58,7 @@ absl::StatusOr<RootView::Entry> RootView::Look(const std::string& path) const {
     entry.exists = entry.directory = path == layer->at;
     return entry;
   }
-  std::string_view below = std::string_view(path).substr(layer->at.size());
-  while (below.starts_with('/')) below.remove_prefix(1);
+  const std::string_view below = PathBelow(path, layer->at);
   struct stat status = {};
   UniqueFd inside;
   int fd = layer->source.get();

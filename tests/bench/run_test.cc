@@ -81,7 +81,7 @@ TEST_F(BenchRunTest, WhatFailsIsTold) {
                "--payload", "/bin/false"});
   EXPECT_EQ(bench.Wait(), 1);
   EXPECT_THAT(bench.out(), HasSubstr("FAILED: the payload after fork exited with status 1"));
-  EXPECT_THAT(bench.out(), HasSubstr("FAILED: the payload ended: exited, status 1"));
+  EXPECT_THAT(bench.out(), HasSubstr("FAILED: the command exited with status 1"));
 }
 
 TEST_F(BenchRunTest, WrongArgumentsAreSentences) {

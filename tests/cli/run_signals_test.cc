@@ -17,7 +17,6 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,6 +25,8 @@
 
 #include "spawn/base/unique_fd.h"
 #include "spawn/host/cgroup_host.h"
+#include "spawn/host/process_stat.h"
+#include "spawn/host/process_tree.h"
 #include "tests/cli/run_test.h"
 #include "tests/program.h"
 
@@ -84,15 +85,9 @@ TEST_F(RunTest, TimeoutKillsAllWhereNothingHoldsItTogether) {
   EXPECT_THAT(brood.err(), HasSubstr("all its processes were killed"));
 }
 
-std::vector<pid_t> ChildrenOf(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{0}/task/{0}/children", pid));
-  return {std::istream_iterator<pid_t>(file), {}};
-}
-
 bool Lives(pid_t pid) {
-  const std::string stat = ReadText(fmt::format("/proc/{}/stat", pid));
-  const std::size_t close = stat.rfind(')');
-  return close != std::string::npos && close + 2 < stat.size() && stat[close + 2] != 'Z';
+  const std::optional<ProcessStat> stat = StatOf(pid);
+  return stat && stat->state != 'Z';
 }
 
 TEST_F(RunTest, WorkerDiesWithItsLauncherAndTheNextOneCleansUp) {

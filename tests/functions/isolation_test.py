@@ -4,6 +4,7 @@
 import os
 import signal
 import threading
+import time
 import unittest
 
 from node import MODES, Node, function
@@ -22,6 +23,8 @@ class Isolation(Node):
         "".join(function(f"fds-{mode}", "exec ls /proc/self/fd", mode=mode, min=1)
                 for mode in MODES) + \
         function("stays", "exec cat", mode="primed", min=1) + \
+        function("greets", "printf 'Status: 201\\n\\n'; exec head -c 5", mode="primed", min=1,
+                 cgi=True) + \
         function("dies", "exit 1", mode="primed", min=1) + \
         function("fork", "cat; while :; do sleep 1000 & done 2>/dev/null", mode="primed", min=1,
                  timeout="1s", rlimit=["NPROC=64"])
@@ -42,15 +45,15 @@ class Isolation(Node):
             # The last one is the directory that ls reads.
             self.assertEqual(self.call(f"fds-{mode}").body.split(), [b"0", b"1", b"2", b"3"], mode)
 
-    def workers(self):
-        """Processes of the primed function that only cat runs as."""
+    def workers(self, name="cat"):
+        """Processes of the primed function that alone runs as this."""
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/stat") as stat:
                     after = stat.read().rsplit(")", 1)[1].split()
                 with open(f"/proc/{pid}/comm") as comm:
-                    if comm.read() == "cat\n" and int(after[1]) == self.daemon.pid:
+                    if comm.read() == name + "\n" and int(after[1]) == self.daemon.pid:
                         found.append(int(pid))
             except OSError:
                 pass
@@ -97,6 +100,25 @@ class Isolation(Node):
             self.assertEqual((answers[0].status, answers[0].body), (200, b"still"))
             self.assertEqual(self.metric("misses_total", function="stays", reason="died"),
                              died + 1)
+
+    def test_a_dying_worker_that_has_said_something_is_the_calls_end(self):
+        heads = []
+        self.assertTrue(self.wait_for(lambda: heads or heads.extend(self.workers("head"))))
+        for pid in heads:
+            os.kill(pid, signal.SIGSTOP)
+        self.assertTrue(self.wait_for(lambda: all(map(self.stands_still, heads))))
+        answers = []
+        caller = threading.Thread(target=lambda: answers.append(self.call("greets", b"still")))
+        caller.start()
+        self.assertTrue(self.wait_for(lambda: self.metric("running", function="greets") == 1))
+        time.sleep(0.1)  # what it had written is read
+        for pid in heads:
+            os.kill(pid, signal.SIGKILL)
+        caller.join()
+        self.assertEqual((answers[0].status, answers[0].headers["Brood-End"]), (500, "signalled"))
+        self.assertEqual(self.metric("misses_total", function="greets", reason="died"), 0)
+        answer = self.call("greets", b"still")
+        self.assertEqual((answer.status, answer.body), (201, b"still"))
 
     def test_a_function_that_cannot_wait_does_not_keep_the_machine_busy(self):
         self.assertTrue(self.wait_for(

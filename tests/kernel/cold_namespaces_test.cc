@@ -110,10 +110,7 @@ class Target {
   Target(const Target&) = delete;
   Target& operator=(const Target&) = delete;
 
-  std::string path() const {
-    return fmt::format("/proc/{}/ns/{}{}", pid_, NamespaceProcName(kind_),
-                       kind_ == NamespaceKind::kTime ? "_for_children" : "");
-  }
+  std::string path() const { return NamespacePath(pid_, kind_); }
 
  private:
   const NamespaceKind kind_;

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "pool/core/leaf_stock.h"
+#include "spawn/base/numbers.h"
 #include "spawn/base/status.h"
 #include "spawn/cgroup/cgroup.h"
 #include "spawn/cgroup/cgroup_controllers.h"
@@ -30,7 +31,7 @@ namespace {
 std::uint64_t Descendants(const ParentCgroup& parent, std::string_view key) {
   std::string text;
   EXPECT_EQ(ReadFileAt(parent.fd(), "cgroup.stat", text), 0);
-  return FindCounter(text, key).value_or(0);
+  return NumberBehind(text, key).value_or(0);
 }
 
 // Born in the leaf, writes some memory, and ends.

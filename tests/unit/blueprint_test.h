@@ -3,6 +3,7 @@
 // Blueprints of all kinds, to be looked at.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstring>

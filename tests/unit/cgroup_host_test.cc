@@ -188,14 +188,5 @@ TEST(CheckControllersTest, SaysWhereAMissingControllerIsAndWhatToDo) {
                         "pids)"));
 }
 
-TEST(FindCounterTest, FindsWholeKeysOnly) {
-  constexpr std::string_view kText = "oom_kill_total 9\noom_kill 3\nbad x\nlast 7";
-  EXPECT_EQ(FindCounter(kText, "oom_kill"), 3U);
-  EXPECT_EQ(FindCounter(kText, "last"), 7U);
-  EXPECT_EQ(FindCounter(kText, "oom"), std::nullopt);
-  EXPECT_EQ(FindCounter(kText, "bad"), std::nullopt);
-  EXPECT_EQ(FindCounter("", "last"), std::nullopt);
-}
-
 }  // namespace
 }  // namespace brood

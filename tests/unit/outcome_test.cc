@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "spawn/base/status.h"
+
 namespace brood {
 namespace {
 
@@ -181,6 +183,24 @@ TEST(ToJsonTest, NamesTheFailedStep) {
   EXPECT_EQ(json["message"], "it failed");
   EXPECT_EQ(json["exit_status"], 125);
   EXPECT_FALSE(json.contains("exit_code"));
+}
+
+TEST(OutcomeTest, SaysHowItEnded) {
+  Outcome outcome;
+  outcome.end = End::kExited;
+  outcome.exit_code = 3;
+  EXPECT_EQ(EndText(outcome), "the command exited with status 3");
+  outcome.end = End::kOom;
+  outcome.signal = 9;
+  EXPECT_EQ(EndText(outcome), "the command was ended: oom (signal 9)");
+  outcome.message = "a sentence";
+  EXPECT_EQ(EndText(outcome), "a sentence");
+}
+
+TEST(OutcomeTest, SaysWhatItFellBackTo) {
+  EXPECT_EQ(ToText(std::vector<Fallback>{}), "");
+  EXPECT_EQ(ToText(std::vector<Fallback>{{"a", "b", 0}, {"c", "d", EPERM}}),
+            "wanted a, used b; wanted c, used d (" + ErrnoText(EPERM) + ")");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // Filters to ask, and calls to ask them about.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>

@@ -6,6 +6,10 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <utility>
 
 namespace brood {
 namespace {
@@ -24,6 +28,20 @@ TEST(TextOfTest, IsAllThatThereIs) {
 
 // As what /proc has of a process that has ended: it opens, and its reading fails.
 TEST(TextOfTest, IsEmptyWhereReadingFails) { EXPECT_EQ(TextOf("/"), ""); }
+
+TEST(FirstLineOfTest, IsNoneWithoutALine) {
+  const std::string path =
+      std::filesystem::path(::testing::TempDir()) / ("brood_line_" + std::to_string(getpid()));
+  for (const auto& [text, line] :
+       {std::pair<const char*, const char*>{"a b\nc\n", "a b"}, {"\nc", ""}, {"a", "a"}}) {
+    std::ofstream(path) << text;
+    EXPECT_EQ(FirstLineOf(path), line);
+  }
+  std::ofstream(path).close();
+  EXPECT_EQ(FirstLineOf(path), std::nullopt);
+  std::filesystem::remove(path);
+  EXPECT_EQ(FirstLineOf(path), std::nullopt);
+}
 
 }  // namespace
 }  // namespace brood
