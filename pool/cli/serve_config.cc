@@ -147,7 +147,7 @@ class TableKeys {
   // without which not the same would be wrong.
   absl::Status Parse(const std::function<absl::Status(const TableKeys&)>& parse,
                      toml::source_position& line) {
-    const absl::Status wrong = parse(*this);
+    absl::Status wrong = parse(*this);
     if (wrong.ok()) return wrong;
     const KeyWords* to_blame = nullptr;
     for (const KeyWords& one : keys_) {

@@ -229,11 +229,11 @@ void Dispatcher::StartCold(std::uint32_t t, std::unique_ptr<ActiveRequest> reque
   }
 }
 
-bool Dispatcher::Cancel(std::uint64_t id) {
+bool Dispatcher::Cancel(std::uint64_t number) {
   for (Template& tmpl : pool_.templates) {
     for (auto* queue : {&tmpl.waiting, &tmpl.direct}) {
       const auto found = std::find_if(queue->begin(), queue->end(),
-                                      [&](const auto& request) { return request->id == id; });
+                                      [&](const auto& request) { return request->id == number; });
       if (found == queue->end()) continue;
       std::unique_ptr<ActiveRequest> request = std::move(*found);
       queue->erase(found);

@@ -37,7 +37,7 @@ class Dispatcher {
   // Whether requests stand in a queue only until a launch is over.
   bool HeldUp() const;
   // Answers the request if it still waits in a queue.
-  bool Cancel(std::uint64_t request);
+  bool Cancel(std::uint64_t number);
   void RefuseQueued();
   void Refuse(std::unique_ptr<ActiveRequest> request);
 

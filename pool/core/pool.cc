@@ -112,7 +112,7 @@ class Pool::Front {
   absl::Status ChangeTemplates(const std::function<absl::Status(Reactor&)>& change) {
     return Ask<absl::Status>(
         [this, change](Reactor& reactor) {
-          const absl::Status changed = change(reactor);
+          absl::Status changed = change(reactor);
           const std::lock_guard lock(idle_mutex_);
           idle_lists_ = reactor.IdleLists();
           return changed;

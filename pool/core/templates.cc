@@ -25,7 +25,7 @@ absl::Status CompleteOptions(TemplateOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Templates::Add(TemplateOptions options) {
+absl::Status Templates::Add(const TemplateOptions& options) {
   BROOD_ASSIGN_OR_RETURN(Blueprint blueprint,
                          Blueprint::Make(options.spec, PlanKind::kTemplate, options.fault));
   const bool leaf = options.spec.use_cgroup && pool_.resources.parent.has_value();
@@ -36,7 +36,7 @@ absl::Status Templates::Add(TemplateOptions options) {
   tmpl.idle->facts = {&tmpl.blueprint,           options.spec.limits.any(),     options.name,
                       pool_.resources.fallbacks, pool_.launcher_fds.proc.get(), pool_.parent()};
   for (std::uint32_t z = 0; z < options.zygotes; ++z) {
-    if (const absl::Status started = refill_.StartZygote(index); !started.ok()) {
+    if (absl::Status started = refill_.StartZygote(index); !started.ok()) {
       Retire(tmpl, nullptr);
       return started;
     }
@@ -47,7 +47,7 @@ absl::Status Templates::Add(TemplateOptions options) {
 absl::Status Templates::Put(TemplateOptions options) {
   BROOD_RETURN_IF_ERROR(CompleteOptions(options));
   Template* const old = options.name.empty() ? nullptr : pool_.Find(options.name);
-  BROOD_RETURN_IF_ERROR(Add(std::move(options)));
+  BROOD_RETURN_IF_ERROR(Add(options));
   if (old != nullptr) Retire(*old, &pool_.templates.back());
   return absl::OkStatus();
 }

@@ -22,7 +22,7 @@ class Templates {
       : pool_(pool), records_(records), refill_(refill) {}
 
   // Adds one, with complete options, and starts its zygotes.
-  absl::Status Add(TemplateOptions options);
+  absl::Status Add(const TemplateOptions& options);
   // Adds one in the place of the one that has its name.
   absl::Status Put(TemplateOptions options);
   // kNotFound; kFailedPrecondition for the last one.

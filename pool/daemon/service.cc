@@ -99,7 +99,7 @@ constexpr std::chrono::milliseconds kUntilCommand{1};
 std::size_t BytesOf(const std::vector<std::string>& argv, const std::vector<std::string>& env) {
   std::size_t bytes = 0;
   for (const auto* words : {&argv, &env}) {
-    for (const std::string& word : *words) bytes += sizeof(word) + word.size();
+    for (const std::string& word : *words) bytes += sizeof(std::string) + word.size();
   }
   return bytes;
 }
@@ -284,7 +284,7 @@ absl::Status Service::OnSubmit(const PeerPtr& peer, Incoming& message) {
     OnEnded(*isolate, std::move(outcome));
   };
   std::uint64_t number = 0;
-  const absl::Status submitted = pool_.Submit(std::move(request), done, &number);
+  absl::Status submitted = pool_.Submit(std::move(request), done, &number);
   if (!submitted.ok()) {
     if (pipes) {
       for (const Pool::WatchId watch : pipes->watches) pool_.Unwatch(watch);
@@ -402,7 +402,7 @@ absl::Status Service::OnExec(const PeerPtr& peer, Incoming& message) {
     execs_[*number].host_pid = started.host_pid;
   };
   BROOD_RETURN_IF_ERROR(Hold(cost));
-  const absl::Status submitted = pool_.Submit(
+  absl::Status submitted = pool_.Submit(
       std::move(request),
       [this, held, caller = std::weak_ptr<Peer>(peer), tag, number, namespaces,
        cost](const absl::StatusOr<Outcome>& outcome) {
@@ -478,7 +478,7 @@ absl::Status Service::OnStop(const PeerPtr& peer, const Incoming& message) {
   BROOD_ASSIGN_OR_RETURN(Isolate* const isolate, FindRunning(stop.isolate));
   BROOD_RETURN_IF_ERROR(MayTouch(*peer, *isolate, "stop it"));
   BROOD_RETURN_IF_ERROR(peer->BeginWait());
-  if (const absl::Status sent = pool_.Signal(isolate->request, {SIGTERM}); !sent.ok()) {
+  if (absl::Status sent = pool_.Signal(isolate->request, {SIGTERM}); !sent.ok()) {
     peer->EndWait();
     return sent;
   }

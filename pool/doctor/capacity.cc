@@ -23,7 +23,7 @@ namespace {
 // Beside the workers: zygotes, the launcher's threads, namespaces of templates.
 constexpr std::uint64_t kBeside = 16;
 // A parked worker with its network namespace (measured: 150 to 260 KB), and some room.
-constexpr std::uint64_t kWorkerBytes = 320 * 1024;
+constexpr std::uint64_t kWorkerBytes = 320U << 10;
 // A compiled filter of brood's own, and the errno of one for which there is no room.
 constexpr std::uint64_t kFilterBytes = 2048;
 constexpr int kEnotsupp = 524;

@@ -81,7 +81,7 @@ class ForkServer : public std::enable_shared_from_this<ForkServer> {
   void SendOrders();
   void OnForked(CallProcess& call, const ready::Message& message, UniqueFd pidfd);
   void OnEnded(const ready::Message& message);
-  void FinishCall(Calls::iterator call, const ready::Message& message);
+  void FinishCall(Calls::iterator at, const ready::Message& message);
   void Kill(std::uint64_t id);
   void KillProcess();
   void CloseDescriptors();

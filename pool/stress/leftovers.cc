@@ -73,7 +73,7 @@ absl::Status RemoveCgroup(const std::string& mount, const std::string& name) {
   // Whoever was in it ends with the process that pushed, but perhaps is still about to. On v1
   // nothing tells when a cgroup is empty but rmdir itself.
   for (;;) {
-    const absl::Status removed = RemoveTree(directory.get(), name, deadline);
+    absl::Status removed = RemoveTree(directory.get(), name, deadline);
     if (removed.ok() || absl::IsNotFound(removed)) return absl::OkStatus();
     if (rmdir(fmt::format("{}/{}", mount, name).c_str()) == 0) return absl::OkStatus();
     if (std::chrono::steady_clock::now() > deadline) return removed;

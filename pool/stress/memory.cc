@@ -20,7 +20,7 @@
 namespace brood::limits {
 namespace {
 
-constexpr std::uint64_t kMiB = 1024 * 1024;
+constexpr std::uint64_t kMiB = 1U << 20;
 
 // Bytes behind a key of /proc/self/status.
 std::uint64_t StatusBytes(std::string_view key) {

@@ -206,7 +206,9 @@ class PidDepth : public Pusher {
       const int error = pid < 0 ? errno : 0;
       if (pid == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (pid <= 0 && write(reports, &error, sizeof(error)) != sizeof(error)) _exit(1);
-      while (pid > 0) pause();
+      if (pid > 0) {
+        for (;;) pause();
+      }
     }
     _exit(0);
   }

@@ -36,7 +36,7 @@ struct StressOptions {
 // bytes_each, drained, drain_ms.
 // kUnavailable when the machine lacks something, with its name; kNotFound for no unit. Forks: this
 // process must have one thread. kCancelled when SIGINT or SIGTERM came meanwhile.
-absl::StatusOr<nlohmann::ordered_json> Push(std::string_view unit, const StressOptions& options);
+absl::StatusOr<nlohmann::ordered_json> Push(std::string_view name, const StressOptions& options);
 
 struct StormOptions {
   double rate = 1000;  // a second
@@ -49,6 +49,6 @@ struct StormOptions {
 // latency_us (p50, p99, maximum of one call, from the moment it was due), debt ([seconds, how many
 // the kernel still had], within a twentieth), peak, drained, drain_ms. Errors as Push; and
 // kUnimplemented for a unit whose count the kernel does not tell.
-absl::StatusOr<nlohmann::ordered_json> Storm(std::string_view unit, const StormOptions& options);
+absl::StatusOr<nlohmann::ordered_json> Storm(std::string_view name, const StormOptions& options);
 
 }  // namespace brood::limits

@@ -58,7 +58,7 @@ absl::StatusOr<std::vector<std::uint32_t>> ParseCpuList(std::string_view text) {
     }
     if (first > last || last > kLargest) return bad();
     for (std::uint32_t number = first; number <= last; ++number) numbers.push_back(number);
-    if (numbers.size() > 2 * kLargest) return bad();
+    if (numbers.size() > std::size_t{2} * kLargest) return bad();
     if (next == end) break;
     if (*next != ',') return bad();
     at = next + 1;

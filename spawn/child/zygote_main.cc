@@ -20,8 +20,6 @@
 namespace brood {
 namespace {
 
-constexpr int kCwd = AT_FDCWD;
-
 struct Zygote {
   Region* region = nullptr;
   const Plan* plan = nullptr;

@@ -33,7 +33,7 @@ constexpr std::string_view kNoRange =
 // A program that is there, and gains the rights it needs when this process runs it.
 std::string FindHelper(const std::string& name, std::string& why_not) {
   for (const char* directory : {"/usr/bin/", "/bin/", "/usr/local/bin/", "/run/wrappers/bin/"}) {
-    const std::string path = directory + name;
+    std::string path = directory + name;
     struct stat status = {};
     if (stat(path.c_str(), &status) != 0) continue;
     char capability = 0;
@@ -107,6 +107,7 @@ absl::Status Run(const std::string& program, pid_t pid, const std::vector<IdExte
     }
   }
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   char* const no_environment[] = {nullptr};
@@ -169,7 +170,7 @@ absl::Status MapSubordinateIds(pid_t pid) {
   const SubordinateIds& ids = OurSubordinateIds();
   BROOD_RETURN_IF_ERROR(Run(ids.newgidmap, pid, SubordinateMap(ids.first_gid, getegid())));
   BROOD_RETURN_IF_ERROR(Run(ids.newuidmap, pid, SubordinateMap(ids.first_uid, geteuid())));
-  if (!TextOf(fmt::format("/proc/{}/uid_map", pid).c_str()).empty()) return absl::OkStatus();
+  if (!TextOf(fmt::format("/proc/{}/uid_map", pid)).empty()) return absl::OkStatus();
   return Error(absl::StatusCode::kPermissionDenied,
                "mapping ids into a user namespace: {} did not say why it wrote no map",
                ids.newuidmap);

@@ -194,6 +194,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   request.context.plan = &blueprint.plan();
   request.context.box = &box;
   std::vector<int> tree_fds;
+  tree_fds.reserve(trees.size());
   for (const UniqueFd& tree : trees) tree_fds.push_back(tree.get());
   request.context.trees = tree_fds.data();
   for (std::size_t i = 0; i < blueprint.namespace_fds().size() && i < kMaxPlanFds; ++i) {

@@ -48,9 +48,9 @@ class Supervisor {
         if (fds[i + 1].revents != 0) (void)session.ReadOutput(i);
       }
       if (fds[0].revents != 0) {
-        BROOD_ASSIGN_OR_RETURN(Exit exit, Reap(worker_.pidfd()));
+        BROOD_ASSIGN_OR_RETURN(const Exit exit, Reap(worker_.pidfd()));
         worker_.Reaped();
-        (void)session.Ended(subject_, std::move(exit));
+        (void)session.Ended(subject_, exit);
       }
     }
     return absl::OkStatus();

@@ -30,15 +30,16 @@ void AddCgroups(const LimitQuestion& question, std::vector<LimitReading>& limits
     if (!there) break;
     for (const bool deep : {false, true}) {
       const std::string name = deep ? "cgroup.max.depth" : "cgroup.max.descendants";
-      const std::optional<std::uint64_t> maximum = FirstNumberOf(directory + "/" + name);
+      const std::string file = fmt::format("{}/{}", directory, name);
+      const std::optional<std::uint64_t> maximum = FirstNumberOf(file);
       if (!maximum) continue;
       limits.push_back({.name = name,
                         .what = deep ? "cgroups inside each other" : "cgroups below a cgroup",
-                        .where = directory + "/" + name,
+                        .where = file,
                         .maximum = maximum,
                         // One that fits exactly is not too many: full is one less.
                         .used = deep ? depth - 1 : *there,
-                        .raise = fmt::format("echo max > {}/{}", directory, name)});
+                        .raise = "echo max > " + file});
     }
   }
 }

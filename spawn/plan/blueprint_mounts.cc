@@ -113,7 +113,7 @@ void BlueprintMaker::AddTemplate() {
   AddTmpfs(kTmpl, staging_, "size=1m,mode=0755");
   AddEnterRoot(kTmpl, staging_);
   const auto part = [&](std::size_t tree, bool directory) {
-    const std::string place = PartPlace(tree);
+    std::string place = PartPlace(tree);
     if (directory) {
       AddDirectory(kTmpl, place, 0755);
     } else {

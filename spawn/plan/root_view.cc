@@ -99,7 +99,7 @@ absl::StatusOr<RootView::Found> RootView::Resolve(std::string_view path) const {
       BROOD_ASSIGN_OR_RETURN(last, Look(at.empty() ? "/" : at));
       continue;
     }
-    const std::string next = at + "/" + name;
+    const std::string next = fmt::format("{}/{}", at, name);
     if (missing) {  // below what is still to be made
       at = next;
       continue;

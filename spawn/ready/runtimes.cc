@@ -86,6 +86,7 @@ void AfterClone() {
 }  // namespace brood::ready
 
 // What pthread_atfork is made of; the C library runs the handlers in fork, we at a clone.
+// NOLINTNEXTLINE(bugprone-reserved-identifier): it is the C library's name
 extern "C" int __register_atfork(void (*before)(), void (*in_parent)(), void (*in_child)(),
                                  void* library) {
   using Register = int (*)(void (*)(), void (*)(), void (*)(), void*);

@@ -297,7 +297,8 @@ class SeccompAssembler::Specializer {
   }
 
   static bool IsHalfOf(std::uint32_t offset, std::uint32_t argument) {
-    const std::uint32_t first = offsetof(seccomp_data, args) + 8 * argument;
+    constexpr std::uint32_t kArguments = offsetof(seccomp_data, args);
+    const std::uint32_t first = kArguments + 8 * argument;
     return offset == first || offset == first + 4;
   }
 

@@ -19,7 +19,6 @@ namespace brood {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 

@@ -150,7 +150,8 @@ TEST_F(DaemonTest, StopAsksFirst) {
   EXPECT_EQ(Run({"stop", polite}).status, 0);
   EXPECT_EQ(Run({"wait", polite}).status, 3);
   EXPECT_EQ(Out({"logs", polite}), "up\nbye\n");
-  const std::string deaf = Detached({}, "trap '' TERM; sleep 1000");
+  const std::string deaf = Detached({}, "trap '' TERM; echo up; sleep 1000");
+  ASSERT_TRUE(ComesTrue([&] { return Out({"logs", deaf}) == "up\n"; }));
   EXPECT_EQ(Run({"stop", "-t", "100ms", deaf}).status, 0);
   EXPECT_EQ(Run({"wait", deaf}).status, 137);
   EXPECT_EQ(Inspect(deaf)["end"], "killed");

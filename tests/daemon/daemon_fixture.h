@@ -133,6 +133,7 @@ class DaemonTest : public LeavesNothing {
     const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
     std::atomic<int> answered{0};
     std::vector<std::thread> threads;
+    threads.reserve(static_cast<std::size_t>(clients));
     for (int c = 0; c < clients; ++c) {
       threads.emplace_back([&] {
         Client client = Connected();

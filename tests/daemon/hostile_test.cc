@@ -233,7 +233,7 @@ TEST_F(HostileTest, OutOfDescriptorsIsSaidAndPasses) {
   });
   std::vector<UniqueFd> many;
   std::string refusals;
-  for (int i = 0; i < 720; ++i) many.push_back(Connect());
+  while (many.size() < 720) many.push_back(Connect());
   EXPECT_TRUE(ComesTrue([&] {
     for (const UniqueFd& fd : many) {
       char buffer[512];

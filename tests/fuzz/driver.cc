@@ -102,6 +102,7 @@ int Drive(int argc, char** argv) {
   }
   std::sort(files.begin(), files.end());
   std::vector<std::string> corpus;
+  corpus.reserve(files.size());
   for (const auto& file : files) corpus.push_back(ReadFile(file));
   const auto test = [](const std::string& input) {
     LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());

@@ -148,7 +148,8 @@ TEST_P(NeighbourSlowTest, FiftyOthersGoOnAnswering) {
   ASSERT_TRUE(pool->AwaitParked("limited", 1, kHang).ok());
   {
     std::vector<std::unique_ptr<Neighbour>> neighbours;
-    for (int i = 0; i < kNeighbours; ++i) neighbours.push_back(std::make_unique<Neighbour>(*pool));
+    while (neighbours.size() < kNeighbours)
+      neighbours.push_back(std::make_unique<Neighbour>(*pool));
     const auto ask_all = [&](std::vector<double>& took) {
       for (const auto& each : neighbours) {
         took.push_back(each->Ask());
@@ -157,7 +158,7 @@ TEST_P(NeighbourSlowTest, FiftyOthersGoOnAnswering) {
     };
     std::vector<double> alone;
     for (int i = 0; i < kAnswers / kNeighbours + 2; ++i) ask_all(alone);
-    alone.erase(alone.begin(), alone.begin() + 2 * kNeighbours);
+    alone.erase(alone.begin(), alone.begin() + std::ptrdiff_t{2} * kNeighbours);
 
     // One hog after the other, as often as it takes.
     std::vector<double> beside;

@@ -49,7 +49,7 @@ TEST(CgiHeadTest, IsRefusedAtTheFirstLineThatIsNoField) {
        {"<html>\n", "A: b\nno field\n", "A B: c\n", ": x\n", "A: b\rc\n", "A: \x7f\n"}) {
     const auto head = ParseCgiHead(output);
     ASSERT_TRUE(head) << output;
-    EXPECT_EQ(head->error, "a line of its head is no field") << output;
+    EXPECT_EQ(head->error, "a line of its head is not a header field") << output;
   }
   for (const std::string_view status : {"", "100", "199", "204", "304", "600", "x", "-200"}) {
     const auto head = ParseCgiHead("Status: " + std::string(status) + "\n");
