@@ -167,8 +167,8 @@ constexpr Leftover kLeftovers[] = {
     {"hostname", "hostname left 2>/dev/null; domainname left 2>/dev/null; :",
      "hostname; cat /proc/sys/kernel/domainname", "brood\n(none)\n"},
     {"sysctls",
-     "for f in $(find /proc/sys/net /proc/sys/user -type f); do v=$(cat $f 2>/dev/null) || "
-     "continue; (echo $v > $f) 2>/dev/null && echo wrote $f >&2; done; :",
+     "for f in /proc/sys/net/*/* /proc/sys/net/ipv4/conf/lo/* /proc/sys/user/*; do [ -f $f ] || "
+     "continue; { read v < $f && echo $v > $f; } 2>/dev/null && echo wrote $f >&2; done; :",
      "cat /proc/sys/net/ipv4/ip_forward /proc/sys/user/max_user_namespaces", "0\n0\n"},
     {"abstract_socket",
      "perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0) or die; bind(S, pack(\"S a*\", AF_UNIX, "
