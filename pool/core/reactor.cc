@@ -142,7 +142,7 @@ bool Reactor::Idle() const {
 void Reactor::AnswerWaiters() {
   const std::int64_t now = NowNs();
   std::erase_if(waiters_, [&](Waiter& waiter) {
-    const Template& tmpl = pool_.templates[waiter.tmpl];
+    const Template& tmpl = *waiter.tmpl;
     const std::size_t parked = tmpl.idle->size();
     if (parked >= waiter.count) {
       waiter.call(absl::OkStatus());
@@ -231,12 +231,11 @@ void Reactor::SetParked(const std::string& name, std::uint32_t parked) {
 
 void Reactor::AwaitParked(const std::string& name, std::uint32_t count, std::int64_t deadline_ns,
                           ParkedWaiter waiter) {
-  for (std::uint32_t t = 0; t < pool_.templates.size(); ++t) {
-    if (&pool_.templates[t] != pool_.Find(name)) continue;
-    waiters_.push_back({t, count, deadline_ns, std::move(waiter)});
-    return;
+  if (const Template* const tmpl = pool_.Find(name)) {
+    waiters_.push_back({tmpl, count, deadline_ns, std::move(waiter)});
+  } else {
+    waiter(Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", name));
   }
-  waiter(Error(absl::StatusCode::kNotFound, "there is no template \"{}\"", name));
 }
 
 PoolStats Reactor::Stats() const {

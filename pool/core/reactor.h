@@ -71,7 +71,7 @@ class Reactor {
 
  private:
   struct Waiter {
-    std::uint32_t tmpl;
+    const Template* tmpl;  // stays in its place
     std::uint32_t count;
     std::int64_t deadline_ns;
     ParkedWaiter call;

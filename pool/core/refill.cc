@@ -139,7 +139,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   if (const absl::Status equipped = records_.Equip(worker, tmpl); !equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
-    keeper->free_slots.push_back({worker.slot, NowNs()});
+    keeper->ReturnSlot(worker.slot);
     records_.Drop(w);
     // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
     // made, are not worth waiting for.
@@ -162,7 +162,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (request && !WriteRequest(worker, request)) {
     keeper->zygote->ReleaseLaunch(worker.slot);
     box = Mailbox{};
-    keeper->free_slots.push_back({worker.slot, NowNs()});
+    keeper->ReturnSlot(worker.slot);
     records_.Drop(w);
     return request == nullptr;
   }

@@ -14,6 +14,7 @@
 #include "pool/core/leaf_stock.h"
 #include "pool/core/worker.h"
 #include "pool/pool.h"
+#include "spawn/base/clock.h"
 #include "spawn/launch/zygote.h"
 #include "spawn/plan/blueprint.h"
 
@@ -35,8 +36,9 @@ struct ZygoteKeeper {
     std::uint32_t slot = 0;
     std::int64_t since_ns = 0;
   };
-  std::deque<FreeSlot> free_slots;     // used before; in the order in which they became free
-  std::uint32_t used_slots = 0;        // the first of those that have never been used
+  std::deque<FreeSlot> free_slots;  // used before; in the order in which they became free
+  std::uint32_t used_slots = 0;     // the first of those that have never been used
+  void ReturnSlot(std::uint32_t slot) { free_slots.push_back({slot, NowNs()}); }
   std::vector<std::uint32_t> ordered;  // workers that are being made
   // Orders that the zygote has not been sent: slots, or kDropSlot with one.
   std::vector<std::uint32_t> unsent;

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <utility>
 
-#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
 #include "spawn/launch/reap.h"
@@ -122,7 +121,7 @@ void WorkerRecords::Free(std::uint32_t w) {
     keeper.zygote->ReleaseLaunch(worker.slot);
     if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
-    keeper.free_slots.push_back({worker.slot, NowNs()});
+    keeper.ReturnSlot(worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) EndKeeper(keeper);
   }
   for (UniqueFd& fd : worker.kept) {

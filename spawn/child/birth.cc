@@ -39,13 +39,17 @@ sys::Result WriteOf(int proc_fd, sys::Result pid, const char* file, const char* 
   return written < 0 ? written : 0;
 }
 
-// Ends a worker that waits in kBorn.
-sys::Result AbortBirth(BirthRequest& request, Step step, sys::Result result) {
+sys::Result Tell(BirthRequest& request, WorkerState state, Step step, sys::Result result) {
   Mailbox& box = *request.context.box;
   box.failure = {step, 0, static_cast<std::int32_t>(-result)};
-  StoreState(box, WorkerState::kAbort);
+  StoreState(box, state);
   sys::FutexWake(&box.state, 1);
   return result;
+}
+
+// Ends a worker that waits in kBorn.
+sys::Result AbortBirth(BirthRequest& request, Step step, sys::Result result) {
+  return Tell(request, WorkerState::kAbort, step, result);
 }
 
 }  // namespace
@@ -105,14 +109,11 @@ void IdmapTrees(const BirthRequest& request, int user_namespace) {
     // One that is mounted below it may be what refuses.
     (void)map(ops[i].index, 0);
   }
+  sys::Close(user_namespace);
 }
 
 sys::Result RefuseBirth(BirthRequest& request, Step step, sys::Result result) {
-  Mailbox& box = *request.context.box;
-  box.failure = {step, 0, static_cast<std::int32_t>(-result)};
-  StoreState(box, WorkerState::kFailed);
-  sys::FutexWake(&box.state, 1);
-  return result;
+  return Tell(request, WorkerState::kFailed, step, result);
 }
 
 sys::Result BirthWorker(BirthRequest& request) {
@@ -189,9 +190,7 @@ sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapp
   if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
   if (mapped < 0) return AbortBirth(request, Step::kMapIds, mapped);
   if (plan.idmaps.count != 0) {
-    const int user = OpenOfProcess(request.proc_fd, pid, "ns/user", O_RDONLY);
-    IdmapTrees(request, user);
-    if (user >= 0) sys::Close(user);
+    IdmapTrees(request, OpenOfProcess(request.proc_fd, pid, "ns/user", O_RDONLY));
   }
   StoreState(box, WorkerState::kMapped);
   sys::FutexWake(&box.state, 1);

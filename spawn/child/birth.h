@@ -40,7 +40,8 @@ sys::Result BirthWorker(BirthRequest& request);
 
 // Writes the id maps of a child in a new user namespace, from the plan or the mailbox.
 sys::Result MapIds(const BirthRequest& request, sys::Result pid);
-// Shows the trees of Plan::idmaps with the ids of a user namespace, a descriptor or -errno.
+// Shows the trees of Plan::idmaps with the ids of a user namespace: a descriptor, which is closed,
+// or -errno.
 void IdmapTrees(const BirthRequest& request, int user_namespace);
 // Opens a file of /proc/PID, close-on-exec; -errno.
 int OpenOfProcess(int proc_fd, sys::Result pid, const char* file, int flags);

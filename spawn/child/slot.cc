@@ -63,22 +63,20 @@ SlotFault LookAtNetwork(const ChildContext& context) {
   return waiting != 0 ? SlotFault::kTimeWait : SlotFault::kFragments;
 }
 
+bool HasNetwork(const Plan& plan) { return (plan.slot_flags & kernel::kCloneNewNet) != 0; }
+
 // The user namespace of a slot, opened once more.
-int OpenUser(const Slot& slot, std::uint64_t flags) {
+int OpenUser(const Slot& slot, const Plan& plan) {
   constexpr unsigned long kNsGetUserns = 0xb701;  // NS_GET_USERNS, 4.9
-  if ((flags & kernel::kCloneNewNet) != 0) {
-    return static_cast<int>(sys::Ioctl(slot.fd, kNsGetUserns, nullptr));
-  }
+  if (HasNetwork(plan)) return static_cast<int>(sys::Ioctl(slot.fd, kNsGetUserns, nullptr));
   return static_cast<int>(sys::Fcntl(slot.fd, F_DUPFD_CLOEXEC, 3));
 }
 
-sys::Result Enter(const Slot& slot, std::uint64_t flags) {
-  const int user = OpenUser(slot, flags);
+sys::Result Enter(const Slot& slot, const Plan& plan) {
+  const int user = OpenUser(slot, plan);
   if (user < 0) return user;
   sys::Result entered = sys::Setns(user, kernel::kCloneNewUser);
-  if (entered >= 0 && (flags & kernel::kCloneNewNet) != 0) {
-    entered = sys::Setns(slot.fd, kernel::kCloneNewNet);
-  }
+  if (entered >= 0 && HasNetwork(plan)) entered = sys::Setns(slot.fd, kernel::kCloneNewNet);
   sys::Close(user);
   return entered;
 }
@@ -93,9 +91,8 @@ void Go(Entrance& entrance) {
   const Plan& plan = *context.plan;
   if (!entrance.made) {
     entrance.fault = SlotFault::kUnknown;  // until it is known
-    const sys::Result entered = Injected(plan, Step::kJoinNamespace, 0)
-                                    ? -plan.fail_error
-                                    : Enter(*birth.slot, plan.slot_flags);
+    const sys::Result entered =
+        Injected(plan, Step::kJoinNamespace, 0) ? -plan.fail_error : Enter(*birth.slot, plan);
     if (entered < 0) return;
   }
   // From here on its descriptors are its own: the worker's copy of them has none of the slots'.
@@ -109,8 +106,7 @@ void Go(Entrance& entrance) {
     AwaitChange(entrance.maps, kAwaited);
     if (__atomic_load_n(&entrance.maps, __ATOMIC_ACQUIRE) != kWritten) return;
   } else {
-    const bool net = (plan.slot_flags & kernel::kCloneNewNet) != 0;
-    entrance.fault = net ? LookAtNetwork(context) : SlotFault::kNone;
+    entrance.fault = HasNetwork(plan) ? LookAtNetwork(context) : SlotFault::kNone;
     if (entrance.fault != SlotFault::kNone) return;
   }
   BirthWorker(*birth.worker);
@@ -169,13 +165,10 @@ void BirthInNewSlot(const SlotBirth& birth, bool idmapped) {
   if (mapped < 0) entrance.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
   if (mapped >= 0) {
     if (plan.idmaps.count != 0 && !idmapped) {
-      const int user = OpenOfProcess(birth.worker->proc_fd, pid, "ns/user", O_RDONLY);
-      IdmapTrees(*birth.worker, user);
-      if (user >= 0) sys::Close(user);
+      IdmapTrees(*birth.worker, OpenOfProcess(birth.worker->proc_fd, pid, "ns/user", O_RDONLY));
     }
-    const bool net = (plan.slot_flags & kernel::kCloneNewNet) != 0;
-    const int opened =
-        OpenOfProcess(birth.worker->proc_fd, pid, net ? "ns/net" : "ns/user", O_RDONLY);
+    const int opened = OpenOfProcess(birth.worker->proc_fd, pid,
+                                     HasNetwork(plan) ? "ns/net" : "ns/user", O_RDONLY);
     // Without a descriptor free for it, it is not kept: the next worker gets new ones, too.
     if (opened >= 0) {
       if (sys::Dup3(opened, birth.number, O_CLOEXEC) >= 0) birth.slot->fd = birth.number;
@@ -194,11 +187,7 @@ bool BirthInOldSlot(const SlotBirth& birth) {
   Mailbox& box = *birth.worker->context.box;
   const Plan& plan = *birth.worker->context.plan;
   box.slot_uses = birth.slot->uses;
-  if (plan.idmaps.count != 0) {
-    const int user = OpenUser(*birth.slot, plan.slot_flags);
-    IdmapTrees(*birth.worker, user);
-    if (user >= 0) sys::Close(user);
-  }
+  if (plan.idmaps.count != 0) IdmapTrees(*birth.worker, OpenUser(*birth.slot, plan));
   Entrance entrance;
   entrance.birth = &birth;
   const sys::Result pid = Clone(entrance, kernel::kCloneVfork, box.entrants[0]);

@@ -157,11 +157,16 @@ void Notify() {
   sys::Write(ZygoteFd::kNotify, &one, sizeof(one));
 }
 
+// Of a slot; that after the last slot's is for entrants.
+char* StackOf(const Zygote& zygote, std::uint32_t index) {
+  return zygote.stacks + std::size_t{index} * kGuardedStackBytes + kStackGuardBytes;
+}
+
 // Guards that are mappings of their own (before Linux 6.13) would be copied with each worker that
 // shares no memory.
 void GuardStack(const Zygote& zygote, std::uint32_t index) {
   constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL
-  char* guard = zygote.stacks + std::size_t{index} * kGuardedStackBytes;
+  char* guard = StackOf(zygote, index) - kStackGuardBytes;
   if (sys::Call(__NR_madvise, sys::Arg(guard), kStackGuardBytes, kGuardInstall) >= 0) return;
   if (zygote.plan->share_memory == 0) return;
   sys::Call(__NR_mprotect, sys::Arg(guard), kStackGuardBytes, PROT_NONE);
@@ -181,7 +186,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
   BirthRequest request;
   request.context = zygote.context;
   request.context.box = &box;
-  request.stack = zygote.stacks + std::size_t{slot} * kGuardedStackBytes + kStackGuardBytes;
+  request.stack = StackOf(zygote, slot);
   request.extra_flags = kernel::kCloneParent;
   request.parent_fd = zygote.has_parent ? ZygoteFd::kParent : -1;
   request.proc_fd = ZygoteFd::kProc;
@@ -200,8 +205,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
     birth.slot = &zygote.namespaces[slot];
     birth.first = zygote.first_slot_fd;
     birth.number = zygote.first_slot_fd + static_cast<int>(slot);
-    birth.stack = zygote.stacks + std::size_t{zygote.region->slot_count} * kGuardedStackBytes +
-                  kStackGuardBytes;
+    birth.stack = StackOf(zygote, zygote.region->slot_count);
     BirthInSlot(birth);
   }
   if (LoadState(box) >= WorkerState::kAbort) Notify();  // or kFailed: nobody else tells
