@@ -38,7 +38,7 @@ class SpecOptions {
   std::string user_;
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
-  std::string reuse_;
+  std::string reuse_ = "namespaces";
   bool fresh_ = false;
   bool init_ = false;
   std::string seccomp_ = "default";

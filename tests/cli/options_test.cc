@@ -60,6 +60,7 @@ std::vector<OptionCase> IsolationCases() {
       {"--seccomp", {"--seccomp", "off"}, "grep Seccomp: /proc/self/status", 0, "Seccomp:\t0"},
       {"--nesting", {"--nesting"}, "unshare -U true && echo nested", 0, "nested"},
       {"--reuse", {"--reuse", "all"}, "true", 125, "namespaces or none"},
+      {"--reuse", {"--reuse", ""}, "true", 125, "namespaces or none"},
       {"--reuse", {"--reuse", "none"}, "echo ran", 0, "ran"},
       {"--fresh", {"--fresh"}, "echo ran", 0, "ran"},
       {"--init",
