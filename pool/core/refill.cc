@@ -137,19 +137,20 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   worker.keeper = place;
   worker.slot = TakeSlot(*keeper, tmpl.blueprint.plan().slot_flags != 0);
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
-  if (const absl::Status equipped = records_.Equip(worker, tmpl); !equipped.ok()) {
+  const bool wants_ids = tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
+  const auto none_left = [&] { return wants_ids && pool_.resources.ids.all_taken(); };
+  absl::Status equipped = records_.Equip(worker, tmpl);
+  if (!equipped.ok() && none_left()) {  // idle slots may have some
+    for (const auto& each : pool_.keepers) DropIdleSlots(*each);
+    equipped = records_.Equip(worker, tmpl);
+  }
+  if (!equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
     keeper->ReturnSlot(worker.slot);
     records_.Drop(w);
     // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
     // made, are not worth waiting for.
-    const bool wants_ids =
-        tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
-    // Idle slots have some; they are there for the next try.
-    if (wants_ids) {
-      for (const auto& each : pool_.keepers) DropIdleSlots(*each);
-    }
-    if (!request || (wants_ids && pool_.resources.ids.all_taken())) return false;
+    if (!request || none_left()) return false;
     pool_.Answer(std::move(request), equipped);
     return true;
   }
@@ -488,6 +489,7 @@ bool Refill::BuryIfDead(std::uint32_t w) {
 void Refill::Tick() {
   for (const std::uint32_t tmpl : std::exchange(to_restart_, {})) RestartZygote(tmpl);
   for (std::uint32_t k = 0; k < pool_.keepers.size(); ++k) {
+    if (pool_.keepers[k]->alive) SendOrders(*pool_.keepers[k]);
     if (pool_.keepers[k]->ordered.empty()) continue;
     EndFrozenZygote(*pool_.keepers[k]);
     CollectMade(k, /*look_for_dead=*/true);

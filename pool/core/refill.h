@@ -36,7 +36,8 @@ class Refill {
   void OnZygoteNotice(std::uint32_t keeper);
   void OnZygoteDeath(std::uint32_t keeper);
   // What nobody reports, to be looked for now and then: workers killed while they were made or
-  // parked, zygotes in a frozen cgroup. Starts the zygotes that could not be started before.
+  // parked, zygotes in a frozen cgroup. Sends what waits to be sent, starts the zygotes that could
+  // not be started before.
   void Tick();
 
   // Frees a parked worker if it was killed.

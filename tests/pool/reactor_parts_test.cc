@@ -22,6 +22,7 @@
 #include "pool/core/templates.h"
 #include "pool/core/worker_records.h"
 #include "spawn/base/clock.h"
+#include "spawn/host/without.h"
 #include "tests/kernel/machine_state.h"
 #include "tests/needs.h"
 #include "tests/pool/pool_test.h"
@@ -227,6 +228,44 @@ TEST_F(ReactorPartsTest, RefillParksWorkersAndMissesThoseThatWereKilled) {
   EXPECT_EQ(tmpl.idle->size(), 2U);
   EXPECT_EQ(pool_->totals.lost_workers, 1U);
   EXPECT_TRUE(Refill::NextFillNs(tmpl).has_value()) << "another one has to be made";
+}
+
+TEST_F(ReactorPartsTest, IdsOfIdleSlotsGoToARequestThatFindsNone) {
+  BROOD_NEEDS_ROOT();
+  if (Without(Way::kSlots)) GTEST_SKIP() << "needs slots, which BROOD_WITHOUT takes away";
+  AddTemplate(/*zygotes=*/1);
+  dispatcher_->Admit(NewRequest(1, SpawnPath::kZygote));
+  dispatcher_->Run();
+  HandleUntil([&] { return answers_.size() == 1; });
+  ASSERT_TRUE(pool_->keepers[0]->slots[0].kept);
+
+  AddTemplate(/*zygotes=*/1).options.name = "other";
+  std::vector<std::uint32_t> all;
+  for (auto ids = pool_->resources.ids.Take(); ids.ok(); ids = pool_->resources.ids.Take()) {
+    all.push_back(*ids);
+  }
+  auto request = NewRequest(2, SpawnPath::kZygote);
+  request->request.template_name = "other";
+  dispatcher_->Admit(std::move(request));
+  dispatcher_->Run();
+  EXPECT_EQ(answers_.size(), 1U) << answers_.back().status();
+  dispatcher_->Run();
+  HandleUntil([&] { return answers_.size() == 2; });
+  EXPECT_TRUE(answers_[1].ok()) << answers_[1].status();
+  EXPECT_FALSE(pool_->keepers[0]->slots[0].kept);
+  for (const std::uint32_t ids : all) pool_->resources.ids.Return(ids);
+}
+
+TEST_F(ReactorPartsTest, NamespacesThatNobodyMayUseAgainAreNotKeptUntilTheNextOrder) {
+  if (Without(Way::kSlots)) GTEST_SKIP() << "needs slots, which BROOD_WITHOUT takes away";
+  AddTemplate(/*zygotes=*/1);
+  auto fresh = NewRequest(1, SpawnPath::kZygote);
+  fresh->request.fresh = true;
+  dispatcher_->Admit(std::move(fresh));
+  dispatcher_->Run();
+  HandleUntil([&] { return !answers_.empty(); });
+  refill_->Tick();
+  EXPECT_TRUE(pool_->keepers[0]->unsent.empty());
 }
 
 TEST_F(ReactorPartsTest, ARequestWhoseZygoteDiesIsPutBackIntoItsQueue) {
