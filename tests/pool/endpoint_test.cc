@@ -18,6 +18,7 @@
 #include "spawn/base/fd_message.h"
 #include "spawn/base/unique_fd.h"
 #include "tests/kernel/machine_state.h"
+#include "tests/pool/requests.h"
 #include "tests/slowness.h"
 
 namespace brood {
@@ -78,13 +79,9 @@ class EndpointTest : public LeavesNothing {
     request.command.stdio.fds = {theirs_.get(), to_.get(), to_.get()};
     request.command.stdio.port = kPort;
     request.path = path;
-    auto done = std::make_shared<std::promise<absl::StatusOr<Outcome>>>();
-    std::future<absl::StatusOr<Outcome>> outcome = done->get_future();
-    const absl::Status submitted =
-        pool_->Submit(std::move(request),
-                      [done](absl::StatusOr<Outcome> ended) { done->set_value(std::move(ended)); });
-    EXPECT_TRUE(submitted.ok()) << submitted;
-    return outcome;
+    auto submitted = brood::Submit(*pool_, std::move(request));
+    EXPECT_TRUE(submitted.ok()) << submitted.status();
+    return submitted.ok() ? std::move(submitted->outcome) : std::future<absl::StatusOr<Outcome>>();
   }
 
   UniqueFd ours_, theirs_, from_, to_;

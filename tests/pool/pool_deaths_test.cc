@@ -189,20 +189,13 @@ TEST_F(PoolTest, ARequestKilledWhileItsWorkerIsMadeEnds) {
     kill(zygotes[0], SIGSTOP);
     Request request = ShellRequest("sleep 1000");
     request.path = SpawnPath::kZygote;
-    std::promise<absl::StatusOr<Outcome>> answer;
-    std::uint64_t id = 0;
-    ASSERT_TRUE(
-        pool_
-            ->Submit(
-                request,
-                [&](absl::StatusOr<Outcome> outcome) { answer.set_value(std::move(outcome)); }, &id)
-            .ok());
+    auto submitted = Submit(*pool_, std::move(request));
+    ASSERT_TRUE(submitted.ok()) << submitted.status();
     while (pool_->Stats().running == 0) std::this_thread::sleep_for(milliseconds(1));
-    EXPECT_TRUE(pool_->Kill(id).ok());
+    EXPECT_TRUE(pool_->Kill(submitted->id).ok());
     kill(zygotes[0], SIGCONT);
-    std::future<absl::StatusOr<Outcome>> result = answer.get_future();
-    ASSERT_EQ(result.wait_for(kHang), std::future_status::ready);
-    const absl::StatusOr<Outcome> outcome = result.get();
+    ASSERT_EQ(submitted->outcome.wait_for(kHang), std::future_status::ready);
+    const absl::StatusOr<Outcome> outcome = submitted->outcome.get();
     ASSERT_TRUE(outcome.ok()) << outcome.status();
     EXPECT_EQ(outcome->end, End::kKilled);
   }

@@ -4,6 +4,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <future>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -29,6 +32,24 @@ inline Request GuardedShell(std::string script) {
   Request request = ShellRequest(std::move(script));
   request.command.timeout = kHang;
   return request;
+}
+
+struct Submitted {
+  std::uint64_t id = 0;
+  std::future<absl::StatusOr<Outcome>> outcome;
+};
+
+// The answer may come after the test has given up.
+inline absl::StatusOr<Submitted> Submit(Pool& pool, Request request) {
+  Submitted submitted;
+  const auto answer = std::make_shared<std::promise<absl::StatusOr<Outcome>>>();
+  submitted.outcome = answer->get_future();
+  const absl::Status status = pool.Submit(
+      std::move(request),
+      [answer](absl::StatusOr<Outcome> outcome) { answer->set_value(std::move(outcome)); },
+      &submitted.id);
+  if (!status.ok()) return status;
+  return submitted;
 }
 
 }  // namespace brood
