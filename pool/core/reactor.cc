@@ -209,7 +209,8 @@ void Reactor::EndEverything() {
     }
     if (worker.request) dispatcher_.Refuse(std::move(worker.request));
   }
-  records_.EndEntrants();
+  for (const auto& keeper : pool_.keepers) records_.EndKeeper(*keeper);
+  records_.ReapCloners();
   records_.CloseDeferred();
   for (Worker& worker : pool_.workers) worker.kept = {};
   if (pool_.ring) (void)pool_.ring->FinishCloses();
@@ -246,10 +247,7 @@ PoolStats Reactor::Stats() const {
     stats.parked += static_cast<std::uint32_t>(tmpl.idle->size());
     stats.being_made += tmpl.ordered;
     for (const std::uint32_t k : tmpl.keepers) {
-      const ZygoteKeeper& keeper = *pool_.keepers[k];
-      stats.slots_idle += static_cast<std::uint32_t>(std::count_if(
-          keeper.free_slots.begin(), keeper.free_slots.end(),
-          [&](const ZygoteKeeper::FreeSlot& each) { return keeper.slots[each.slot].kept; }));
+      stats.slots_idle += static_cast<std::uint32_t>(pool_.keepers[k]->kept_slots.size());
     }
     stats.queued += static_cast<std::uint32_t>(tmpl.waiting.size() + tmpl.direct.size());
   }

@@ -38,6 +38,10 @@ constexpr std::int64_t kQuietNs = 20'000'000;
 constexpr std::int64_t kRestNs = 20'000'000;
 constexpr std::size_t kSpareSlots = 64;
 
+// Slots of a zygote that keep their namespaces while they have a worker, which takes a process for
+// each: enough for those that are being used again and again. Not for a thousand parked workers.
+constexpr std::uint32_t kKeptSlots = 128;
+
 // Slots that a burst has left idle are given up after so long.
 constexpr std::int64_t kIdleSlotNs = 30'000'000'000;
 
@@ -59,7 +63,8 @@ std::int64_t RetryDelayNs(int failures) {
 
 absl::Status Refill::StartZygote(std::uint32_t t) {
   Template& tmpl = pool_.templates[t];
-  // It would never say that it is ready.
+  // It would never say that it is ready. Those that leave the leaf make it look as if it were not.
+  records_.ReapCloners();
   if (pool_.LeafFrozen(kZygoteLeaf)) {
     return Error(absl::StatusCode::kFailedPrecondition, "starting a zygote of template {}: {}: {}",
                  tmpl.options.name, ErrnoText(EBUSY), Advice(Step::kBegin, EBUSY));
@@ -89,8 +94,7 @@ ZygoteKeeper* Refill::Choose(const Template& tmpl, std::uint32_t& index) {
   ZygoteKeeper* best = nullptr;
   for (const std::uint32_t k : tmpl.keepers) {
     ZygoteKeeper& keeper = *pool_.keepers[k];
-    const bool full = keeper.free_slots.empty() && keeper.used_slots == keeper.slots.size();
-    if (full || keeper.ordered.size() >= kOrdersAhead) continue;
+    if (keeper.full() || keeper.ordered.size() >= kOrdersAhead) continue;
     if (best != nullptr && keeper.ordered.size() >= best->ordered.size()) continue;
     best = &keeper;
     index = k;
@@ -98,16 +102,26 @@ ZygoteKeeper* Refill::Choose(const Template& tmpl, std::uint32_t& index) {
   return best;
 }
 
-// A slot of a zygote that has a free one. Where namespaces are to be used again, one that has been
-// free for a while: the kernel counts some sockets (netlink) until a grace period is over.
-std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper, bool used_again) {
-  auto& free = keeper.free_slots;
-  const bool may_be_new = keeper.used_slots < keeper.slots.size() && free.size() < kSpareSlots;
-  const bool rested = !free.empty() && (!used_again || NowNs() >= free.front().since_ns + kRestNs);
-  if (free.empty() || (!rested && may_be_new)) return keeper.used_slots++;
-  // The last one's memory is warm.
-  const std::uint32_t slot = used_again ? free.front().slot : free.back().slot;
-  used_again ? free.pop_front() : free.pop_back();
+// A slot of a zygote that has a free one. Where it has namespaces, one that has been free for a
+// while: the kernel counts some sockets (netlink) until a grace period is over.
+std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper) {
+  auto& kept = keeper.kept_slots;
+  auto& bare = keeper.bare_slots;
+  const bool none_new = bare.empty() && keeper.used_slots == keeper.slots.size();
+  const bool rested = !kept.empty() && NowNs() >= kept.front().since_ns + kRestNs;
+  if (rested || none_new || kept.size() >= kSpareSlots) {
+    const std::uint32_t slot = kept.front().slot;
+    SlotRecord& record = keeper.slots[slot];
+    record.free = false;
+    if (record.cloner != 0) {
+      keeper.cloners.splice(keeper.cloners.end(), keeper.cloners, record.turn);
+    }
+    kept.pop_front();
+    return slot;
+  }
+  if (bare.empty()) return keeper.used_slots++;
+  const std::uint32_t slot = bare.back();  // the last one's memory is warm
+  bare.pop_back();
   return slot;
 }
 
@@ -135,7 +149,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   Worker& worker = pool_.workers[w];
   worker.tmpl = t;
   worker.keeper = place;
-  worker.slot = TakeSlot(*keeper, tmpl.blueprint.plan().slot_flags != 0);
+  worker.slot = TakeSlot(*keeper);
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   const bool wants_ids = tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
   const auto none_left = [&] { return wants_ids && pool_.resources.ids.all_taken(); };
@@ -146,7 +160,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   }
   if (!equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
-    keeper->ReturnSlot(worker.slot);
+    records_.ReturnSlot(*keeper, worker.slot);
     records_.Drop(w);
     // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
     // made, are not worth waiting for.
@@ -163,7 +177,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (request && !WriteRequest(worker, request)) {
     keeper->zygote->ReleaseLaunch(worker.slot);
     box = Mailbox{};
-    keeper->ReturnSlot(worker.slot);
+    records_.ReturnSlot(*keeper, worker.slot);
     records_.Drop(w);
     return request == nullptr;
   }
@@ -173,8 +187,8 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   worker.ordered_ns = NowNs();
   StoreState(box, WorkerState::kOrdered);
   keeper->ordered.push_back(w);
-  if (request && request->request.fresh) keeper->unsent.push_back(worker.slot | kDropSlot);
-  keeper->unsent.push_back(worker.slot);
+  if (request && request->request.fresh) records_.EndCloner(*keeper, worker.slot, /*idle=*/true);
+  SendFor(*keeper, worker.slot);
   if (request) {
     tmpl.last_launch_ns = worker.ordered_ns;
     supervisor_.Begin(w, std::move(request));
@@ -183,6 +197,11 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
     ++tmpl.ordered;
   }
   return true;
+}
+
+// With the next SendOrders.
+void Refill::SendFor(ZygoteKeeper& keeper, std::uint32_t slot) {
+  keeper.unsent.push_back(keeper.slots[slot].cloner != 0 ? slot : slot | kNewSlot);
 }
 
 void Refill::SendOrders(ZygoteKeeper& keeper) {
@@ -242,6 +261,7 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
   if (!keeper.zygote) return;
   std::vector<std::uint32_t> made;
   std::vector<std::uint32_t> not_made;
+  std::vector<std::uint32_t> unclean;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {
     Worker& worker = pool_.workers[w];
     const Mailbox& box = pool_.BoxOf(worker);
@@ -254,9 +274,17 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
       case WorkerState::kAbort:
         not_made.push_back(w);
         return true;
+      case WorkerState::kUnclean:
+        unclean.push_back(w);
+        return true;
       default:
         // Killed from outside while it set itself up, or born into a frozen cgroup: nobody tells.
-        if (!look_for_dead || box.pid <= 0) return false;
+        if (!look_for_dead) return false;
+        if (LoadState(box) < WorkerState::kMapped && HasLostCloner(worker)) {
+          not_made.push_back(w);
+          return true;
+        }
+        if (box.pid <= 0) return false;
         if (!HasEnded(box.pid)) {
           worker.session.facts.frozen =
               NowNs() - box.birth_ns > kLongLaunchNs && pool_.LeafFrozen(worker.leaf);
@@ -268,6 +296,32 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
   });
   for (const std::uint32_t w : made) OnMade(w);
   for (const std::uint32_t w : not_made) OnNotMade(w);
+  for (const std::uint32_t w : unclean) OnUnclean(w);
+}
+
+// Killed from outside before it had cloned the worker, or while it did.
+bool Refill::HasLostCloner(const Worker& worker) {
+  const int made = pool_.BoxOf(worker).cloner;
+  const int cloner = made != 0 ? made : pool_.keepers[worker.keeper]->slots[worker.slot].cloner;
+  return cloner > 0 && HasEnded(cloner);
+}
+
+// The worker is made in new namespaces, with the same ids.
+void Refill::OnUnclean(std::uint32_t w) {
+  const Worker& worker = pool_.workers[w];
+  ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
+  Mailbox& box = pool_.BoxOf(worker);
+  CountGivenUp(box);
+  box.slot_fault = 0;
+  records_.EndCloner(keeper, worker.slot, /*idle=*/true);
+  StoreState(box, WorkerState::kOrdered);
+  keeper.ordered.push_back(w);
+  SendFor(keeper, worker.slot);
+  SendOrders(keeper);
+}
+
+void Refill::CountGivenUp(const Mailbox& box) {
+  if (box.slot_fault < kSlotFaults) ++pool_.totals.slots_given_up[box.slot_fault];
 }
 
 void Refill::OnMade(std::uint32_t w) {
@@ -310,27 +364,37 @@ void Refill::OnMade(std::uint32_t w) {
 // they cannot be used again: `finished` is false when the worker may not have made them ready.
 void Refill::CountSlot(const Worker& worker, bool finished) {
   if (pool_.TemplateOf(worker).blueprint.plan().slot_flags == 0) return;
+  records_.NoteCloner(worker);
   Mailbox& box = pool_.BoxOf(worker);
-  PoolStats& totals = pool_.totals;
-  records_.ReapEntrants(box);
-  if (box.slot_fault < kSlotFaults) totals.slots_given_up[box.slot_fault] += box.slot_fault != 0;
-  ++(box.slot_uses != 0 ? totals.slots_reused : totals.slots_made);
   ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
+  SlotRecord& record = keeper.slots[worker.slot];
+  if (box.slot_uses == 0) {
+    ++pool_.totals.slots_made;
+    record.net_error = box.net_error;
+    record.idmap_error = box.idmap_error;
+  } else {
+    ++pool_.totals.slots_reused;
+    box.net_error = record.net_error;
+    box.idmap_error = record.idmap_error;
+  }
   const bool fresh = worker.request && worker.request->request.fresh;
-  const bool sealed = box.slot_fault != static_cast<std::uint32_t>(SlotFault::kUnsealed);
-  keeper.slots[worker.slot].kept = finished && sealed && !fresh;
-  if (!keeper.slots[worker.slot].kept) keeper.unsent.push_back(worker.slot | kDropSlot);
+  const bool sealed = box.slot_fault == static_cast<std::uint32_t>(SlotFault::kNone);
+  if (!sealed) CountGivenUp(box);
+  if (!finished || !sealed || fresh) {
+    return records_.EndCloner(keeper, worker.slot, /*idle=*/finished);
+  }
+  // The one whose worker has lived longest will be used again last.
+  if (keeper.cloners.size() <= kKeptSlots + keeper.kept_slots.size()) return;
+  const auto oldest = std::find_if(keeper.cloners.begin(), keeper.cloners.end(),
+                                   [&](std::uint32_t slot) { return !keeper.slots[slot].free; });
+  if (oldest != keeper.cloners.end()) records_.EndCloner(keeper, *oldest, /*idle=*/true);
 }
 
 void Refill::DropIdleSlots(ZygoteKeeper& keeper) {
-  if (!keeper.alive) return;
-  for (const ZygoteKeeper::FreeSlot& each : keeper.free_slots) {
-    SlotRecord& record = keeper.slots[each.slot];
-    if (!record.kept && record.ids == 0) continue;
-    keeper.unsent.push_back(each.slot | kDropSlot);
-    records_.GiveUpSlot(record);
+  for (const ZygoteKeeper::FreeSlot& each : std::exchange(keeper.kept_slots, {})) {
+    records_.GiveUpSlot(keeper, each.slot);
+    keeper.bare_slots.push_back(each.slot);
   }
-  SendOrders(keeper);
 }
 
 void Refill::OnNotMade(std::uint32_t w) {
@@ -391,11 +455,13 @@ void Refill::OnZygoteDeath(std::uint32_t k) {
   ++pool_.totals.zygotes_replaced;
   CollectMade(k, /*look_for_dead=*/false);
 
-  // An entrant goes on without its zygote: before a slot is anybody's, it must have ended.
+  // Cloners go on without their zygote: before a mailbox is anybody's, its must have ended.
   for (const std::uint32_t w : keeper.ordered) {
-    for (const int entrant : pool_.BoxOf(pool_.workers[w]).entrants) {
-      if (entrant > 0) KillAndReap(entrant);
-    }
+    records_.NoteCloner(pool_.workers[w]);
+    records_.EndCloner(keeper, pool_.workers[w].slot, /*idle=*/false);
+  }
+  for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) {
+    records_.EndCloner(keeper, slot, /*idle=*/true);
   }
   std::vector<std::uint32_t> unfinished;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {

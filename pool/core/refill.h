@@ -44,11 +44,15 @@ class Refill {
   bool BuryIfDead(std::uint32_t worker);
 
  private:
-  static std::uint32_t TakeSlot(ZygoteKeeper& keeper, bool used_again);
+  static std::uint32_t TakeSlot(ZygoteKeeper& keeper);
   ZygoteKeeper* Choose(const Template& tmpl, std::uint32_t& index);
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
+  static void SendFor(ZygoteKeeper& keeper, std::uint32_t slot);
   void SendOrders(ZygoteKeeper& keeper);
   void CollectMade(std::uint32_t keeper, bool look_for_dead);
+  bool HasLostCloner(const Worker& worker);
+  void OnUnclean(std::uint32_t worker);
+  void CountGivenUp(const Mailbox& box);
   void DropIdleSlots(ZygoteKeeper& keeper);
   void CountSlot(const Worker& worker, bool finished);
   void OnMade(std::uint32_t worker);

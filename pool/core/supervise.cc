@@ -111,9 +111,8 @@ void Supervisor::NeverStarted(std::uint32_t w) {
 
 void Supervisor::EndUnseen(const Worker& worker) {
   if (!worker.cold) {
-    for (const int entrant : pool_.BoxOf(worker).entrants) {
-      if (entrant > 0 && !ReapIfEnded(entrant)) KillAndReap(entrant);
-    }
+    records_.NoteCloner(worker);
+    records_.EndCloner(*pool_.keepers[worker.keeper], worker.slot, /*idle=*/false);
   }
   if (worker.pidfd.valid()) {
     KillAndReap(worker.pidfd);

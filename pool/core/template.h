@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,7 +15,6 @@
 #include "pool/core/leaf_stock.h"
 #include "pool/core/worker.h"
 #include "pool/pool.h"
-#include "spawn/base/clock.h"
 #include "spawn/launch/zygote.h"
 #include "spawn/plan/blueprint.h"
 
@@ -23,7 +23,12 @@ namespace brood {
 // What outlives the worker of a slot (spawn/child/slot.h).
 struct SlotRecord {
   std::uint32_t ids = 0;  // the host ids of its user namespace; 0: none of its own
-  bool kept = false;      // its zygote keeps its namespaces
+  int cloner = 0;         // its pid; 0: the slot has no namespaces
+  std::list<std::uint32_t>::iterator turn;  // in ZygoteKeeper::cloners, where it has one
+  bool free = false;                        // it has them, and no worker
+  // What the first worker of these namespaces was told of them, for those that follow.
+  std::int32_t net_error = 0;
+  std::int32_t idmap_error = 0;
 };
 
 // One zygote and the workers it was asked for. A dead zygote's keeper stays until its last worker
@@ -36,11 +41,18 @@ struct ZygoteKeeper {
     std::uint32_t slot = 0;
     std::int64_t since_ns = 0;
   };
-  std::deque<FreeSlot> free_slots;  // used before; in the order in which they became free
-  std::uint32_t used_slots = 0;     // the first of those that have never been used
-  void ReturnSlot(std::uint32_t slot) { free_slots.push_back({slot, NowNs()}); }
+  // Free slots that were used before: those with namespaces, in the order in which they became
+  // free, and those without.
+  std::deque<FreeSlot> kept_slots;
+  std::vector<std::uint32_t> bare_slots;
+  std::uint32_t used_slots = 0;  // the first of those that have never been used
+  // Slots with namespaces; the one whose last worker was ordered first comes first.
+  std::list<std::uint32_t> cloners;
+  bool full() const {
+    return kept_slots.empty() && bare_slots.empty() && used_slots == slots.size();
+  }
   std::vector<std::uint32_t> ordered;  // workers that are being made
-  // Orders that the zygote has not been sent: slots, or kDropSlot with one.
+  // Orders that the zygote has not been sent: slots, kNewSlot with those without namespaces.
   std::vector<std::uint32_t> unsent;
   std::uint32_t workers = 0;      // slots in use
   std::vector<SlotRecord> slots;  // all of them

@@ -5,8 +5,10 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <csignal>
 #include <utility>
 
+#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
 #include "spawn/launch/reap.h"
@@ -50,20 +52,45 @@ void WorkerRecords::ReturnIds(Worker& worker) {
   if (ids != 0 && IdsOfSlot(worker) == nullptr) pool_.resources.ids.Return(ids);
 }
 
-void WorkerRecords::ReapEntrants(Mailbox& box) {
-  for (std::int32_t& entrant : box.entrants) {
-    const int pid = std::exchange(entrant, 0);
-    if (pid > 0 && !ReapIfEnded(pid)) entrants_.push_back(pid);
+void WorkerRecords::NoteCloner(const Worker& worker) {
+  const int pid = std::exchange(pool_.BoxOf(worker).cloner, 0);
+  if (pid <= 0) return;
+  ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
+  EndCloner(keeper, worker.slot, /*idle=*/true);  // which was killed by somebody else
+  SlotRecord& record = keeper.slots[worker.slot];
+  record = {.ids = record.ids, .cloner = pid, .turn = {}};
+  record.turn = keeper.cloners.insert(keeper.cloners.end(), worker.slot);
+}
+
+void WorkerRecords::EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idle) {
+  SlotRecord& record = keeper.slots[slot];
+  const int pid = std::exchange(record.cloner, 0);
+  if (pid == 0) return;
+  keeper.cloners.erase(record.turn);
+  if (!idle) return KillAndReap(pid);
+  kill(pid, SIGKILL);
+  killed_cloners_.push_back(pid);
+}
+
+void WorkerRecords::GiveUpSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
+  EndCloner(keeper, slot, /*idle=*/true);
+  SlotRecord& record = keeper.slots[slot];
+  if (record.ids != 0) pool_.resources.ids.Return(record.ids);
+  record = {};
+}
+
+void WorkerRecords::ReturnSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
+  if (keeper.slots[slot].cloner != 0) {
+    keeper.kept_slots.push_back({slot, NowNs()});
+    keeper.slots[slot].free = true;
+  } else {
+    GiveUpSlot(keeper, slot);
+    keeper.bare_slots.push_back(slot);
   }
 }
 
-void WorkerRecords::GiveUpSlot(SlotRecord& slot) {
-  if (slot.ids != 0) pool_.resources.ids.Return(slot.ids);
-  slot = {};
-}
-
 void WorkerRecords::EndKeeper(ZygoteKeeper& keeper) {
-  for (SlotRecord& slot : keeper.slots) GiveUpSlot(slot);
+  for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) GiveUpSlot(keeper, slot);
   keeper.zygote.reset();
 }
 
@@ -121,7 +148,7 @@ void WorkerRecords::Free(std::uint32_t w) {
     keeper.zygote->ReleaseLaunch(worker.slot);
     if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
-    keeper.ReturnSlot(worker.slot);
+    ReturnSlot(keeper, worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) EndKeeper(keeper);
   }
   for (UniqueFd& fd : worker.kept) {
@@ -138,12 +165,12 @@ void WorkerRecords::CloseDeferred() {
   deferred_closes_.clear();
 }
 
-void WorkerRecords::EndEntrants() {
-  for (const int pid : std::exchange(entrants_, {})) KillAndReap(pid);
+void WorkerRecords::ReapCloners() {
+  for (const int pid : std::exchange(killed_cloners_, {})) KillAndReap(pid);
 }
 
 void WorkerRecords::Tick() {
-  std::erase_if(entrants_, [](int pid) { return ReapIfEnded(pid); });
+  std::erase_if(killed_cloners_, [](int pid) { return ReapIfEnded(pid); });
   std::erase_if(used_up_, [&](const std::string& leaf) {
     return pool_.resources.parent->RemoveLeaf(leaf, std::chrono::milliseconds(0)).ok();
   });

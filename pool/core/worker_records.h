@@ -27,10 +27,15 @@ class WorkerRecords {
   absl::Status Equip(Worker& worker, Template& tmpl);
   // The same for a request with a spec of its own, whose leaf is made for it alone.
   absl::Status EquipOwn(Worker& worker, const Request& request);
-  // Reaps the entrants of a worker's slot, now or by Tick.
-  void ReapEntrants(Mailbox& box);
-  // Returns the ids of a slot that has no worker, and no namespaces in its zygote.
-  void GiveUpSlot(SlotRecord& slot);
+  // Takes note of the cloner that a worker's slot was given with it.
+  void NoteCloner(const Worker& worker);
+  // Ends the cloner of a slot, if it has one, and with it the namespaces that no worker is in. Not
+  // `idle`: it may be cloning, and has ended on return.
+  void EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idle);
+  // The same of a slot that has no worker, whose ids are returned.
+  void GiveUpSlot(ZygoteKeeper& keeper, std::uint32_t slot);
+  // The slot has no worker any more, or has got none.
+  void ReturnSlot(ZygoteKeeper& keeper, std::uint32_t slot);
   // Frees a dead or stopped zygote that has no worker left, and the ids of its slots.
   void EndKeeper(ZygoteKeeper& keeper);
   // A record that came to nothing: not equipped, or equipped and never cloned.
@@ -43,10 +48,10 @@ class WorkerRecords {
   // the same for one as for a hundred.
   std::size_t deferred_closes() const { return deferred_closes_.size(); }
   void CloseDeferred();
-  // Removes what the kernel had not let go of before: leaves, entrants.
+  // Removes what the kernel had not let go of before: leaves, cloners that were killed.
   void Tick();
-  // When no worker is left: ends the entrants that are.
-  void EndEntrants();
+  // Waits for the cloners that were killed.
+  void ReapCloners();
 
  private:
   absl::Status TakeIds(Worker& worker, const Spec& spec);
@@ -60,7 +65,7 @@ class WorkerRecords {
   std::vector<std::uint32_t> free_;
   std::uint64_t own_leaves_ = 0;  // made for requests with a spec of their own
   std::vector<std::string> used_up_;
-  std::vector<int> entrants_;  // not yet ended when they were looked for
+  std::vector<int> killed_cloners_;  // not yet reaped
   std::vector<UniqueFd> deferred_closes_;
 };
 

@@ -68,16 +68,16 @@ sys::Result MapIds(const BirthRequest& request, sys::Result pid) {
   const auto write_map = [&](const char* file, std::uint32_t text, std::uint32_t inside,
                              std::uint32_t base) {
     if (const char* whole = plan.text(text); whole != nullptr) {
-      return WriteOf(request.proc_fd, pid, file, whole, Length(whole));
+      return WriteOf(request.context.proc_fd, pid, file, whole, Length(whole));
     }
     char line[64];
     char* end = Decimal(line, inside);
     end = Decimal(Text(end, " "), base);
     end = Decimal(Text(end, " "), box.id_count);
-    return WriteOf(request.proc_fd, pid, file, line, static_cast<std::size_t>(end - line));
+    return WriteOf(request.context.proc_fd, pid, file, line, static_cast<std::size_t>(end - line));
   };
   if (plan.deny_setgroups != 0) {
-    const sys::Result denied = WriteOf(request.proc_fd, pid, "setgroups", "deny", 4);
+    const sys::Result denied = WriteOf(request.context.proc_fd, pid, "setgroups", "deny", 4);
     if (denied < 0) return denied;
   }
   const sys::Result groups = write_map("gid_map", plan.gid_map, box.inside_gid, box.gid_base);
@@ -134,10 +134,7 @@ sys::Result BirthWorker(BirthRequest& request) {
   const std::size_t tree_bytes = plan.tree_count * sizeof(int);
   args.stack_size = (kWorkerStackBytes - sizeof(ChildContext) - tree_bytes) & ~std::size_t{63};
   auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
-  *context = request.context;
-  context->trees = reinterpret_cast<int*>(context + 1);
-  for (std::uint32_t i = 0; i < plan.tree_count; ++i) context->trees[i] = request.context.trees[i];
-  context->proc_fd = request.proc_fd;
+  CopyContext(*context, request.context);
   context->attributes = request.attributes & kOwnAttributes;
 
   int leaf = -1;
@@ -179,7 +176,7 @@ sys::Result BirthWorker(BirthRequest& request) {
     sys::Close(handed);
     if (sent < 0) return AbortBirth(request, Step::kHandOver, sent);
   }
-  if (odd != 0) ResetAttributes(odd, pid, request.proc_fd, box.attributes);
+  if (odd != 0) ResetAttributes(odd, pid, request.context.proc_fd, box.attributes);
   if (!waits || plan.maps_by == MapsBy::kLauncher) return pid;
   return FinishBirth(request, pid, map_ids ? MapIds(request, pid) : 0);
 }
@@ -190,7 +187,7 @@ sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapp
   if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
   if (mapped < 0) return AbortBirth(request, Step::kMapIds, mapped);
   if (plan.idmaps.count != 0) {
-    IdmapTrees(request, OpenOfProcess(request.proc_fd, pid, "ns/user", O_RDONLY));
+    IdmapTrees(request, OpenOfProcess(request.context.proc_fd, pid, "ns/user", O_RDONLY));
   }
   StoreState(box, WorkerState::kMapped);
   sys::FutexWake(&box.state, 1);

@@ -19,12 +19,11 @@ inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStac
 constexpr std::size_t PageUp(std::size_t bytes) { return (bytes + 4095) & ~std::size_t{4095}; }
 
 struct BirthRequest {
-  ChildContext context;   // copied onto the stack
+  ChildContext context;   // copied onto the stack; its /proc is of the caller's pid namespace
   char* stack = nullptr;  // kWorkerStackBytes, writable, free until the worker execs or dies
   std::uint64_t extra_flags = 0;  // CLONE_PARENT, CLONE_PIDFD
   int* pidfd = nullptr;           // written with CLONE_PIDFD
   int parent_fd = -1;  // directory of the cgroup leaves; -1: stay in the cloning process's cgroup
-  int proc_fd = -1;    // a /proc in whose pid namespace the caller lives
   // >= 0: a socket over which the launcher gets the worker's pidfd (SendWorker) before the worker
   // can come to its exec.
   int hand_to = -1;

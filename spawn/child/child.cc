@@ -176,12 +176,6 @@ sys::Result RunOp(const Op& op, ChildContext& context) {
   }
 }
 
-void Notify(const ChildContext& context) {
-  if (context.notify_fd < 0) return;
-  const std::uint64_t one = 1;
-  sys::Write(context.notify_fd, &one, sizeof(one));
-}
-
 [[noreturn]] void Fail(const ChildContext& context, Step step, std::uint16_t index,
                        sys::Result result) {
   context.box->failure = {step, index, static_cast<std::int32_t>(-result)};
@@ -488,6 +482,18 @@ void HoldAlive(Mailbox& box, RobustList& held) {
 
 }  // namespace
 
+void Notify(const ChildContext& context) {
+  if (context.notify_fd < 0) return;
+  const std::uint64_t one = 1;
+  sys::Write(context.notify_fd, &one, sizeof(one));
+}
+
+void CopyContext(ChildContext& to, const ChildContext& from) {
+  to = from;
+  to.trees = reinterpret_cast<int*>(&to + 1);
+  for (std::uint32_t i = 0; i < from.plan->tree_count; ++i) to.trees[i] = from.trees[i];
+}
+
 sys::Result SendWorker(int socket, const HandedWorker& worker, int pidfd) {
   return SendOne(socket, pidfd, &worker, sizeof(worker));
 }
@@ -552,7 +558,7 @@ void WorkerMain(void* argument) {
   // capabilities: what makes no file is done while the maps are being written. A failure waits,
   // since whoever writes them has the mailbox until then.
   Failure failure;
-  bool fine = RunOps(plan.worker, 0, plan.early_ops, context, &box, failure);
+  bool fine = RunOps(plan.worker, plan.slot_ops, plan.early_ops, context, &box, failure);
   AwaitChangeFrom(box, WorkerState::kBorn);
   if (LoadState(box) != WorkerState::kMapped) sys::ExitGroup(125);
   box.mapped_ns = Now(context);

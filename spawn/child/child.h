@@ -50,6 +50,12 @@ bool RunOps(const OpList& list, std::uint32_t first, std::uint32_t end, ChildCon
 // -errno; -EPROTO for another operation.
 sys::Result RunMountOp(const Op& op, ChildContext& context);
 
+// Copies `from` and its trees, for which there is room behind `to`.
+void CopyContext(ChildContext& to, const ChildContext& from);
+
+// Tells the launcher to look at mailboxes.
+void Notify(const ChildContext& context);
+
 // What a zygote tells its launcher of a worker, in one message with the worker's pidfd.
 struct HandedWorker {
   std::uint32_t slot = 0;

@@ -6,11 +6,14 @@
 
 namespace brood::sys {
 
+std::uint64_t setup_key = 0;
+
 #if defined(__x86_64__)
 Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argument) {
   Result result;
   register void (*r12)(void*) __asm__("r12") = function;
   register void* r13 __asm__("r13") = argument;
+  register std::uint64_t r9 __asm__("r9") = setup_key;
   // The child starts with the parent's registers but its own stack: clear the frame pointer so
   // that unwinders stop here, and call.
   __asm__ volatile(
@@ -23,7 +26,7 @@ Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argu
       "hlt\n"
       "1:"
       : "=a"(result)
-      : "a"(__NR_clone3), "D"(&args), "S"(sizeof(args)), "r"(r12), "r"(r13)
+      : "a"(__NR_clone3), "D"(&args), "S"(sizeof(args)), "r"(r9), "r"(r12), "r"(r13)
       : "rcx", "r11", "memory");
   return result;
 }
@@ -51,6 +54,7 @@ Result Clone(std::uint64_t flags, char* stack_end, void (*function)(void*), void
 Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argument) {
   register long x0 __asm__("x0") = Arg(&args);
   register long x1 __asm__("x1") = sizeof(args);
+  register std::uint64_t x5 __asm__("x5") = setup_key;
   register long x8 __asm__("x8") = __NR_clone3;
   register void (*x10)(void*) __asm__("x10") = function;
   register void* x11 __asm__("x11") = argument;
@@ -63,7 +67,7 @@ Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argu
       "brk #0\n"
       "1:"
       : "+r"(x0)
-      : "r"(x1), "r"(x8), "r"(x10), "r"(x11)
+      : "r"(x1), "r"(x5), "r"(x8), "r"(x10), "r"(x11)
       : "memory");
   return x0;
 }

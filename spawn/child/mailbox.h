@@ -25,6 +25,7 @@ enum class WorkerState : std::uint32_t {
   kLaunch = 5,   // `launch` is valid; goes on to exec            (launcher)
   kAbort = 6,    // must exit without running anything            (zygote or launcher)
   kFailed = 7,   // `failure` is valid; it exits or never lived   (worker, zygote or launcher)
+  kUnclean = 8,  // no worker: its slot may not be used again     (cloner)
 };
 
 // One request, as absolute addresses in the memory the worker runs in.
@@ -62,12 +63,13 @@ struct Mailbox {
   std::int32_t sys_error = 0;  // errno of a /sys of its own that was refused; 0: had (worker)
   std::int32_t net_error = 0;  // errno of a default of its network namespace; 0: had (worker)
   // Of its slot (spawn/child/slot.h; zygote).
-  std::int32_t entrants[2] = {0, 0};  // children that entered it, or found it unclean; to be reaped
-  std::uint32_t slot_uses = 0;        // workers that the slot's namespaces have had before this one
-  // SlotFault for which those before were given up, or these will be (kUnsealed; worker).
+  std::int32_t cloner = 0;      // that was made for it with this worker; 0: it had one (kernel)
+  std::uint32_t slot_uses = 0;  // workers that its namespaces have had before this one
+  // SlotFault for which those before were given up (cloner), or these will be (kUnsealed; worker).
   std::uint32_t slot_fault = 0;
   std::uint32_t slot_number = 0;  // within the pool (launcher)
-  AttributeErrors attributes;     // (zygote or launcher; kOwnAttributes: worker)
+  std::uint32_t reserved = 0;
+  AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

@@ -115,15 +115,18 @@ struct Plan {
   OpList copies;
   OpList idmaps;
   OpList worker;
-  std::uint32_t early_ops = 0;  // the first operations of `worker`, which need no mapped ids
+  // The first operations of `worker`: those that a slot's cloner runs once, for all its workers,
+  // and after them those that need no mapped ids.
+  std::uint32_t slot_ops = 0;
+  std::uint32_t early_ops = 0;  // both
   std::uint32_t seccomp_offset = 0;
   std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
-  // What the zygote installs for all its workers, before they add their own; as above.
+  // What the zygote installs for all its workers, which then have no other; as above.
   std::uint32_t inherited_seccomp_offset = 0;
   std::uint32_t inherited_seccomp_count = 0;
   std::uint32_t uid_map = 0;  // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
-  std::uint32_t reserved = 0;
+  std::uint64_t setup_key = 0;    // of that filter (spawn/child/syscalls.h)
   std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
   std::uint64_t slot_flags = 0;   // CLONE_NEW* of what its slot has for it; 0: there are no slots
   std::uint8_t share_memory = 0;  // CLONE_VM until exec; never with a memory limit

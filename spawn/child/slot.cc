@@ -2,26 +2,22 @@
 
 #include "spawn/child/slot.h"
 
-#include <linux/close_range.h>
-#include <linux/errno.h>
 #include <linux/fcntl.h>
+#include <linux/prctl.h>
 
 namespace brood {
 namespace {
 
-constexpr std::uint32_t kAwaited = 0;
-constexpr std::uint32_t kWritten = 1;
-constexpr std::uint32_t kRefused = 2;
+// Slot::order.
+constexpr std::uint32_t kNothing = 0;
+constexpr std::uint32_t kWorker = 1;
+constexpr std::uint32_t kNoMaps = 2;  // a new cloner's ids are not mapped yet
 
-// What zygote and entrant share. On the zygote's stack.
-struct Entrance {
-  const SlotBirth* birth = nullptr;
-  bool made = false;                   // it is born in new namespaces
-  std::uint32_t maps = kWritten;       // of its new user namespace; futex (zygote)
-  std::uint32_t alive = 0;             // cleared by the kernel when it lets go of the memory; futex
-  SlotFault fault = SlotFault::kNone;  // why it cloned nobody (entrant)
-  Failure failure;                     // the same, when a call failed (entrant)
-  bool told = false;  // it has cloned the worker, or the mailbox says why not (entrant)
+// What a cloner works with, at the top of its stack; the numbers of its trees come behind it.
+struct Cloner {
+  SlotPlace place;
+  int sockstat = -1;
+  ChildContext context;
 };
 
 // The number after `key` in `text`; ~0 when it is not there.
@@ -42,14 +38,13 @@ std::uint64_t NumberAfter(const char* text, const char* key) {
 // The kernel counts for each network namespace what is alive in it: sockets of every family, also
 // those that somebody outside still holds or that have data to send; closed connections that wait;
 // fragments that wait for the rest. (Of the file's other counts some are the whole machine's.)
-SlotFault LookAtNetwork(const ChildContext& context) {
+SlotFault LookAtNetwork(const Cloner& cloner) {
+  const Plan& plan = *cloner.context.plan;
+  if ((plan.slot_flags & kernel::kCloneNewNet) == 0) return SlotFault::kNone;
+  if (Injected(plan, Step::kJoinNamespace, 0)) return SlotFault::kUnknown;
   char text[512];
-  const sys::Result opened =
-      sys::OpenAt(context.proc_fd, "thread-self/net/sockstat", O_RDONLY | O_CLOEXEC);
-  if (opened < 0) return SlotFault::kUnknown;
-  const int fd = static_cast<int>(opened);
-  const sys::Result got = sys::Read(fd, text, sizeof(text) - 1);
-  sys::Close(fd);
+  // Read from its beginning, the file is written anew.
+  const sys::Result got = sys::Pread(cloner.sockstat, text, sizeof(text) - 1, 0);
   if (got <= 0) return SlotFault::kUnknown;
   text[got] = '\0';
   const auto count = [&](const char* key) { return NumberAfter(text, key); };
@@ -63,161 +58,148 @@ SlotFault LookAtNetwork(const ChildContext& context) {
   return waiting != 0 ? SlotFault::kTimeWait : SlotFault::kFragments;
 }
 
-bool HasNetwork(const Plan& plan) { return (plan.slot_flags & kernel::kCloneNewNet) != 0; }
-
-// The user namespace of a slot, opened once more.
-int OpenUser(const Slot& slot, const Plan& plan) {
-  constexpr unsigned long kNsGetUserns = 0xb701;  // NS_GET_USERNS, 4.9
-  if (HasNetwork(plan)) return static_cast<int>(sys::Ioctl(slot.fd, kNsGetUserns, nullptr));
-  return static_cast<int>(sys::Fcntl(slot.fd, F_DUPFD_CLOEXEC, 3));
-}
-
-sys::Result Enter(const Slot& slot, const Plan& plan) {
-  const int user = OpenUser(slot, plan);
-  if (user < 0) return user;
-  sys::Result entered = sys::Setns(user, kernel::kCloneNewUser);
-  if (entered >= 0 && HasNetwork(plan)) entered = sys::Setns(slot.fd, kernel::kCloneNewNet);
-  sys::Close(user);
-  return entered;
-}
-
 void AwaitChange(const std::uint32_t& word, std::uint32_t from) {
   while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == from) sys::FutexWait(&word, from);
 }
 
-void Go(Entrance& entrance) {
-  const SlotBirth& birth = *entrance.birth;
-  ChildContext& context = birth.worker->context;
+void SetOrder(Slot& slot, std::uint32_t order) {
+  __atomic_store_n(&slot.order, order, __ATOMIC_RELEASE);
+  sys::FutexWake(&slot.order, 1);
+}
+
+BirthRequest RequestOf(const ChildContext& context) {
+  BirthRequest request;
+  request.context = context;
+  return request;
+}
+
+// There will be no worker, and it was nobody else who said so.
+void Refuse(const ChildContext& context, const Failure& failure) {
+  context.box->failure = failure;
+  StoreState(*context.box, WorkerState::kFailed);
+  Notify(context);
+}
+
+// Does what the slot's workers can share.
+bool Prepare(Cloner& cloner, Failure& failure) {
+  ChildContext& context = cloner.context;
   const Plan& plan = *context.plan;
-  if (!entrance.made) {
-    entrance.fault = SlotFault::kUnknown;  // until it is known
-    const sys::Result entered =
-        Injected(plan, Step::kJoinNamespace, 0) ? -plan.fail_error : Enter(*birth.slot, plan);
-    if (entered < 0) return;
+  const SlotPlace& place = cloner.place;
+  const auto must = [&](Step step, sys::Result result) {
+    if (result < 0) failure = {step, 0xffff, static_cast<std::int32_t>(-result)};
+    return result >= 0;
+  };
+  if (!must(Step::kParentDeath, DieWithLauncher(context.launcher_pidfd))) return false;
+  sys::Prctl(PR_SET_NAME, reinterpret_cast<unsigned long>("brood-slot"));
+  if (!RunOps(plan.worker, 0, plan.slot_ops, context, nullptr, failure)) return false;
+  // A worker begins with a copy of what is open here.
+  const auto close = [](int first, unsigned end) {
+    return sys::CloseRange(static_cast<unsigned>(first), end - 1, 0);
+  };
+  if (place.keep_below < place.keep_from) {
+    const sys::Result closed = close(place.keep_below, static_cast<unsigned>(place.keep_from));
+    if (!must(Step::kCloseFds, closed)) return false;
   }
-  // From here on its descriptors are its own: the worker's copy of them has none of the slots'.
-  const sys::Result closed =
-      sys::CloseRange(static_cast<unsigned>(birth.first), ~0U, CLOSE_RANGE_UNSHARE);
-  if (closed < 0) {
-    entrance.failure = {Step::kCloseFds, 0xffff, static_cast<std::int32_t>(-closed)};
-    return;
-  }
-  if (entrance.made) {
-    AwaitChange(entrance.maps, kAwaited);
-    if (__atomic_load_n(&entrance.maps, __ATOMIC_ACQUIRE) != kWritten) return;
-  } else {
-    entrance.fault = HasNetwork(plan) ? LookAtNetwork(context) : SlotFault::kNone;
-    if (entrance.fault != SlotFault::kNone) return;
-  }
-  BirthWorker(*birth.worker);
-  entrance.told = true;
+  if (!must(Step::kCloseFds, close(place.keep_end, 0))) return false;
+  // A worker is in another mount namespace: it finds its root by itself.
+  context.root_fd = -1;
+  cloner.sockstat = static_cast<int>(
+      sys::OpenAt(context.proc_fd, "thread-self/net/sockstat", O_RDONLY | O_CLOEXEC));
+  return true;
 }
 
-[[noreturn]] void EntrantMain(void* argument) {
-  Go(*static_cast<Entrance*>(argument));
-  sys::ExitGroup(0);
-}
-
-// Clones the entrant; `pid` is where the launcher learns of it.
-sys::Result Clone(Entrance& entrance, std::uint64_t flags, std::int32_t& pid) {
-  kernel::CloneArgs args;
-  args.flags = flags | kernel::kCloneVm | kernel::kCloneFiles | kernel::kCloneParent |
-               kernel::kCloneParentSettid | kernel::kCloneChildCleartid;
-  args.parent_tid = reinterpret_cast<std::uint64_t>(&pid);
-  args.child_tid = reinterpret_cast<std::uint64_t>(&entrance.alive);
-  args.stack = reinterpret_cast<std::uint64_t>(entrance.birth->stack);
-  args.stack_size = kWorkerStackBytes;
-  entrance.alive = 1;
-  return sys::Clone3(args, EntrantMain, &entrance);
-}
-
-// The entrant has ended: what it has done is in the mailbox, or it has failed.
-void Conclude(const SlotBirth& birth, const Entrance& entrance) {
-  if (birth.slot->fd != 0) ++birth.slot->uses;
-  // The mailbox is not to be looked at: it may be the next worker's already.
-  if (entrance.told) return;
-  // It was refused, or killed. If the latter, it may have cloned the worker before.
-  const Mailbox& box = *birth.worker->context.box;
-  if (box.pid > 0 || LoadState(box) >= WorkerState::kAbort) return;
-  const Failure& failure = entrance.failure;
-  const Step step = failure.failed() ? failure.step : Step::kCloneWorker;
-  RefuseBirth(*birth.worker, step, failure.failed() ? -failure.error : -ESRCH);
-}
-
-// `idmapped`: the trees are, with the same ids, for the slot's namespaces that were not clean.
-void BirthInNewSlot(const SlotBirth& birth, bool idmapped) {
-  Mailbox& box = *birth.worker->context.box;
-  const Plan& plan = *birth.worker->context.plan;
-  box.slot_uses = 0;
-  Entrance entrance;
-  entrance.birth = &birth;
-  entrance.made = true;
-  entrance.maps = kAwaited;
-  const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
-                              ? -plan.fail_error
-                              : Clone(entrance, plan.slot_flags, box.entrants[1]);
-  if (pid < 0) {
-    RefuseBirth(*birth.worker, Step::kCloneWorker, pid);
-    return;
-  }
-  const sys::Result mapped =
-      Injected(plan, Step::kMapIds, 0) ? -plan.fail_error : MapIds(*birth.worker, pid);
-  if (mapped < 0) entrance.failure = {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)};
-  if (mapped >= 0) {
-    if (plan.idmaps.count != 0 && !idmapped) {
-      IdmapTrees(*birth.worker, OpenOfProcess(birth.worker->proc_fd, pid, "ns/user", O_RDONLY));
-    }
-    const int opened = OpenOfProcess(birth.worker->proc_fd, pid,
-                                     HasNetwork(plan) ? "ns/net" : "ns/user", O_RDONLY);
-    // Without a descriptor free for it, it is not kept: the next worker gets new ones, too.
-    if (opened >= 0) {
-      if (sys::Dup3(opened, birth.number, O_CLOEXEC) >= 0) birth.slot->fd = birth.number;
-      sys::Close(opened);
+// Clones one worker. Its mailbox may be the next one's as soon as it runs.
+void Bear(Cloner& cloner) {
+  const ChildContext& context = cloner.context;
+  Slot& slot = *cloner.place.slot;
+  if (slot.uses++ != 0) {
+    const SlotFault fault = LookAtNetwork(cloner);
+    if (fault != SlotFault::kNone) {
+      context.box->slot_fault = static_cast<std::uint32_t>(fault);
+      StoreState(*context.box, WorkerState::kUnclean);
+      Notify(context);
+      sys::ExitGroup(0);
     }
   }
-  __atomic_store_n(&entrance.maps, mapped < 0 ? kRefused : kWritten, __ATOMIC_RELEASE);
-  sys::FutexWake(&entrance.maps, 1);
-  AwaitChange(entrance.alive, 1);
-  Conclude(birth, entrance);
-  if (!entrance.told) DropSlot(*birth.slot);
+  BirthRequest request = RequestOf(context);
+  request.stack = cloner.place.worker_stack;
+  request.extra_flags = kernel::kCloneParent;
+  request.parent_fd = cloner.place.parent_fd;
+  request.slot = cloner.place.number;
+  if (context.box->launch.argv != 0) request.hand_to = cloner.place.control_fd;
+  if (BirthWorker(request) < 0) Notify(context);
 }
 
-// True when the slot was clean: a worker has been cloned in it, or the mailbox says why not.
-bool BirthInOldSlot(const SlotBirth& birth) {
-  Mailbox& box = *birth.worker->context.box;
-  const Plan& plan = *birth.worker->context.plan;
-  box.slot_uses = birth.slot->uses;
-  if (plan.idmaps.count != 0) IdmapTrees(*birth.worker, OpenUser(*birth.slot, plan));
-  Entrance entrance;
-  entrance.birth = &birth;
-  const sys::Result pid = Clone(entrance, kernel::kCloneVfork, box.entrants[0]);
-  if (pid < 0) {
-    RefuseBirth(*birth.worker, Step::kCloneWorker, pid);
-    return true;
+[[noreturn]] void ClonerMain(void* argument) {
+  Cloner& cloner = *static_cast<Cloner*>(argument);
+  Slot& slot = *cloner.place.slot;
+  AwaitChange(slot.order, kNoMaps);
+  if (__atomic_load_n(&slot.order, __ATOMIC_ACQUIRE) != kWorker) sys::ExitGroup(125);
+  Failure failure;
+  if (!Prepare(cloner, failure)) {
+    Refuse(cloner.context, failure);
+    sys::ExitGroup(125);
   }
-  if (entrance.fault == SlotFault::kNone) {
-    Conclude(birth, entrance);
-    return true;
+  for (;;) {
+    // Before the worker, whose successor may be ordered while this is still at its birth.
+    __atomic_store_n(&slot.order, kNothing, __ATOMIC_RELEASE);
+    Bear(cloner);
+    AwaitChange(slot.order, kNothing);
   }
-  box.slot_fault = static_cast<std::uint32_t>(entrance.fault);
-  return false;
 }
 
 }  // namespace
 
-void DropSlot(Slot& slot) {
-  if (slot.fd != 0) sys::Close(slot.fd);
-  slot = {};
+bool HasCloner(const Slot& slot) { return __atomic_load_n(&slot.alive, __ATOMIC_ACQUIRE) != 0; }
+
+void AwaitClonerEnd(const Slot& slot) {
+  while (HasCloner(slot)) sys::FutexWait(&slot.alive, 1);
 }
 
-void BirthInSlot(const SlotBirth& birth) {
-  birth.worker->context.proc_fd = birth.worker->proc_fd;
-  const bool has_namespaces = birth.slot->fd != 0;
-  if (has_namespaces) {
-    if (BirthInOldSlot(birth)) return;
-    DropSlot(*birth.slot);
+void OrderOfCloner(Slot& slot, Mailbox& box) {
+  box.slot_uses = slot.uses;
+  SetOrder(slot, kWorker);
+}
+
+void OrderOfNewCloner(const SlotPlace& place, const ChildContext& context) {
+  const Plan& plan = *context.plan;
+  Mailbox& box = *context.box;
+  Slot& slot = *place.slot;
+  box.slot_uses = 0;
+  slot.uses = 0;
+  __atomic_store_n(&slot.order, kNoMaps, __ATOMIC_RELEASE);
+  __atomic_store_n(&slot.alive, 1U, __ATOMIC_RELEASE);
+
+  kernel::CloneArgs args;
+  args.flags = plan.slot_flags | kernel::kCloneVm | kernel::kCloneParent |
+               kernel::kCloneParentSettid | kernel::kCloneChildCleartid;
+  args.parent_tid = reinterpret_cast<std::uint64_t>(&box.cloner);
+  args.child_tid = reinterpret_cast<std::uint64_t>(&slot.alive);
+  args.stack = reinterpret_cast<std::uint64_t>(place.stack);
+  const std::size_t top = sizeof(Cloner) + plan.tree_count * sizeof(int);
+  args.stack_size = (kWorkerStackBytes - top) & ~std::size_t{63};
+  auto* cloner = reinterpret_cast<Cloner*>(place.stack + args.stack_size);
+  *cloner = Cloner{};
+  cloner->place = place;
+  CopyContext(cloner->context, context);
+  const sys::Result pid = Injected(plan, Step::kCloneWorker, 0)
+                              ? -plan.fail_error
+                              : sys::Clone3(args, ClonerMain, cloner);
+  if (pid < 0) {
+    __atomic_store_n(&slot.alive, 0U, __ATOMIC_RELEASE);
+    return Refuse(context, {Step::kCloneWorker, 0, static_cast<std::int32_t>(-pid)});
   }
-  BirthInNewSlot(birth, /*idmapped=*/has_namespaces);
+  const BirthRequest request = RequestOf(context);
+  const sys::Result mapped =
+      Injected(plan, Step::kMapIds, 0) ? -plan.fail_error : MapIds(request, pid);
+  if (mapped < 0) {
+    SetOrder(slot, kNothing);
+    return Refuse(context, {Step::kMapIds, 0, static_cast<std::int32_t>(-mapped)});
+  }
+  if (plan.idmaps.count != 0) {
+    IdmapTrees(request, OpenOfProcess(context.proc_fd, pid, "ns/user", O_RDONLY));
+  }
+  SetOrder(slot, kWorker);
 }
 
 }  // namespace brood

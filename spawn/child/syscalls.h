@@ -4,7 +4,7 @@
 //
 // A worker shares its parent's memory (CLONE_VM) and thread pointer until it execs, so it may not
 // touch libc: errno, locks, stdio and malloc all belong to the parent. These functions return what
-// the kernel returns: a result, or -errno. Freestanding, no state, async-signal-safe.
+// the kernel returns: a result, or -errno. Freestanding, async-signal-safe, no state but setup_key.
 #pragma once
 
 #include <asm/unistd.h>
@@ -52,7 +52,17 @@ inline Result Call(long number, long a = 0, long b = 0, long c = 0, long d = 0, 
 #error "brood knows the system call convention of x86_64 and aarch64"
 #endif
 
+// What the filter that workers inherit from their zygote wants with the calls that set a worker up,
+// which it refuses to their commands (CompileInheritedSeccomp): a random number, in the sixth
+// argument, at which the kernel does not look. Exec clears registers and memory. Set by a zygote
+// before it serves; 0 elsewhere.
+extern std::uint64_t setup_key;
+
 inline long Arg(const void* pointer) { return reinterpret_cast<long>(pointer); }
+
+inline Result SetupCall(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
+  return Call(number, a, b, c, d, e, static_cast<long>(setup_key));
+}
 
 [[noreturn]] inline void ExitGroup(int status) {
   // A filter may refuse it.
@@ -74,6 +84,9 @@ Result Clone(std::uint64_t flags, char* stack_end, void (*function)(void*), void
 inline Result Read(int fd, void* to, std::size_t size) {
   return Call(__NR_read, fd, Arg(to), static_cast<long>(size));
 }
+inline Result Pread(int fd, void* to, std::size_t size, long at) {
+  return Call(__NR_pread64, fd, Arg(to), static_cast<long>(size), at);
+}
 inline Result Write(int fd, const void* from, std::size_t size) {
   return Call(__NR_write, fd, Arg(from), static_cast<long>(size));
 }
@@ -92,7 +105,7 @@ inline Result CloseRange(unsigned first, unsigned last, unsigned flags) {
   return Call(__NR_close_range, first, last, flags);
 }
 inline Result Chdir(const char* path) { return Call(__NR_chdir, Arg(path)); }
-inline Result Chroot(const char* path) { return Call(__NR_chroot, Arg(path)); }
+inline Result Chroot(const char* path) { return SetupCall(__NR_chroot, Arg(path)); }
 inline Result Fchdir(int fd) { return Call(__NR_fchdir, fd); }
 inline Result MkdirAt(int directory, const char* path, unsigned mode) {
   return Call(__NR_mkdirat, directory, Arg(path), mode);
@@ -107,44 +120,46 @@ inline Result Umask(unsigned mask) { return Call(__NR_umask, mask); }
 
 inline Result Mount(const char* source, const char* target, const char* type, unsigned long flags,
                     const char* options) {
-  return Call(__NR_mount, Arg(source), Arg(target), Arg(type), static_cast<long>(flags),
-              Arg(options));
+  return SetupCall(__NR_mount, Arg(source), Arg(target), Arg(type), static_cast<long>(flags),
+                   Arg(options));
 }
 inline Result Umount2(const char* target, int flags) {
-  return Call(__NR_umount2, Arg(target), flags);
+  return SetupCall(__NR_umount2, Arg(target), flags);
 }
 inline Result PivotRoot(const char* new_root, const char* put_old) {
-  return Call(__NR_pivot_root, Arg(new_root), Arg(put_old));
+  return SetupCall(__NR_pivot_root, Arg(new_root), Arg(put_old));
 }
 inline Result OpenTree(int directory, const char* path, unsigned flags) {
-  return Call(__NR_open_tree, directory, Arg(path), flags);
+  return SetupCall(__NR_open_tree, directory, Arg(path), flags);
 }
 inline Result MoveMount(int from, const char* from_path, int to, const char* to_path,
                         unsigned flags) {
-  return Call(__NR_move_mount, from, Arg(from_path), to, Arg(to_path), flags);
+  return SetupCall(__NR_move_mount, from, Arg(from_path), to, Arg(to_path), flags);
 }
 inline Result Fsopen(const char* type, unsigned flags) {
-  return Call(__NR_fsopen, Arg(type), flags);
+  return SetupCall(__NR_fsopen, Arg(type), flags);
 }
 inline Result Fsconfig(int context, unsigned command, const char* key = nullptr,
                        const char* value = nullptr) {
-  return Call(__NR_fsconfig, context, command, Arg(key), Arg(value), 0);
+  return SetupCall(__NR_fsconfig, context, command, Arg(key), Arg(value), 0);
 }
 inline Result Fsmount(int context, unsigned flags, std::uint64_t attributes) {
-  return Call(__NR_fsmount, context, flags, static_cast<long>(attributes));
+  return SetupCall(__NR_fsmount, context, flags, static_cast<long>(attributes));
 }
 inline Result MountSetattr(int directory, const char* path, unsigned flags,
                            const kernel::MountAttr& attributes) {
-  return Call(__NR_mount_setattr, directory, Arg(path), flags, Arg(&attributes),
-              sizeof(attributes));
+  return SetupCall(__NR_mount_setattr, directory, Arg(path), flags, Arg(&attributes),
+                   sizeof(attributes));
 }
 
-inline Result Unshare(unsigned long flags) { return Call(__NR_unshare, static_cast<long>(flags)); }
+inline Result Unshare(unsigned long flags) {
+  return SetupCall(__NR_unshare, static_cast<long>(flags));
+}
 inline Result Setns(int fd, unsigned long flags) {
-  return Call(__NR_setns, fd, static_cast<long>(flags));
+  return SetupCall(__NR_setns, fd, static_cast<long>(flags));
 }
 inline Result Sethostname(const char* name, std::size_t length) {
-  return Call(__NR_sethostname, Arg(name), static_cast<long>(length));
+  return SetupCall(__NR_sethostname, Arg(name), static_cast<long>(length));
 }
 inline Result Setsid() { return Call(__NR_setsid); }
 inline Result Setgroups(std::size_t count, const unsigned* groups) {

@@ -24,10 +24,11 @@ struct Zygote {
   Region* region = nullptr;
   const Plan* plan = nullptr;
   char* slots = nullptr;
-  char* stacks = nullptr;      // one for each slot, and one for entrants
+  char* stacks = nullptr;      // of the worker of each slot, then of each slot's cloner
   Slot* namespaces = nullptr;  // of each slot
-  int first_slot_fd = 0;       // above all other descriptors
-  std::uint32_t guarded = 0;   // the stacks of so many slots have their guards
+  int fds_from = 0;            // the plan's descriptors
+  int fds_end = 0;
+  std::uint32_t guarded = 0;  // the stacks of so many slots have their guards
   bool has_parent = false;
   AttributeErrors attributes;  // what it has kept of its launcher's, and so its workers
   int template_ns = -1;        // mount namespaces, -1 where the plan has none of its own
@@ -120,6 +121,7 @@ void DropCapabilities(Zygote& zygote) {
 // For all its workers: a filter that is inherited is not compiled again.
 void InstallSeccomp(Zygote& zygote) {
   if (zygote.plan->inherited_seccomp_count == 0) return;
+  sys::setup_key = zygote.plan->setup_key;
   const kernel::SeccompFilter filter = zygote.plan->inherited_seccomp();
   const sys::Result installed = sys::Seccomp(SECCOMP_SET_MODE_FILTER, 0, &filter);
   if (installed < 0) {
@@ -152,12 +154,6 @@ void CloseTrees(Zygote& zygote) {
   }
 }
 
-void Notify() {
-  const std::uint64_t one = 1;
-  sys::Write(ZygoteFd::kNotify, &one, sizeof(one));
-}
-
-// Of a slot; that after the last slot's is for entrants.
 char* StackOf(const Zygote& zygote, std::uint32_t index) {
   return zygote.stacks + std::size_t{index} * kGuardedStackBytes + kStackGuardBytes;
 }
@@ -172,24 +168,47 @@ void GuardStack(const Zygote& zygote, std::uint32_t index) {
   sys::Call(__NR_mprotect, sys::Arg(guard), kStackGuardBytes, PROT_NONE);
 }
 
-void BearWorker(Zygote& zygote, std::uint32_t slot) {
+// `anew`: not in the namespaces that the slot has.
+void BearWorker(Zygote& zygote, std::uint32_t slot, bool anew) {
+  const Plan& plan = *zygote.plan;
+  const std::uint32_t slots = zygote.region->slot_count;
   // Slots are used from the first on, so stacks get their guards as they are needed.
-  for (; zygote.guarded <= slot; ++zygote.guarded) GuardStack(zygote, zygote.guarded);
+  for (; zygote.guarded <= slot; ++zygote.guarded) {
+    GuardStack(zygote, zygote.guarded);
+    if (plan.slot_flags != 0) GuardStack(zygote, slots + zygote.guarded);
+  }
   Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
   box.attributes = zygote.attributes;
+  Slot& namespaces = zygote.namespaces[slot];
+  if (anew) AwaitClonerEnd(namespaces);
+  if (HasCloner(namespaces)) return OrderOfCloner(namespaces, box);
+
+  zygote.context.box = &box;
+  const int parent_fd = zygote.has_parent ? ZygoteFd::kParent : -1;
   if (!CopyTrees(zygote, box.failure)) {
     StoreState(box, WorkerState::kFailed);
-    Notify();
+    Notify(zygote.context);
     CloseTrees(zygote);
     return;
   }
+  if (plan.slot_flags != 0) {
+    OrderOfNewCloner({.slot = &namespaces,
+                      .number = slot,
+                      .stack = StackOf(zygote, slots + slot),
+                      .worker_stack = StackOf(zygote, slot),
+                      .parent_fd = parent_fd,
+                      .control_fd = ZygoteFd::kControl,
+                      .keep_below = ZygoteFd::kFirstPlanFd,
+                      .keep_from = zygote.fds_from,
+                      .keep_end = zygote.fds_end},
+                     zygote.context);
+    return CloseTrees(zygote);
+  }
   BirthRequest request;
   request.context = zygote.context;
-  request.context.box = &box;
   request.stack = StackOf(zygote, slot);
   request.extra_flags = kernel::kCloneParent;
-  request.parent_fd = zygote.has_parent ? ZygoteFd::kParent : -1;
-  request.proc_fd = ZygoteFd::kProc;
+  request.parent_fd = parent_fd;
   // One that has its command goes on to exec by itself. From there on the program around the
   // launcher, or the kernel for it, may reap it as any other child: the launcher's pidfd comes
   // first. A parked one cannot pass away unnoticed: its launcher opens a pidfd when it wakes it.
@@ -197,18 +216,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot) {
     request.hand_to = ZygoteFd::kControl;
     request.slot = slot;
   }
-  if (zygote.plan->slot_flags == 0) {
-    BirthWorker(request);
-  } else {
-    SlotBirth birth;
-    birth.worker = &request;
-    birth.slot = &zygote.namespaces[slot];
-    birth.first = zygote.first_slot_fd;
-    birth.number = zygote.first_slot_fd + static_cast<int>(slot);
-    birth.stack = StackOf(zygote, zygote.region->slot_count);
-    BirthInSlot(birth);
-  }
-  if (LoadState(box) >= WorkerState::kAbort) Notify();  // or kFailed: nobody else tells
+  if (BirthWorker(request) < 0) Notify(zygote.context);
   CloseTrees(zygote);
 }
 
@@ -237,13 +245,9 @@ bool HungUp() {
     if (received <= 0) KillParent(zygote);
     const auto count = static_cast<std::size_t>(received) / sizeof(orders[0]);
     for (std::size_t i = 0; i < count; ++i) {
-      const std::uint32_t slot = orders[i] & ~kDropSlot;
+      const std::uint32_t slot = orders[i] & ~kNewSlot;
       if (slot >= zygote.region->slot_count) continue;
-      if ((orders[i] & kDropSlot) != 0) {
-        DropSlot(zygote.namespaces[slot]);
-      } else {
-        BearWorker(zygote, slot);
-      }
+      BearWorker(zygote, slot, (orders[i] & kNewSlot) != 0);
     }
   }
 }
@@ -262,7 +266,7 @@ bool HungUp() {
   const sys::Result base = Map(ZygoteFd::kRegion, header.bytes, MAP_SHARED);
   constexpr int kOwn = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   const sys::Result stacks =
-      Map(-1, (std::uint64_t{header.slot_count} + 1) * kGuardedStackBytes, kOwn);
+      Map(-1, 2 * std::uint64_t{header.slot_count} * kGuardedStackBytes, kOwn);
   const sys::Result namespaces = Map(-1, std::uint64_t{header.slot_count} * sizeof(Slot), kOwn);
   for (const sys::Result mapped : {base, stacks, namespaces}) {
     if (mapped < 0 && mapped > -4096) GiveUnmapped(header, mapped);
@@ -284,6 +288,7 @@ bool HungUp() {
   context.plan = zygote.plan;
   context.launcher_pidfd = ZygoteFd::kLauncher;
   context.notify_fd = ZygoteFd::kNotify;
+  context.proc_fd = ZygoteFd::kProc;
   context.lanes = zygote.lanes;
   context.trees = trees;
   for (std::uint32_t i = 0; i < header.tree_count && i < kMaxTrees; ++i) {
@@ -296,10 +301,8 @@ bool HungUp() {
     context.fds[i] = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count + i);
   }
 
-  GuardStack(zygote, zygote.region->slot_count);
-  // What the plan's operations open comes below.
-  zygote.first_slot_fd =
-      ZygoteFd::kFirstPlanFd + static_cast<int>(header.fd_count + 2 * header.tree_count) + 64;
+  zygote.fds_from = ZygoteFd::kFirstPlanFd + static_cast<int>(header.tree_count);
+  zygote.fds_end = zygote.fds_from + static_cast<int>(header.fd_count);
 
   // Once for all workers to come.
   ResetAttributes(kAllAttributes, 0, ZygoteFd::kProc, zygote.attributes);
@@ -310,7 +313,7 @@ bool HungUp() {
   __atomic_store_n(&zygote.region->state, static_cast<std::uint32_t>(ZygoteState::kReady),
                    __ATOMIC_RELEASE);
   sys::FutexWake(&zygote.region->state, 1);
-  Notify();
+  Notify(context);
   Serve(zygote);
 }
 

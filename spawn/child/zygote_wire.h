@@ -6,11 +6,11 @@
 //            env of its launch), and kBigMessages areas for launches that need more. One page, so
 //            that both sides have it mapped long before a launch
 //   control  a SEQPACKET socket. launcher -> zygote: one message is an array of slot numbers, each
-//            a worker to be cloned from its mailbox, or with kDropSlot a slot whose namespaces are
-//            to be given up. End-of-file means that the launcher is gone: the
+//            a worker to be cloned from its mailbox, with kNewSlot in new namespaces: the launcher
+//            has ended those that the slot had. End-of-file means that the launcher is gone: the
 //            zygote kills the parent cgroup and exits. zygote -> launcher: the pidfd of
 //            each worker that goes on to exec without parking first (HandedWorker).
-//   notify   an eventfd. Workers that park or fail, and the zygote after a refusal, add one.
+//   notify   an eventfd. Workers that park or fail, and who refuses to clone one, add one.
 //   lanes    SEQPACKET sockets. launcher -> worker: one byte with three descriptors (SCM_RIGHTS)
 //            for the worker whose LaunchRecord names the lane.
 //
@@ -35,7 +35,7 @@ inline constexpr std::size_t kSmallMessageBytes = kSlotBytes - kSmallMessageAt;
 inline constexpr std::size_t kBigMessageBytes = 2U << 20;
 inline constexpr std::size_t kBigMessages = 8;
 
-inline constexpr std::uint32_t kDropSlot = 1U << 31;
+inline constexpr std::uint32_t kNewSlot = 1U << 31;
 inline constexpr std::size_t kMaxOrders = 256;  // slot numbers in one control message
 
 enum class ZygoteState : std::uint32_t { kStarting = 0, kReady = 1, kFailed = 2 };

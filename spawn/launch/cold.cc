@@ -207,7 +207,7 @@ absl::StatusOr<ColdWorker> ColdWorker::Start(const Blueprint& blueprint, const C
   request.extra_flags = kernel::kClonePidfd;
   request.pidfd = &pidfd;
   request.parent_fd = place.parent_fd;
-  request.proc_fd = launcher.proc.get();
+  request.context.proc_fd = launcher.proc.get();
   request.attributes = launcher.odd_attributes;
 
   const sys::Result pid =

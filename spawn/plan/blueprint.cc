@@ -68,6 +68,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Make(const FaultInjection& fault) {
   BROOD_RETURN_IF_ERROR(AddJoins());
   out_.fresh_ = WhyFresh();
   slots_ = out_.fresh_.empty();
+  if (slots_) once_ = PlanBuilder::kSlot;
   AddEarly();
   if (own_time_offsets_) AddTimeOffsets(PlanBuilder::kWorker);
   // A new user namespace leaves the worker with ids nobody maps; files it makes need an owner.
@@ -118,8 +119,10 @@ void BlueprintMaker::SetHeader(const FaultInjection& fault) {
     if (spec_.is_new(kind)) header_.clone_flags |= NamespaceFlag(kind);
   }
   if (slots_) {
-    header_.slot_flags = header_.clone_flags & (kernel::kCloneNewUser | kernel::kCloneNewNet);
-    header_.clone_flags &= ~header_.slot_flags;
+    constexpr std::uint64_t kKept =
+        kernel::kCloneNewUser | kernel::kCloneNewNet | kernel::kCloneNewUts;
+    header_.slot_flags = header_.clone_flags & (kKept | kernel::kCloneNewNs);
+    header_.clone_flags &= ~kKept;
   }
   header_.tree_count = static_cast<std::uint32_t>(tree_count_);
   const bool helped = range_ && !machine_.id_ranges;  // the range is mapped by newuidmap

@@ -75,6 +75,10 @@ class BlueprintMaker {
     bool if_reachable = false;
 
     bool given() const { return !doing.empty(); }
+    // A template prepares it as a part by itself, which is copied for each worker.
+    bool part() const {
+      return own && (what == What::kTree || what == What::kDev || (what == What::kNew && !fresh));
+    }
   };
 
   bool InUserNamespace(List list) const {
@@ -138,10 +142,12 @@ class BlueprintMaker {
   absl::Status AddMounts();
   bool CannotLeave() const;
   bool BornEmpty() const;
+  bool InTreeFromBirth() const;
   void AddMountsToNothing();
   void AddTemplate();
   void AddColdRoot();
   void AddWorkerRoot();
+  void AddSlotRoot();
   void AddOverlay(const std::string& staging);
   void AddHome();
   void MountPlaces(List list, bool own);
@@ -169,6 +175,7 @@ class BlueprintMaker {
   const PlanKind kind_;
   const Machine& machine_;
   List shared_ = PlanBuilder::kWorker;  // where operations go whose result workers can share
+  List once_ = PlanBuilder::kWorker;    // and whose result those of one slot can
   bool new_user_ = false;
   bool zygote_user_ = false;  // Plan::zygote_user
   bool slots_ = false;        // its workers live in slots (spawn/child/slot.h)

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -11,8 +12,10 @@
 namespace brood {
 namespace {
 
-// Where a zygote's home keeps the place to attach a worker's tree (see AddHome).
+// Where a zygote's home keeps the place to attach a worker's tree (see AddHome), and where a slot
+// keeps the one that all its workers' overlays are over.
 constexpr std::string_view kHomeStaging = "/mnt";
+constexpr std::string_view kHomeLower = "/lower";
 
 absl::StatusOr<std::string> StagingDirectory() {
   for (const char* candidate : {"/tmp", "/mnt", "/var/tmp", "/run"}) {
@@ -125,9 +128,7 @@ void BlueprintMaker::AddTemplate() {
   };
   AddAttach(kTmpl, 0, part(0, true));
   for (Place& place : places_) {
-    const bool prepared = place.what == Place::What::kTree || place.what == Place::What::kDev ||
-                          (place.what == Place::What::kNew && !place.fresh);
-    if (!place.own || !prepared) continue;
+    if (!place.part()) continue;
     if (place.tree != kNoTree) {
       AddAttach(kTmpl, place.tree, part(place.tree, place.directory), place.if_reachable);
     } else {
@@ -139,10 +140,20 @@ void BlueprintMaker::AddTemplate() {
   MountPlaces(kTmpl, /*own=*/false);
 }
 
+// Whether a slot's cloner can enter the root for its workers: it needs nothing of the home's after
+// that, and no worker a copy of a part.
+bool BlueprintMaker::InTreeFromBirth() const {
+  return slots_ && spec_.root.mode != RootMode::kOverlay &&
+         std::none_of(places_.begin(), places_.end(), [](const Place& place) {
+           return place.part() || (place.fresh && !place.copy.empty());
+         });
+}
+
 // A template's worker enters its copy of the finished tree. Below it stays the zygote's home: an
 // empty directory, a /proc and a /sys. For a worker that might get there the home is taken away.
 void BlueprintMaker::AddWorkerRoot() {
   constexpr List kWorker = PlanBuilder::kWorker;
+  if (slots_) return AddSlotRoot();
   if (spec_.root.mode == RootMode::kOverlay) {
     AddOverlay(std::string(kHomeStaging));
   } else if (CannotLeave()) {
@@ -153,18 +164,48 @@ void BlueprintMaker::AddWorkerRoot() {
   }
 }
 
+// The same in two parts. A slot's cloner mounts its copies once, in the home; a worker is born with
+// a copy of all that, and copies no more than the parts that lie on mounts of its own.
+void BlueprintMaker::AddSlotRoot() {
+  constexpr List kSlot = PlanBuilder::kSlot;
+  constexpr List kWorker = PlanBuilder::kWorker;
+  if (InTreeFromBirth()) {
+    builder_.Add(kSlot, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
+    builder_.Add(kWorker, OpCode::kRootAt, Step::kEnterRoot, {"/"});
+    return;
+  }
+  for (const Place& place : places_) {
+    if (!place.part()) continue;
+    AddAttach(kSlot, place.tree, PartPlace(place.tree), place.if_reachable);
+    builder_.Add(kWorker, OpCode::kBindPath, Step::kCopyTree, {PartPlace(place.tree)}, 1, 0,
+                 static_cast<std::uint16_t>(place.tree));
+  }
+  if (spec_.root.mode == RootMode::kOverlay) {
+    AddAttach(kSlot, 0, kHomeLower);
+    AddOverlay(std::string(kHomeStaging));
+  } else {
+    AddAttach(kSlot, 0, kHomeStaging);
+    builder_.Add(kWorker, OpCode::kEnterMount, Step::kEnterRoot, {kHomeStaging});
+  }
+}
+
 // Mounts the overlay from tree 0 on staging/root and enters it.
 void BlueprintMaker::AddOverlay(const std::string& staging) {
   constexpr List kWorker = PlanBuilder::kWorker;
   AddTmpfs(kWorker, staging, fmt::format("size={},mode=0755", spec_.root.overlay_bytes));
-  for (const char* name : {"/lower", "/upper", "/work", "/root"}) {
+  for (const char* name : {"/upper", "/work", "/root"}) {
     AddDirectory(kWorker, staging + name, 0755);
   }
-  AddAttach(kWorker, 0, staging + "/lower");
+  std::string lower(kHomeLower);
+  if (!slots_) {
+    lower = staging + "/lower";
+    AddDirectory(kWorker, lower, 0755);
+    AddAttach(kWorker, 0, lower);
+  }
   // userxattr: trusted.* attributes are not for a user namespace (5.11).
   builder_.Add(kWorker, OpCode::kMount, Step::kMountOverlay,
                {"overlay", staging + "/root",
-                fmt::format("lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work{1}", staging,
+                fmt::format("lowerdir={1},upperdir={0}/upper,workdir={0}/work{2}", staging, lower,
                             new_user_ ? ",userxattr" : "")},
                kernel::kMsNosuid | kernel::kMsNodev);
   here_[kWorker].clear();
@@ -194,6 +235,14 @@ void BlueprintMaker::AddHome() {
   AddTmpfs(kHome, staging_, "size=16k,mode=0755");
   AddDirectory(kHome, staging_ + "/proc", 0555);
   AddDirectory(kHome, staging_ + std::string(kHomeStaging), 0755);
+  if (slots_) {
+    AddDirectory(kHome, staging_ + std::string(kHomeLower), 0755);
+    for (const Place& place : places_) {
+      if (!place.part()) continue;
+      const std::string at = staging_ + PartPlace(place.tree);
+      place.directory ? AddDirectory(kHome, at, 0755) : AddFile(kHome, at);
+    }
+  }
   if (sys) AddDirectory(kHome, staging_ + "/sys", 0555);
   if (proc_tree != kNoTree) {
     AddAttach(kHome, proc_tree, staging_ + "/proc");

@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -142,11 +143,11 @@ void BlueprintMaker::AddEarly() {
   }
   UnshareCgroupAndTime();
   if (spec_.is_new(NamespaceKind::kUts) && !spec_.hostname.empty()) {
-    builder_.Add(kWorker, OpCode::kHostname, Step::kHostname, {spec_.hostname},
+    builder_.Add(once_, OpCode::kHostname, Step::kHostname, {spec_.hostname},
                  spec_.hostname.size());
   }
   if (spec_.is_new(NamespaceKind::kNet)) {
-    builder_.Add(kWorker, OpCode::kLoopback, Step::kLoopback);
+    builder_.Add(once_, OpCode::kLoopback, Step::kLoopback);
   }
   builder_.Add(kWorker, OpCode::kNewSession, Step::kNewSession);
   // The default filter forbids every call that could reach a keyring.
@@ -173,6 +174,10 @@ void BlueprintMaker::UnshareCgroupAndTime() {
     } else {
       own_time_offsets_ = true;
     }
+  }
+  if (slots_ && (flags & kernel::kCloneNewTime) != 0) {
+    flags &= ~kernel::kCloneNewTime;
+    builder_.Add(once_, OpCode::kUnshare, Step::kUnshare, {"time"}, kernel::kCloneNewTime);
   }
   if (flags != 0) {
     builder_.Add(PlanBuilder::kWorker, OpCode::kUnshare, Step::kUnshare, {"cgroup, time"}, flags);
@@ -251,7 +256,7 @@ void BlueprintMaker::AddIds(List list, std::uint32_t uid, std::uint32_t gid,
 }
 
 void BlueprintMaker::AddBounding() {
-  builder_.Add(PlanBuilder::kWorker, OpCode::kBounding, Step::kCapabilities, {"the bounding set"},
+  builder_.Add(once_, OpCode::kBounding, Step::kCapabilities, {"the bounding set"},
                kept_capabilities_, static_cast<std::uint64_t>(LastCapability()));
 }
 
@@ -324,13 +329,14 @@ absl::Status BlueprintMaker::AddInit() {
 absl::Status BlueprintMaker::AddSeccomp() {
   SeccompProgram program;
   if (slots_) {
-    BROOD_ASSIGN_OR_RETURN(InheritedSeccomp both, CompileInheritedSeccomp());
-    inherited_filter_ = std::move(both.inherited.instructions);
-    program = std::move(both.last);
-  } else {
-    BROOD_ASSIGN_OR_RETURN(program,
-                           CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
+    if (getrandom(&header_.setup_key, sizeof(header_.setup_key), 0) < 0) {
+      return ErrnoError(errno, "asking for a random number");
+    }
+    BROOD_ASSIGN_OR_RETURN(program, CompileInheritedSeccomp(header_.setup_key));
+    inherited_filter_ = std::move(program.instructions);
+    return spec_.init ? AddInit() : absl::OkStatus();
   }
+  BROOD_ASSIGN_OR_RETURN(program, CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));
   if (program.kills_exec && kind_ != PlanKind::kForked) {
     return InvalidError(
         "seccomp profile {} kills a process that calls execve (SIGSYS), so no command can run "

@@ -49,7 +49,9 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.home = places[kHome];
   plan.copies = places[kCopies];
   plan.idmaps = places[kIdmaps];
-  plan.worker = places[kWorker];
+  plan.worker = {places[kSlot].offset, places[kSlot].count + places[kWorker].count};
+  plan.slot_ops = places[kSlot].count;
+  plan.early_ops += places[kSlot].count;
   plan.seccomp_offset = static_cast<std::uint32_t>(filter_offset);
   plan.seccomp_count = static_cast<std::uint32_t>(filter.size());
   plan.inherited_seccomp_offset = static_cast<std::uint32_t>(inherited_offset);

@@ -22,7 +22,8 @@ struct OpTexts {
 
 class PlanBuilder {
  public:
-  enum List : std::size_t { kTmpl, kHome, kCopies, kIdmaps, kWorker, kListCount };
+  // kSlot comes before kWorker in what is Plan::worker.
+  enum List : std::size_t { kTmpl, kHome, kCopies, kIdmaps, kSlot, kWorker, kListCount };
 
   // Appends an operation to `list`.
   void Add(List list, OpCode code, Step step, const OpTexts& texts = {}, std::uint64_t number = 0,

@@ -313,38 +313,34 @@ absl::StatusOr<SeccompProgram> CompileDefault(std::uint64_t capability_mask, boo
   return FrameSeccomp(assembler, native, compat, "the default seccomp filter");
 }
 
-// Lets all through that kNestingCalls does not name, and decides those as the default does.
-SeccompDecisions DecideLast(SeccompAssembler& assembler) {
-  const SeccompDecisions whole =
+}  // namespace
+
+absl::StatusOr<SeccompProgram> CompileInheritedSeccomp(std::uint64_t key) {
+  SeccompAssembler assembler;
+  SeccompDecisions native =
       DecideDefault(assembler, CallNumber, /*compat=*/false, /*capability_mask=*/0, false);
   const Node allow = assembler.Return(SECCOMP_RET_ALLOW);
-  std::vector<Node> decisions;
+  const auto with_key = [&](Node otherwise) {
+    const auto low = static_cast<std::uint32_t>(key);
+    const auto high = static_cast<std::uint32_t>(key >> 32);
+    const Node second = assembler.Branch(BPF_JEQ, high, allow, otherwise);
+    return assembler.Load(
+        LowWordOfArgument(kSetupKeyArgument),
+        assembler.Branch(BPF_JEQ, low,
+                         assembler.Load(HighWordOfArgument(kSetupKeyArgument), second), otherwise));
+  };
   for (const std::string_view name : kNestingCalls) {
     const auto number = CallNumber(name);
     if (!number) continue;
-    if (*number >= decisions.size()) decisions.resize(*number + 1, allow);
-    decisions[*number] = *number < whole.by_number.size() ? whole.by_number[*number] : whole.beyond;
+    if (*number >= native.by_number.size()) native.by_number.resize(*number + 1, native.beyond);
+    Node& decision = native.by_number[*number];
+    // clone asks for its flags whoever calls it.
+    if (name != "clone") decision = with_key(decision);
   }
-  return {std::move(decisions), allow};
-}
-
-}  // namespace
-
-absl::StatusOr<InheritedSeccomp> CompileInheritedSeccomp() {
-  constexpr std::string_view kOrigin = "the default seccomp filter";
-  InheritedSeccomp both;
   // No set-up is done by a 32-bit program.
-  SeccompAssembler first;
   std::optional<SeccompDecisions> compat;
-  if (kCompat) compat = DecideDefault(first, CompatCallNumber, /*compat=*/true, 0, false);
-  BROOD_ASSIGN_OR_RETURN(
-      both.inherited,
-      FrameSeccomp(first, DecideDefault(first, CallNumber, /*compat=*/false, 0, /*nesting=*/true),
-                   compat, kOrigin));
-  SeccompAssembler second;
-  if (kCompat) compat = SeccompDecisions{{}, second.Return(SECCOMP_RET_ALLOW)};
-  BROOD_ASSIGN_OR_RETURN(both.last, FrameSeccomp(second, DecideLast(second), compat, kOrigin));
-  return both;
+  if (kCompat) compat = DecideDefault(assembler, CompatCallNumber, /*compat=*/true, 0, false);
+  return FrameSeccomp(assembler, native, compat, "the default seccomp filter");
 }
 
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,

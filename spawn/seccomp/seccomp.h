@@ -69,15 +69,10 @@ struct SeccompProgram {
 absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
                                               std::uint64_t capability_mask, bool nesting = false);
 
-// kDefault in two programs, for workers without capabilities that inherit most of it.
-struct InheritedSeccomp {
-  // What the zygote installs once: the default, but for the calls that set a worker up (mounts,
-  // namespaces).
-  SeccompProgram inherited;
-  // What each worker installs last: takes those away again. The kernel runs both for each call, and
-  // the sterner answer counts, so that together they are kDefault.
-  SeccompProgram last;
-};
-absl::StatusOr<InheritedSeccomp> CompileInheritedSeccomp();
+// kDefault for workers without capabilities, installed by their zygote before it sets them up. The
+// calls for that (mounts, namespaces) are let through where their sixth argument, which the kernel
+// does not look at, is `key`: a random number that nobody knows once the command has been executed.
+absl::StatusOr<SeccompProgram> CompileInheritedSeccomp(std::uint64_t key);
+inline constexpr int kSetupKeyArgument = 5;
 
 }  // namespace brood

@@ -28,6 +28,10 @@ constexpr std::uint32_t LowWordOfArgument(std::uint32_t index) {
          (kBigEndian ? 4 : 0);
 }
 
+constexpr std::uint32_t HighWordOfArgument(std::uint32_t index) {
+  return LowWordOfArgument(index) ^ 4;
+}
+
 // What `program` answers to `call`: a SECCOMP_RET_* action with its data.
 //
 // Takes every instruction that the kernel takes in a seccomp filter. For a program that the kernel

@@ -51,7 +51,8 @@ class ReactorPartsTest : public LeavesNothing {
     for (const Worker& worker : pool_->workers) {
       if (worker.phase != WorkerPhase::kFree && !worker.cold) supervisor_->EndUnseen(worker);
     }
-    records_->EndEntrants();
+    for (const auto& keeper : pool_->keepers) records_->EndKeeper(*keeper);
+    records_->ReapCloners();
     for (Worker& worker : pool_->workers) worker.kept = {};
     records_->CloseDeferred();
     EXPECT_TRUE(pool_->ring->FinishCloses().ok());
@@ -237,7 +238,7 @@ TEST_F(ReactorPartsTest, IdsOfIdleSlotsGoToARequestThatFindsNone) {
   dispatcher_->Admit(NewRequest(1, SpawnPath::kZygote));
   dispatcher_->Run();
   HandleUntil([&] { return answers_.size() == 1; });
-  ASSERT_TRUE(pool_->keepers[0]->slots[0].kept);
+  ASSERT_TRUE(pool_->keepers[0]->slots[0].cloner != 0);
 
   AddTemplate(/*zygotes=*/1).options.name = "other";
   std::vector<std::uint32_t> all;
@@ -252,7 +253,7 @@ TEST_F(ReactorPartsTest, IdsOfIdleSlotsGoToARequestThatFindsNone) {
   dispatcher_->Run();
   HandleUntil([&] { return answers_.size() == 2; });
   EXPECT_TRUE(answers_[1].ok()) << answers_[1].status();
-  EXPECT_FALSE(pool_->keepers[0]->slots[0].kept);
+  EXPECT_FALSE(pool_->keepers[0]->slots[0].cloner != 0);
   for (const std::uint32_t ids : all) pool_->resources.ids.Return(ids);
 }
 

@@ -32,35 +32,36 @@
 namespace brood {
 namespace {
 
-// What the kernel makes of two filters: the sterner answer, as a signed number the smaller; of
-// equal ones that of the filter that was installed later.
-std::uint32_t BothAnswer(const InheritedSeccomp& both, const seccomp_data& call) {
-  const auto action = [](std::uint32_t answer) {
-    return static_cast<std::int32_t>(answer & SECCOMP_RET_ACTION_FULL);
-  };
-  const std::uint32_t last = EvaluateSeccomp(both.last.instructions, call);
-  const std::uint32_t inherited = EvaluateSeccomp(both.inherited.instructions, call);
-  return action(inherited) < action(last) ? inherited : last;
+constexpr std::uint64_t kKey = 0x8765'4321'0abc'def0;
+
+std::vector<sock_filter> Inherited() {
+  const auto program = CompileInheritedSeccomp(kKey);
+  EXPECT_TRUE(program.ok()) << program.status();
+  if (!program.ok()) return {};
+  EXPECT_TRUE(program->allows_launch);
+  return program->instructions;
 }
 
-TEST(InheritedFilter, IsTheDefaultInTwoParts) {
+TEST(InheritedFilter, IsTheDefaultForWhoeverHasNoKey) {
   const SeccompProgram whole = DefaultProgram();
-  const auto both = CompileInheritedSeccomp();
-  ASSERT_TRUE(both.ok()) << both.status();
-  EXPECT_TRUE(both->inherited.allows_launch);
-  EXPECT_TRUE(both->last.allows_launch);
+  const std::vector<sock_filter> inherited = Inherited();
   std::vector<std::uint32_t> architectures = {seccomp_arch_native(), 0x12345678};
   if (kCompat) architectures.push_back(kCompat->arch);
   std::vector<std::uint64_t> arguments = {
       0, 1, AF_ALG, AF_VSOCK, TIOCSTI, SIGCHLD, kHighBits | AF_ALG, ~std::uint64_t{0}};
   for (int bit = 0; bit < 64; ++bit) arguments.push_back(std::uint64_t{1} << bit);
+  const std::uint64_t guesses[] = {0, kKey & 0xffffffff, kKey & ~std::uint64_t{0xffffffff},
+                                   kKey ^ 1, kKey ^ (std::uint64_t{1} << 63)};
   for (const std::uint32_t arch : architectures) {
     for (const std::uint32_t base : {0U, 0x40000000U}) {
       for (std::uint32_t number = base; number < base + 700; ++number) {
-        for (const std::uint64_t argument : arguments) {
-          seccomp_data call = SystemCall(number, {argument, argument});
+        for (std::size_t i = 0; i < arguments.size(); ++i) {
+          const std::uint64_t argument = arguments[i];
+          const std::uint64_t guess = guesses[i % std::size(guesses)];
+          // The key is no other argument's.
+          seccomp_data call = SystemCall(number, {argument, argument, kKey, kKey, kKey, guess});
           call.arch = arch;
-          ASSERT_EQ(BothAnswer(*both, call), EvaluateSeccomp(whole.instructions, call))
+          ASSERT_EQ(EvaluateSeccomp(inherited, call), EvaluateSeccomp(whole.instructions, call))
               << fmt::format("call {} of {:x} with {:x}", number, arch, argument);
         }
       }
@@ -68,15 +69,18 @@ TEST(InheritedFilter, IsTheDefaultInTwoParts) {
   }
 }
 
-TEST(InheritedFilter, LeavesLittleToEachWorker) {
-  const auto both = CompileInheritedSeccomp();
-  ASSERT_TRUE(both.ok()) << both.status();
-  EXPECT_LE(both->last.instructions.size(), 64U);
-  const seccomp_data mount = SystemCall(CallNumber("mount"));
-  EXPECT_EQ(EvaluateSeccomp(both->inherited.instructions, mount), kAllow);
-  EXPECT_EQ(EvaluateSeccomp(both->last.instructions, mount), kEperm);
-  RecordProperty("inherited", static_cast<int>(both->inherited.instructions.size()));
-  RecordProperty("last", static_cast<int>(both->last.instructions.size()));
+TEST(InheritedFilter, LetsWhatSetsAWorkerUpThroughWithTheKey) {
+  const std::vector<sock_filter> inherited = Inherited();
+  for (const char* name : {"mount", "clone3", "setns", "fsmount", "unshare", "open_tree"}) {
+    seccomp_data call = SystemCall(CallNumber(name), {0, 0, 0, 0, 0, kKey});
+    EXPECT_EQ(EvaluateSeccomp(inherited, call), kAllow) << name;
+    call.args[kSetupKeyArgument] ^= 1;
+    EXPECT_NE(EvaluateSeccomp(inherited, call), kAllow) << name;
+  }
+  const seccomp_data clone = SystemCall(CallNumber("clone"), {CLONE_NEWUSER, 0, 0, 0, 0, kKey});
+  EXPECT_EQ(EvaluateSeccomp(inherited, clone), kEperm);
+  const seccomp_data reboot = SystemCall(CallNumber("reboot"), {0, 0, 0, 0, 0, kKey});
+  EXPECT_EQ(EvaluateSeccomp(inherited, reboot), kEperm);
 }
 
 struct DefaultCase {
