@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -90,6 +91,17 @@ struct Request {
   std::function<void(const Started&)> on_started;
 };
 
+struct SlotStats {
+  // Workers made in the namespaces of one before, and in new ones; of those, by SlotFault
+  // (spawn/failure.h), why the ones before were not used again.
+  std::uint64_t reused = 0;
+  std::uint64_t made = 0;
+  std::array<std::uint64_t, kSlotFaults> given_up{};
+  std::uint32_t idle = 0;  // slots that have namespaces, and no worker
+};
+// {"used_again": N, "made": N, "idle": N, "given_up": {"sockets": N, ...}}
+nlohmann::ordered_json ToJson(const SlotStats& slots);
+
 struct PoolStats {
   std::uint32_t parked = 0;
   std::uint32_t being_made = 0;
@@ -99,12 +111,7 @@ struct PoolStats {
   std::uint64_t parked_total = 0;       // workers that ever parked
   std::uint64_t lost_workers = 0;       // parked workers found dead
   std::uint64_t zygotes_replaced = 0;
-  // Workers made in the namespaces of one before, and in new ones; of those, by SlotFault
-  // (spawn/failure.h), why the ones before were not used again.
-  std::uint64_t slots_reused = 0;
-  std::uint64_t slots_made = 0;
-  std::array<std::uint64_t, kSlotFaults> slots_given_up{};
-  std::uint32_t slots_idle = 0;     // that have namespaces, and no worker
+  SlotStats slots;
   std::vector<Fallback> fallbacks;  // what this pool wanted but could not have
   std::vector<double> park_us;      // how long the latest (at most 4096) took to be made
 };

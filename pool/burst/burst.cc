@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <csignal>
@@ -15,6 +16,7 @@
 #include <filesystem>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -50,6 +52,8 @@ struct Census {
   }
 };
 
+constexpr std::chrono::milliseconds kRest{200};
+
 class Burst {
  public:
   explicit Burst(const BurstOptions& options) : options_(options) {
@@ -68,6 +72,9 @@ class Burst {
       BROOD_ASSIGN_OR_RETURN(FloorSpawner floor, FloorSpawner::Create(options_.command));
       floor_.emplace(std::move(floor));
     }
+    // Bursts are compared with bare ones on a machine at rest: the kernel goes on for a while with
+    // taking down what a pool has left to it.
+    if (concurrency_ > 1) BROOD_RETURN_IF_ERROR(FloorsOfHalf(/*second=*/false));
     std::string cgroup_path;
     if (!options_.socket.empty()) {
       BROOD_RETURN_IF_ERROR(ThroughDaemon());
@@ -75,12 +82,17 @@ class Burst {
       BROOD_ASSIGN_OR_RETURN(const std::unique_ptr<Pool> pool, MakePool());
       cgroup_path = pool->CgroupPath();
       BROOD_RETURN_IF_ERROR(Park(*pool));
-      BROOD_RETURN_IF_ERROR(concurrency_ == 1 ? OneAtATime(*pool) : ManyAtOnce(*pool));
-      std::vector<double> park_us = pool->Stats().park_us;
-      report_.park_us_p50 = Summarize(std::move(park_us)).p50;
+      BROOD_RETURN_IF_ERROR(concurrency_ == 1 ? OneAtATime(*pool) : Submissions(*pool));
+      PoolStats stats = pool->Stats();
+      report_.slots = stats.slots;
+      report_.park_us_p50 = Summarize(std::move(stats.park_us)).p50;
       if (const absl::Status ended = pool->Shutdown(); !ended.ok()) {
         Fail(std::string(Message(ended)));
       }
+    }
+    if (concurrency_ > 1) {
+      std::this_thread::sleep_for(kRest);
+      BROOD_RETURN_IF_ERROR(FloorsOfHalf(/*second=*/true));
     }
     const Census after = Census::Take();
     report_.left_behind.processes = std::max(0, after.processes - before.processes);
@@ -234,16 +246,14 @@ class Burst {
     return absl::OkStatus();
   }
 
-  absl::Status ManyAtOnce(Pool& pool) {
+  // Before the pool's burst, and after it.
+  absl::Status FloorsOfHalf(bool second) {
+    if (!options_.floor) return absl::OkStatus();
     // A burst that is all asked for at once is compared with whole bursts, since half of one would
     // have half its queue.
-    const bool whole = concurrency_ == options_.count;
-    const std::uint32_t before = whole ? options_.count : options_.count / 2;
-    const std::uint32_t after = whole ? options_.count : options_.count - before;
-    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(before));
-    BROOD_RETURN_IF_ERROR(Submissions(pool));
-    if (options_.floor) BROOD_RETURN_IF_ERROR(Floors(after));
-    return absl::OkStatus();
+    if (concurrency_ == options_.count) return Floors(options_.count);
+    const std::uint32_t half = options_.count / 2;
+    return Floors(second ? options_.count - half : half);
   }
 
   // Keeps `concurrency_` requests under way. Callbacks come from the pool's thread.
@@ -370,6 +380,7 @@ nlohmann::ordered_json ToJson(const BurstReport& report) {
                             {"p99", ratio(report.latency_us.p99, report.floor_us.p99)},
                             {"rate", ratio(report.rate_per_s, report.floor_rate_per_s)}};
   json["path"] = report.path;
+  json["slots"] = ToJson(report.slots);
   json["fallbacks"] = ToJson(report.fallbacks);
   json["park_us"] = {{"p50", rounded(report.park_us_p50)}};
   json["park_bytes"] = std::round(report.park_bytes);

@@ -50,6 +50,7 @@ struct BurstReport {
   double floor_rate_per_s = 0;
   std::map<std::string, std::uint32_t> path;  // how many took each
   std::vector<Fallback> fallbacks;            // of the first outcome that has any
+  SlotStats slots;
   double park_us_p50 = 0;
   double park_bytes = 0;  // memory of one parked worker; 0 where it could not be told
   struct LeftBehind {

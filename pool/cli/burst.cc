@@ -130,6 +130,9 @@ void Print(const BurstReport& report, const BurstOptions& options) {
     paths += fmt::format("{}{} {}", paths.empty() ? "" : ", ", count, name);
   }
   fmt::print("  paths taken   {}\n", paths.empty() ? "none" : paths);
+  if (report.slots.made + report.slots.reused > 0) {
+    fmt::print("  namespaces    {} made, {} used again\n", report.slots.made, report.slots.reused);
+  }
   if (report.park_us_p50 > 0) {
     fmt::print("  parking       {:.0f}us each at the median", report.park_us_p50);
     if (report.park_bytes > 0) fmt::print(", {:.0f} KB of memory each", report.park_bytes / 1024);

@@ -2,6 +2,7 @@
 
 #include "pool/core/pool_state.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace brood {
@@ -49,6 +50,17 @@ void PoolState::Answer(std::unique_ptr<ActiveRequest> request, absl::StatusOr<Ou
     ++totals.served[static_cast<std::size_t>(outcome->spawn_path)];
   }
   request->callback(std::move(outcome));
+}
+
+nlohmann::ordered_json ToJson(const SlotStats& slots) {
+  auto given_up = nlohmann::ordered_json::object();
+  for (std::size_t fault = 1; fault < kSlotFaults; ++fault) {
+    given_up[std::string(SlotFaultName(static_cast<SlotFault>(fault)))] = slots.given_up[fault];
+  }
+  return {{"used_again", slots.reused},
+          {"made", slots.made},
+          {"idle", slots.idle},
+          {"given_up", std::move(given_up)}};
 }
 
 }  // namespace brood

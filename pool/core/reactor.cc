@@ -247,7 +247,7 @@ PoolStats Reactor::Stats() const {
     stats.parked += static_cast<std::uint32_t>(tmpl.idle->size());
     stats.being_made += tmpl.ordered;
     for (const std::uint32_t k : tmpl.keepers) {
-      stats.slots_idle += static_cast<std::uint32_t>(pool_.keepers[k]->kept_slots.size());
+      stats.slots.idle += static_cast<std::uint32_t>(pool_.keepers[k]->kept_slots.size());
     }
     stats.queued += static_cast<std::uint32_t>(tmpl.waiting.size() + tmpl.direct.size());
   }

@@ -321,7 +321,7 @@ void Refill::OnUnclean(std::uint32_t w) {
 }
 
 void Refill::CountGivenUp(const Mailbox& box) {
-  if (box.slot_fault < kSlotFaults) ++pool_.totals.slots_given_up[box.slot_fault];
+  if (box.slot_fault < kSlotFaults) ++pool_.totals.slots.given_up[box.slot_fault];
 }
 
 void Refill::OnMade(std::uint32_t w) {
@@ -369,11 +369,11 @@ void Refill::CountSlot(const Worker& worker, bool finished) {
   ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
   SlotRecord& record = keeper.slots[worker.slot];
   if (box.slot_uses == 0) {
-    ++pool_.totals.slots_made;
+    ++pool_.totals.slots.made;
     record.net_error = box.net_error;
     record.idmap_error = box.idmap_error;
   } else {
-    ++pool_.totals.slots_reused;
+    ++pool_.totals.slots.reused;
     box.net_error = record.net_error;
     box.idmap_error = record.idmap_error;
   }

@@ -207,15 +207,7 @@ Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& runnin
       {"lost_workers", stats.lost_workers},
       {"zygotes_replaced", stats.zygotes_replaced},
   };
-  auto given_up = Json::object();
-  for (std::size_t fault = 1; fault < kSlotFaults; ++fault) {
-    given_up[std::string(SlotFaultName(static_cast<SlotFault>(fault)))] =
-        stats.slots_given_up[fault];
-  }
-  json["slots"] = {{"used_again", stats.slots_reused},
-                   {"made", stats.slots_made},
-                   {"idle", stats.slots_idle},
-                   {"given_up", std::move(given_up)}};
+  json["slots"] = ToJson(stats.slots);
   json["fallbacks"] = ToJson(stats.fallbacks);
   json["park_us"] = park.empty() ? Json(nullptr) : Json(park[park.size() / 2]);
   auto isolates = Json::array();

@@ -17,6 +17,7 @@ constexpr std::uint32_t kNoMaps = 2;  // a new cloner's ids are not mapped yet
 struct Cloner {
   SlotPlace place;
   int sockstat = -1;
+  int terminals = -1;
   ChildContext context;
 };
 
@@ -56,6 +57,27 @@ SlotFault LookAtNetwork(const Cloner& cloner) {
   if (sockets == kAbsent || waiting == kAbsent || fragments == kAbsent) return SlotFault::kUnknown;
   if (sockets != 0) return SlotFault::kSockets;
   return waiting != 0 ? SlotFault::kTimeWait : SlotFault::kFragments;
+}
+
+// A devpts has an entry for each pseudo-terminal that somebody has open, beside "ptmx".
+SlotFault LookAtTerminals(const Cloner& cloner) {
+  if (cloner.context.plan->slot_terminals == 0) return SlotFault::kNone;
+  // The kernel's struct linux_dirent64: two numbers, the entry's length, its type, its name.
+  constexpr std::size_t kLengthAt = 16;
+  constexpr std::size_t kNameAt = 19;
+  alignas(8) char entries[512];
+  const sys::Result rewound = sys::Rewind(cloner.terminals);
+  const sys::Result got = sys::Getdents64(cloner.terminals, entries, sizeof(entries));
+  if (rewound < 0 || got <= 0) return SlotFault::kUnknown;
+  for (sys::Result at = 0; at < got;) {
+    const char first = entries[at + kNameAt];
+    if (first >= '0' && first <= '9') return SlotFault::kTerminals;
+    std::uint16_t length = 0;
+    __builtin_memcpy(&length, entries + at + kLengthAt, sizeof(length));
+    if (length == 0) return SlotFault::kUnknown;
+    at += length;
+  }
+  return SlotFault::kNone;
 }
 
 void AwaitChange(const std::uint32_t& word, std::uint32_t from) {
@@ -105,6 +127,10 @@ bool Prepare(Cloner& cloner, Failure& failure) {
   context.root_fd = -1;
   cloner.sockstat = static_cast<int>(
       sys::OpenAt(context.proc_fd, "thread-self/net/sockstat", O_RDONLY | O_CLOEXEC));
+  if (const char* const path = plan.text(plan.slot_terminals); path != nullptr) {
+    cloner.terminals =
+        static_cast<int>(sys::OpenAt(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  }
   return true;
 }
 
@@ -113,7 +139,8 @@ void Bear(Cloner& cloner) {
   const ChildContext& context = cloner.context;
   Slot& slot = *cloner.place.slot;
   if (slot.uses++ != 0) {
-    const SlotFault fault = LookAtNetwork(cloner);
+    SlotFault fault = LookAtNetwork(cloner);
+    if (fault == SlotFault::kNone) fault = LookAtTerminals(cloner);
     if (fault != SlotFault::kNone) {
       context.box->slot_fault = static_cast<std::uint32_t>(fault);
       StoreState(*context.box, WorkerState::kUnclean);

@@ -97,6 +97,11 @@ inline Result OpenAt(int directory, const char* path, int flags, unsigned mode =
 inline Result OpenAt2(int directory, const char* path, const open_how& how) {
   return Call(__NR_openat2, directory, Arg(path), Arg(&how), sizeof(how));
 }
+// 0 at the end.
+inline Result Getdents64(int fd, void* to, std::size_t size) {
+  return Call(__NR_getdents64, fd, Arg(to), static_cast<long>(size));
+}
+inline Result Rewind(int fd) { return Call(__NR_lseek, fd, 0, /*SEEK_SET*/ 0); }
 inline Result Dup3(int from, int to, int flags) { return Call(__NR_dup3, from, to, flags); }
 inline Result Fcntl(int fd, int command, long argument = 0) {
   return Call(__NR_fcntl, fd, command, argument);

@@ -29,7 +29,7 @@ class PlanBuilder {
   void Add(List list, OpCode code, Step step, const OpTexts& texts = {}, std::uint64_t number = 0,
            std::uint64_t second_number = 0, std::uint16_t index = 0);
 
-  // Adds a string that the header names; for Plan::uid_map and gid_map.
+  // Adds a string that the header names; as Plan::uid_map.
   std::uint32_t AddText(std::string_view text) { return Intern(text); }
 
   std::size_t size(List list) const { return lists_[list].size(); }

@@ -55,7 +55,7 @@ class SlotTest : public PoolTest {
     return Run(std::move(request));
   }
   std::uint64_t GivenUp(SlotFault fault) {
-    return pool_->Stats().slots_given_up[static_cast<std::size_t>(fault)];
+    return pool_->Stats().slots.given_up[static_cast<std::size_t>(fault)];
   }
 };
 
@@ -71,9 +71,9 @@ TEST_F(SlotTest, OutcomesTellTheSlotAndHowOftenItWasUsed) {
     usleep(5000);  // or it is another's turn
   }
   const PoolStats stats = pool_->Stats();
-  EXPECT_GT(stats.slots_reused, 0U);
-  EXPECT_EQ(stats.slots_made + stats.slots_reused, 20U);
-  EXPECT_EQ(stats.slots_idle, stats.slots_made);
+  EXPECT_GT(stats.slots.reused, 0U);
+  EXPECT_EQ(stats.slots.made + stats.slots.reused, 20U);
+  EXPECT_EQ(stats.slots.idle, stats.slots.made);
 }
 
 TEST_F(SlotTest, ParkedWorkersLiveInSlotsOfTheirOwn) {
@@ -87,7 +87,7 @@ TEST_F(SlotTest, ParkedWorkersLiveInSlotsOfTheirOwn) {
     usleep(20'000);
   }
   EXPECT_LT(seen.size(), 12U) << "they are used again";
-  EXPECT_GT(pool_->Stats().slots_reused, 0U);
+  EXPECT_GT(pool_->Stats().slots.reused, 0U);
 }
 
 struct WhyCase {
@@ -139,7 +139,7 @@ TEST_F(SlotTest, AFreshRequestGetsNewNamespacesAndLeavesThemToNobody) {
     EXPECT_EQ(outcome.spawn_path, SpawnPath::kZygote);
     EXPECT_THAT(outcome.fresh, HasSubstr("request"));
   }
-  EXPECT_EQ(pool_->Stats().slots_reused, 0U);
+  EXPECT_EQ(pool_->Stats().slots.reused, 0U);
 }
 
 // Left by one worker; `look` is what the next one in its slot runs, and must print.
@@ -224,7 +224,7 @@ TEST_P(SlotLeftoverTest, IsNotThereForTheNextOne) {
     EXPECT_EQ(next.slot->number, left.slot->number);
     reused += next.slot->used > 0;
   }
-  EXPECT_EQ(reused, Tries()) << ::testing::PrintToString(pool_->Stats().slots_given_up);
+  EXPECT_EQ(reused, Tries()) << ::testing::PrintToString(pool_->Stats().slots.given_up);
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, SlotLeftoverTest,
@@ -298,8 +298,8 @@ TEST_F(SlotTest, ASlotOfAWorkerThatWasNotFinishedIsGivenUp) {
     EXPECT_EQ(outcome.end, End::kSetupFailed);
   }
   const PoolStats stats = pool_->Stats();
-  EXPECT_EQ(stats.slots_reused, 0U);
-  EXPECT_EQ(stats.slots_idle, 0U);
+  EXPECT_EQ(stats.slots.reused, 0U);
+  EXPECT_EQ(stats.slots.idle, 0U);
 }
 
 TEST_F(SlotTest, SlotsSurviveTheDeathOfTheirWorkers) {
