@@ -40,7 +40,7 @@ constexpr std::size_t kSpareSlots = 64;
 
 // Slots of a zygote that keep their namespaces while they have a worker, which takes a process for
 // each: enough for those that are being used again and again. Not for a thousand parked workers.
-constexpr std::uint32_t kKeptSlots = 128;
+constexpr std::uint32_t kKeptSlots = 256;
 
 // Slots that a burst has left idle are given up after so long.
 constexpr std::int64_t kIdleSlotNs = 30'000'000'000;

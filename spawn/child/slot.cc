@@ -126,7 +126,7 @@ bool Prepare(Cloner& cloner, Failure& failure) {
   // A worker is in another mount namespace: it finds its root by itself.
   context.root_fd = -1;
   cloner.sockstat = static_cast<int>(
-      sys::OpenAt(context.proc_fd, "thread-self/net/sockstat", O_RDONLY | O_CLOEXEC));
+      sys::OpenAt(context.proc_fd, "self/net/sockstat", O_RDONLY | O_CLOEXEC));
   if (const char* const path = plan.text(plan.slot_terminals); path != nullptr) {
     cloner.terminals =
         static_cast<int>(sys::OpenAt(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
