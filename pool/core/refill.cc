@@ -299,9 +299,12 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
   for (const std::uint32_t w : unclean) OnUnclean(w);
 }
 
-// Killed from outside before it had cloned the worker, or while it did.
+// Killed from outside before it had cloned the worker, or while it did. Of one that ended before the
+// zygote came to the order, the zygote makes another.
 bool Refill::HasLostCloner(const Worker& worker) {
-  const int made = pool_.BoxOf(worker).cloner;
+  const Mailbox& box = pool_.BoxOf(worker);
+  if (__atomic_load_n(&box.passed_on, __ATOMIC_ACQUIRE) == 0) return false;
+  const int made = box.cloner;
   const int cloner = made != 0 ? made : pool_.keepers[worker.keeper]->slots[worker.slot].cloner;
   return cloner > 0 && HasEnded(cloner);
 }
@@ -313,6 +316,7 @@ void Refill::OnUnclean(std::uint32_t w) {
   Mailbox& box = pool_.BoxOf(worker);
   CountGivenUp(box);
   box.slot_fault = 0;
+  box.passed_on = 0;
   records_.EndCloner(keeper, worker.slot, /*idle=*/true);
   StoreState(box, WorkerState::kOrdered);
   keeper.ordered.push_back(w);

@@ -89,6 +89,12 @@ void SetOrder(Slot& slot, std::uint32_t order) {
   sys::FutexWake(&slot.order, 1);
 }
 
+// The zygote's last look at the mailbox.
+void PassOn(Slot& slot, Mailbox& box) {
+  __atomic_store_n(&box.passed_on, 1U, __ATOMIC_RELEASE);
+  SetOrder(slot, kWorker);
+}
+
 BirthRequest RequestOf(const ChildContext& context) {
   BirthRequest request;
   request.context = context;
@@ -185,7 +191,7 @@ void AwaitClonerEnd(const Slot& slot) {
 
 void OrderOfCloner(Slot& slot, Mailbox& box) {
   box.slot_uses = slot.uses;
-  SetOrder(slot, kWorker);
+  PassOn(slot, box);
 }
 
 void OrderOfNewCloner(const SlotPlace& place, const ChildContext& context) {
@@ -226,7 +232,7 @@ void OrderOfNewCloner(const SlotPlace& place, const ChildContext& context) {
   if (plan.idmaps.count != 0) {
     IdmapTrees(request, OpenOfProcess(context.proc_fd, pid, "ns/user", O_RDONLY));
   }
-  SetOrder(slot, kWorker);
+  PassOn(slot, box);
 }
 
 }  // namespace brood

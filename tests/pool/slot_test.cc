@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <ostream>
 #include <set>
@@ -18,8 +20,7 @@
 
 #include "spawn/base/fd_message.h"
 #include "spawn/base/unique_fd.h"
-#include "spawn/host/without.h"
-#include "tests/pool/pool_test.h"
+#include "tests/pool/slots.h"
 
 namespace brood {
 namespace {
@@ -27,37 +28,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::uint32_t kMostSlots = 128;
-
-// How often the worker of a slot tries to leave something for the next one.
-int Tries() {
-  const char* const tries = std::getenv("BROOD_SLOT_TRIES");
-  return tries == nullptr ? 3 : std::atoi(tries);
-}
-
-class SlotTest : public PoolTest {
- protected:
-  void SetUp() override {
-    PoolTest::SetUp();
-    if (Without(Way::kSlots)) GTEST_SKIP() << "needs slots, which BROOD_WITHOUT takes away";
-  }
-
-  // One zygote, so that a slot that is free is taken again at once.
-  void StartOne(std::uint32_t parked, Spec spec = {}) {
-    TemplateOptions options;
-    options.spec = std::move(spec);
-    options.zygotes = 1;
-    Start(parked, std::move(options));
-  }
-
-  Outcome RunOn(SpawnPath path, const std::string& script) {
-    Request request = GuardedShell(script);
-    request.path = path;
-    return Run(std::move(request));
-  }
-  std::uint64_t GivenUp(SlotFault fault) {
-    return pool_->Stats().slots.given_up[static_cast<std::size_t>(fault)];
-  }
-};
 
 TEST_F(SlotTest, OutcomesTellTheSlotAndHowOftenItWasUsed) {
   StartOne(0);
@@ -212,16 +182,10 @@ TEST_P(SlotLeftoverTest, IsNotThereForTheNextOne) {
     const Outcome left = RunOn(path, leftover.leave);
     ASSERT_TRUE(left.ok()) << left.err << left.message;
     EXPECT_EQ(left.err, "");
-    // Others may be there before it, since a slot rests.
     ASSERT_TRUE(left.slot.has_value());
-    Outcome next;
-    for (int look = 0; look < 40 && (look == 0 || next.slot->number != left.slot->number); ++look) {
-      usleep(10'000);
-      next = RunOn(path, leftover.look);
-      EXPECT_EQ(next.out, clean) << next.err;
-      ASSERT_TRUE(next.slot.has_value());
-    }
-    EXPECT_EQ(next.slot->number, left.slot->number);
+    const Outcome next = RunInSlot(left.slot->number, path, leftover.look);
+    ASSERT_TRUE(next.slot.has_value());
+    EXPECT_EQ(next.out, clean) << next.err;
     reused += next.slot->used > 0;
   }
   EXPECT_EQ(reused, Tries()) << ::testing::PrintToString(pool_->Stats().slots.given_up);
@@ -236,45 +200,71 @@ INSTANTIATE_TEST_SUITE_P(Each, SlotLeftoverTest,
                                   std::string(SpawnPathName(std::get<1>(each.param)));
                          });
 
-// A socket of a worker that somebody outside still has keeps its network namespace from being
-// clean.
-TEST_F(SlotTest, ASocketHeldOutsideCostsTheSlot) {
-  StartOne(0);
-  for (int i = 0; i < Tries(); ++i) {
+// What brood gets of a worker, a socket or the master of a terminal, held for longer than the
+// worker lives.
+class HeldOutsideTest : public SlotTest {
+ protected:
+  UniqueFd RunHolding(StdioMode mode, Outcome& giver) {
     int ends[2];
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     const UniqueFd ours(ends[0]);
     UniqueFd theirs(ends[1]);
     Request request = GuardedShell("exit 0");
     request.path = SpawnPath::kZygote;
     request.command.stdio = {};
-    request.command.stdio.mode = StdioMode::kEndpoint;
-    request.command.stdio.port = 77;
+    request.command.stdio.mode = mode;
+    if (mode == StdioMode::kEndpoint) request.command.stdio.port = 77;
     const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
     request.command.stdio.fds = {theirs.get(), null.get(), null.get()};
-    const Outcome giver = Run(std::move(request));
-    ASSERT_TRUE(giver.ok()) << giver.message;
+    giver = Run(std::move(request));
     char byte = 0;
     ReceivedFds<1> received;
-    ASSERT_EQ(ReceiveWithFds(ours.get(), &byte, 1, received, 0), 1);
-    ASSERT_EQ(received.count, 1U);
-    const UniqueFd held(received.fds[0]);
-    Outcome next;
-    for (int look = 0; look < 40 && (look == 0 || next.slot->number != giver.slot->number);
-         ++look) {
-      usleep(10'000);
-      next = RunOn(SpawnPath::kZygote, "tail -n +2 /proc/net/tcp | wc -l");
-      ASSERT_TRUE(next.slot.has_value());
-    }
-    EXPECT_EQ(next.slot->number, giver.slot->number);
+    EXPECT_EQ(ReceiveWithFds(ours.get(), &byte, 1, received, 0), 1);
+    EXPECT_EQ(received.count, 1U);
+    return UniqueFd(received.count == 1 ? received.fds[0] : -1);
+  }
+};
+
+// A socket of a worker that somebody outside still has keeps its network namespace from being
+// clean.
+TEST_F(HeldOutsideTest, ASocketCostsTheSlot) {
+  StartOne(0);
+  for (int i = 0; i < Tries(); ++i) {
+    Outcome giver;
+    const UniqueFd held = RunHolding(StdioMode::kEndpoint, giver);
+    ASSERT_TRUE(giver.slot.has_value()) << giver.message;
+    const Outcome next =
+        RunInSlot(giver.slot->number, SpawnPath::kZygote, "tail -n +2 /proc/net/tcp | wc -l");
+    ASSERT_TRUE(next.slot.has_value());
     EXPECT_EQ(next.slot->used, 0U);
     EXPECT_EQ(next.out, "0\n");
     EXPECT_EQ(GivenUp(SlotFault::kSockets), static_cast<std::uint64_t>(i + 1));
   }
 }
 
-// What cannot be entered is unknown, and so it is given up.
-TEST_F(SlotTest, ASlotThatCannotBeEnteredIsGivenUp) {
+TEST_F(HeldOutsideTest, ATerminalCostsTheSlot) {
+  StartOne(0);
+  for (int i = 0; i < Tries(); ++i) {
+    Outcome giver;
+    UniqueFd held = RunHolding(StdioMode::kTerminal, giver);
+    ASSERT_TRUE(giver.slot.has_value()) << giver.message;
+    const Outcome next = RunInSlot(giver.slot->number, SpawnPath::kZygote, "ls /dev/pts");
+    ASSERT_TRUE(next.slot.has_value());
+    EXPECT_EQ(next.slot->used, 0U);
+    EXPECT_EQ(next.out, "ptmx\n");
+    EXPECT_EQ(GivenUp(SlotFault::kTerminals), static_cast<std::uint64_t>(i + 1));
+    // One that nobody holds any more is no reason.
+    held = RunHolding(StdioMode::kTerminal, giver);
+    held.reset();
+    ASSERT_TRUE(giver.slot.has_value()) << giver.message;
+    const Outcome after = RunInSlot(giver.slot->number, SpawnPath::kZygote, "ls /dev/pts");
+    EXPECT_GT(after.slot->used, 0U);
+    EXPECT_EQ(after.out, "ptmx\n");
+  }
+}
+
+// What cannot be counted is unknown, and so it is given up.
+TEST_F(SlotTest, ASlotThatCannotBeLookedAtIsGivenUp) {
   TemplateOptions options;
   options.zygotes = 1;
   options.fault = {.step = Step::kJoinNamespace, .error = EPERM};
@@ -301,6 +291,80 @@ TEST_F(SlotTest, ASlotOfAWorkerThatWasNotFinishedIsGivenUp) {
   EXPECT_EQ(stats.slots.reused, 0U);
   EXPECT_EQ(stats.slots.idle, 0U);
 }
+
+// Where a root is put together for each worker, a slot keeps what it is put together from.
+struct RootCase {
+  const char* name;
+  void (*change)(Spec&, const std::string& directory);
+};
+
+void PrintTo(const RootCase& root, std::ostream* out) { *out << root.name; }
+
+const RootCase kRoots[] = {
+    {"read_only", [](Spec&, const std::string&) {}},
+    {"overlay", [](Spec& spec, const std::string&) { spec.root.mode = RootMode::kOverlay; }},
+    {"read_write",
+     [](Spec& spec, const std::string& directory) {
+       spec.binds.push_back({directory, "/opt", /*read_only=*/false});
+     }},
+    {"below_its_own",
+     [](Spec& spec, const std::string& directory) {
+       spec.binds.push_back({directory, "/tmp/given", /*read_only=*/true});
+       spec.tmpfs.push_back({.target = "/srv"});
+     }},
+    {"overlay_below_its_own",
+     [](Spec& spec, const std::string& directory) {
+       spec.root.mode = RootMode::kOverlay;
+       spec.binds.push_back({directory, "/run/given/deep", /*read_only=*/false});
+     }},
+    {"host_network",
+     [](Spec& spec, const std::string&) {
+       spec.ns(NamespaceKind::kNet).mode = NamespaceMode::kHost;
+     }},
+    {"init", [](Spec& spec, const std::string&) { spec.init = true; }},
+    {"time_offset",
+     [](Spec& spec, const std::string&) {
+       spec.time_offsets.boottime = std::chrono::hours(24'000);
+     }},
+};
+
+class SlotRootTest : public SlotTest, public ::testing::WithParamInterface<RootCase> {};
+
+TEST_P(SlotRootTest, IsTheSameForEachWorkerOfASlot) {
+  const char* const root = std::getenv("BROOD_TEST_ROOTFS");
+  if (root == nullptr) GTEST_SKIP() << "needs a Debian in BROOD_TEST_ROOTFS";
+  const std::string given = fmt::format("/tmp/brood_slot_test_{}", getpid());
+  std::filesystem::create_directory(given);
+  std::filesystem::permissions(given, std::filesystem::perms::all);
+  std::ofstream(given + "/file") << "given\n";
+  Spec spec;
+  spec.root = {RootMode::kReadOnly, root};
+  GetParam().change(spec, given);
+  StartOne(0, spec);
+  const std::string look =
+      "cut -d' ' -f5,6 /proc/self/mountinfo | sort; id; hostname; cat /proc/self/uid_map; "
+      "ls /proc | grep -c '^[0-9]'; ls -A / /tmp /run /dev /dev/shm /srv /opt; cut -d' ' -f1 "
+      "/proc/uptime | grep -c ........; find /tmp /run /opt -name file | xargs cat; "
+      "echo left >/tmp/left; echo left >/left; echo left >/srv/left; exit 0";
+  const Outcome first = RunOn(SpawnPath::kZygote, look);
+  ASSERT_TRUE(first.ok()) << first.message << first.err;
+  ASSERT_TRUE(first.slot.has_value()) << first.fresh;
+  for (int i = 0; i < 2; ++i) {
+    const Outcome next = RunInSlot(first.slot->number, SpawnPath::kZygote, look);
+    ASSERT_TRUE(next.slot.has_value());
+    EXPECT_GT(next.slot->used, 0U);
+    EXPECT_EQ(next.out, first.out);
+    EXPECT_EQ(next.err, first.err);
+    EXPECT_EQ(next.fallbacks.size(), first.fallbacks.size());
+  }
+  ASSERT_TRUE(pool_->Shutdown().ok());
+  std::filesystem::remove_all(given);
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, SlotRootTest, ::testing::ValuesIn(kRoots),
+                         [](const ::testing::TestParamInfo<RootCase>& each) {
+                           return std::string(each.param.name);
+                         });
 
 TEST_F(SlotTest, SlotsSurviveTheDeathOfTheirWorkers) {
   StartOne(0);
