@@ -69,8 +69,9 @@ struct Started {
   std::string leaf;            // its cgroup below Pool::CgroupPath; empty: none of its own
   std::uint32_t id_first = 0;  // the host id of its id 0; 0: it has no range of ids
   SpawnPath path = SpawnPath::kParked;
-  const Spec* spec = nullptr;  // what it was made from; valid during the call, and for the pool's
-                               // life if it is a template's (any path but cold)
+  std::optional<SlotUse> slot;  // none: its namespaces are all its own
+  const Spec* spec = nullptr;   // what it was made from; valid during the call, and for the pool's
+                                // life if it is a template's (any path but cold)
 };
 
 struct Request {
@@ -90,6 +91,14 @@ struct Request {
   // worker is killed before it saw the request and another takes it. Must not block.
   std::function<void(const Started&)> on_started;
 };
+
+// What TemplateOptions::zygotes 0 stands for here.
+std::uint32_t DefaultZygotes();
+
+// Slots of one zygote that keep their namespaces, each with a process of some 60 KB, while they
+// have a worker; beyond it, the worker that has lived longest ends with its namespaces. They are
+// for slots that are used again and again, not for thousands of parked workers.
+inline constexpr std::uint32_t kKeptSlots = 256;
 
 struct SlotStats {
   // Workers made in the namespaces of one before, and in new ones; of those, by SlotFault
@@ -182,8 +191,9 @@ class Pool {
   // Removes a template in the same way. kNotFound; kFailedPrecondition for the last one.
   absl::Status RemoveTemplate(const std::string& name);
 
-  // Process ids of the zygotes, for people and tests.
+  // Process ids of the zygotes, and of the processes that keep slots, for people and tests.
   std::vector<int> ZygotePids();
+  std::vector<int> SlotPids();
   // The directory of the pool's cgroups; empty where it has none.
   std::string CgroupPath() const;
 

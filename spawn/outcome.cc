@@ -125,13 +125,17 @@ nlohmann::ordered_json ToJson(const std::vector<Fallback>& fallbacks) {
   return json;
 }
 
+nlohmann::ordered_json ToJson(const SlotUse& slot) {
+  return {{"number", slot.number}, {"used", slot.used}};
+}
+
 nlohmann::ordered_json ToJson(const Outcome& outcome) {
   nlohmann::ordered_json json;
   json["id"] = outcome.id;
   if (!outcome.template_name.empty()) json["template"] = outcome.template_name;
   json["spawn_path"] = SpawnPathName(outcome.spawn_path);
   json["fallbacks"] = ToJson(outcome.fallbacks);
-  if (outcome.slot) json["slot"] = {{"number", outcome.slot->number}, {"used", outcome.slot->used}};
+  if (outcome.slot) json["slot"] = ToJson(*outcome.slot);
   if (!outcome.fresh.empty()) json["fresh"] = outcome.fresh;
   json["host_pid"] = outcome.host_pid;
   json["inside_pid"] = outcome.inside_pid;

@@ -103,6 +103,7 @@ std::string ToText(const Fallback& fallback);
 std::string ToText(const std::vector<Fallback>& fallbacks);
 
 nlohmann::ordered_json ToJson(const Outcome& outcome);
+nlohmann::ordered_json ToJson(const SlotUse& slot);
 nlohmann::ordered_json ToJson(const std::vector<Fallback>& fallbacks);
 
 }  // namespace brood

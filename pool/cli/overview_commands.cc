@@ -61,15 +61,16 @@ std::string Ago(double since) {
 }
 
 void PrintList(const Json& isolates) {
-  fmt::print("{:<12}  {:<16} {:<12} {:<14} {:>5}  {:>8}  COMMAND\n", "ID", "NAME", "TEMPLATE",
-             "STATE", "AGE", "PID");
+  fmt::print("{:<12}  {:<16} {:<12} {:<14} {:>5}  {:>8}  {:>5}  COMMAND\n", "ID", "NAME",
+             "TEMPLATE", "STATE", "AGE", "PID", "SLOT");
   for (const Json& isolate : isolates) {
     std::string state = isolate["state"];
     if (state == "ended") state = fmt::format("ended ({})", isolate["exit_status"].get<int>());
-    fmt::print("{:<12}  {:<16} {:<12} {:<14} {:>5}  {:>8}  {}\n", isolate["id"].get<std::string>(),
-               Plain(isolate["name"], 16), Plain(isolate["template"], 12), state,
-               Ago(isolate["submitted"].get<double>()), isolate["host_pid"].get<int>(),
-               Plain(Joined(isolate["command"])));
+    const std::string slot = isolate.contains("slot") ? isolate["slot"]["number"].dump() : "-";
+    fmt::print("{:<12}  {:<16} {:<12} {:<14} {:>5}  {:>8}  {:>5}  {}\n",
+               isolate["id"].get<std::string>(), Plain(isolate["name"], 16),
+               Plain(isolate["template"], 12), state, Ago(isolate["submitted"].get<double>()),
+               isolate["host_pid"].get<int>(), slot, Plain(Joined(isolate["command"])));
   }
 }
 
@@ -103,7 +104,9 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
     const std::string bar = below + (children.empty() ? "    " : "|   ");
     if (node["role"] == "isolate") fmt::print("{}  namespaces  {}\n", bar, namespaces);
     fmt::print("{}  cgroup  {}\n", bar, node.value("cgroup", "-"));
-    if (node.contains("parked")) fmt::print("{}  parked  {}\n", bar, node["parked"].get<int>());
+    for (const char* key : {"parked", "slots"}) {
+      if (node.contains(key)) fmt::print("{}  {}  {}\n", bar, key, node[key].get<int>());
+    }
   }
   for (std::size_t i = 0; i < children.size(); ++i) {
     PrintTree(children[i], below, i + 1 == children.size() ? "`-- " : "|-- ");

@@ -330,6 +330,10 @@ PoolStats Pool::Stats() {
   return front_->Ask([](Reactor& reactor) { return reactor.Stats(); }, PoolStats{});
 }
 
+std::vector<int> Pool::SlotPids() {
+  return front_->Ask([](Reactor& reactor) { return reactor.SlotPids(); }, std::vector<int>{});
+}
+
 std::vector<int> Pool::ZygotePids() {
   return front_->Ask([](Reactor& reactor) { return reactor.ZygotePids(); }, std::vector<int>{});
 }

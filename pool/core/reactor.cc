@@ -275,4 +275,12 @@ std::vector<int> Reactor::ZygotePids() const {
   return pids;
 }
 
+std::vector<int> Reactor::SlotPids() const {
+  std::vector<int> pids;
+  for (const auto& keeper : pool_.keepers) {
+    for (const std::uint32_t slot : keeper->cloners) pids.push_back(keeper->slots[slot].cloner);
+  }
+  return pids;
+}
+
 }  // namespace brood

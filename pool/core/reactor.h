@@ -50,6 +50,7 @@ class Reactor {
                    ParkedWaiter waiter);
   PoolStats Stats() const;
   std::vector<int> ZygotePids() const;
+  std::vector<int> SlotPids() const;
   absl::Status Kill(std::uint64_t request);
   absl::Status Signal(std::uint64_t request, const SignalOrder& order) {
     return supervisor_.Signal(request, order);

@@ -38,10 +38,6 @@ constexpr std::int64_t kQuietNs = 20'000'000;
 constexpr std::int64_t kRestNs = 20'000'000;
 constexpr std::size_t kSpareSlots = 64;
 
-// Slots of a zygote that keep their namespaces while they have a worker, which takes a process for
-// each: enough for those that are being used again and again. Not for a thousand parked workers.
-constexpr std::uint32_t kKeptSlots = 256;
-
 // Slots that a burst has left idle are given up after so long.
 constexpr std::int64_t kIdleSlotNs = 30'000'000'000;
 
@@ -299,8 +295,8 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
   for (const std::uint32_t w : unclean) OnUnclean(w);
 }
 
-// Killed from outside before it had cloned the worker, or while it did. Of one that ended before the
-// zygote came to the order, the zygote makes another.
+// Killed from outside before it had cloned the worker, or while it did. Of one that ended before
+// the zygote came to the order, the zygote makes another.
 bool Refill::HasLostCloner(const Worker& worker) {
   const Mailbox& box = pool_.BoxOf(worker);
   if (__atomic_load_n(&box.passed_on, __ATOMIC_ACQUIRE) == 0) return false;

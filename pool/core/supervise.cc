@@ -98,7 +98,7 @@ void Supervisor::TellStarted(const Worker& worker) const {
   const Subject subject = pool_.SubjectOf(worker);
   const std::string& leaf = request.leaf.empty() ? worker.leaf : request.leaf;
   request.on_started({worker.request->id, subject.box.pid, leaf, worker.id_first, worker.path,
-                      &subject.blueprint.spec()});
+                      SlotOf(subject.blueprint, subject.box), &subject.blueprint.spec()});
 }
 
 void Supervisor::NeverStarted(std::uint32_t w) {

@@ -13,6 +13,10 @@
 
 namespace brood {
 
+std::uint32_t DefaultZygotes() {
+  return std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);
+}
+
 absl::Status CompleteOptions(TemplateOptions& options) {
   if (options.max_workers == 0) options.max_workers = std::max(4096U, options.parked + 64);
   if (options.max_workers < options.parked) {
@@ -20,7 +24,7 @@ absl::Status CompleteOptions(TemplateOptions& options) {
                         options.parked, options.max_workers);
   }
   if (options.zygotes == 0) {
-    options.zygotes = std::clamp(std::thread::hardware_concurrency() / 2, 1U, 4U);
+    options.zygotes = DefaultZygotes();
   }
   return absl::OkStatus();
 }

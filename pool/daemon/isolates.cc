@@ -79,6 +79,7 @@ nlohmann::ordered_json ToJson(const Isolate& isolate, bool whole) {
   json["submitted"] = static_cast<double>(seconds.count()) / 1000;
   json["host_pid"] = isolate.host_pid;
   json["spawn_path"] = SpawnPathName(isolate.path);
+  if (isolate.slot) json["slot"] = ToJson(*isolate.slot);
   // Cut short: a command may be megabytes long, and a list has many.
   auto argv = nlohmann::ordered_json::array();
   std::size_t room = whole ? kArgvShown : 1024;

@@ -45,6 +45,7 @@ struct Isolate {
   std::string leaf;            // its cgroup's directory; empty: none of its own
   std::uint32_t id_first = 0;  // host id of its id 0
   SpawnPath path = SpawnPath::kParked;
+  std::optional<SlotUse> slot;
 
   std::optional<Outcome> outcome;  // once ended, if there was a worker
   std::string refusal;             // why there was none

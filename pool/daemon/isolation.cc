@@ -78,8 +78,10 @@ std::map<std::int32_t, std::vector<std::int32_t>> Children() {
 class TreeMaker {
  public:
   TreeMaker(const std::vector<RunningIsolate>& running, const std::vector<RunningIsolate>& execs,
-            const std::vector<int>& zygotes, bool all)
-      : zygotes_(zygotes.begin(), zygotes.end()), all_(all), children_(Children()) {
+            const std::vector<int>& zygotes, const std::vector<int>& slots, bool all)
+      : all_(all), children_(Children()) {
+    for (const int pid : zygotes) known_[pid] = {"zygote", nullptr};
+    for (const int pid : slots) known_[pid] = {"slot", nullptr};
     for (const RunningIsolate& isolate : running) known_[isolate.host_pid] = {"isolate", &isolate};
     for (const RunningIsolate& exec : execs) known_[exec.host_pid] = {"exec", &exec};
   }
@@ -89,24 +91,25 @@ class TreeMaker {
     Json json = IsolationOf(self);
     json["role"] = "daemon";
     std::uint32_t parked = 0;
+    std::uint32_t slots = 0;
     auto below = Json::array();
     for (const std::int32_t pid : children_[self]) {
       const auto known = known_.find(pid);
-      const bool zygote = zygotes_.contains(pid);
-      if (known == known_.end() && !zygote) {
-        ++parked;
-        if (!all_) continue;
-      }
+      const std::string role = known == known_.end() ? "parked" : known->second.role;
+      if (role == "parked") ++parked;
+      if (role == "slot") ++slots;
+      if (!all_ && (role == "parked" || role == "slot")) continue;
       Json child = Process(pid);
       if (child.is_null()) continue;
-      child["role"] = zygote ? "zygote" : known == known_.end() ? "parked" : known->second.role;
-      if (known != known_.end()) {
+      child["role"] = role;
+      if (known != known_.end() && known->second.isolate != nullptr) {
         child["id"] = known->second.isolate->id;
         child["name"] = known->second.isolate->name;
       }
       below.push_back(std::move(child));
     }
     json["parked"] = parked;
+    json["slots"] = slots;
     json["children"] = std::move(below);
     return json;
   }
@@ -129,7 +132,6 @@ class TreeMaker {
     const RunningIsolate* isolate;
   };
   std::map<std::int32_t, Known> known_;  // by pid
-  std::set<std::int32_t> zygotes_;
   bool all_;
   std::map<std::int32_t, std::vector<std::int32_t>> children_;
 };
@@ -184,8 +186,8 @@ Json IsolationOf(std::int32_t pid) {
 
 Json IsolateTree(const std::vector<RunningIsolate>& running,
                  const std::vector<RunningIsolate>& execs, const std::vector<int>& zygotes,
-                 bool all) {
-  return TreeMaker(running, execs, zygotes, all).Daemon();
+                 const std::vector<int>& slots, bool all) {
+  return TreeMaker(running, execs, zygotes, slots, all).Daemon();
 }
 
 Json StatsJson(const PoolStats& stats, const std::vector<RunningIsolate>& running) {

@@ -201,6 +201,7 @@ void Service::OnStarted(Isolate& isolate, const Submitter& submitter, const Star
   isolate.leaf = started.leaf.empty() ? "" : parent + "/" + started.leaf;
   isolate.id_first = started.id_first;
   isolate.path = started.path;
+  isolate.slot = started.slot;
   isolate.spec = SpecOf(started);
   if (!first || !isolate.detached) return;
   if (const auto to = submitter.peer.lock()) {

@@ -66,12 +66,13 @@ absl::Status Service::OnTree(const PeerPtr& peer, const Incoming& message) {
   std::vector<RunningIsolate> execs;
   for (const auto& [number, exec] : execs_) execs.push_back(exec);
   const std::vector<int> zygotes = pool_.ZygotePids();
+  const std::vector<int> slots = pool_.SlotPids();
   BROOD_RETURN_IF_ERROR(peer->BeginJob());
   options_.elsewhere([&pool = pool_, running = std::move(running), execs = std::move(execs),
-                      zygotes, all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
+                      zygotes, slots, all = list.all != 0, caller = std::weak_ptr<Peer>(peer),
                       tag = message.header.tag] {
     if (caller.expired()) return;
-    const std::string text = Dump(IsolateTree(running, execs, zygotes, all));
+    const std::string text = Dump(IsolateTree(running, execs, zygotes, slots, all));
     pool.Post([=] {
       if (const auto to = caller.lock()) to->EndJob(tag, Text{text});
     });

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "pool/pool.h"
 #include "spawn/base/kernel.h"
 #include "spawn/host/cgroup_host.h"
 #include "spawn/host/id_ranges.h"
@@ -24,6 +25,8 @@ namespace {
 constexpr std::uint64_t kBeside = 16;
 // A parked worker with its network namespace (measured: 150 to 260 KB), and some room.
 constexpr std::uint64_t kWorkerBytes = 320U << 10;
+// The process that keeps a slot (measured: 60 KB).
+constexpr std::uint64_t kClonerBytes = 80U << 10;
 // A compiled filter of brood's own, and the errno of one for which there is no room.
 constexpr std::uint64_t kFilterBytes = 2048;
 constexpr int kEnotsupp = 524;
@@ -44,6 +47,7 @@ void Add(const LimitQuestion& question, std::uint64_t more, const std::string& w
 
 std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>& host) {
   const std::uint64_t more = workers + kBeside;
+  const std::uint64_t slots = std::min(workers, DefaultZygotes() * kKeptSlots);
   std::vector<Need> needs;
   // How many there are is not shown by the kernel; none is tried when the caller tells.
   Add({.call = LimitedCall::kUnshare,
@@ -53,8 +57,11 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
        .depth = 0},
       more, "each worker has its own", needs);
   std::erase_if(needs, [](const Need& need) { return need.limit.name.ends_with(" depth"); });
-  Add({.call = LimitedCall::kClone, .error = EAGAIN}, more,
-      "a worker is a process with a pid here and another inside", needs);
+  Add({.call = LimitedCall::kClone, .error = EAGAIN}, more + slots,
+      fmt::format("a worker is a process with a pid here and another inside, and up to {} are in "
+                  "slots, which are kept by one each",
+                  slots),
+      needs);
   if (host.ok() && !host->base.empty()) {
     Add({.call = LimitedCall::kMakeCgroup, .error = EAGAIN, .cgroup = host->base}, more,
         "each worker has a cgroup of its own", needs);
@@ -70,8 +77,8 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
                      "a parked worker costs the launcher no descriptor, a running one costs one"});
   }
   for (LimitReading& limit : LimitsBehind({.call = LimitedCall::kSeccomp, .error = kEnotsupp})) {
-    needs.push_back(
-        {std::move(limit), workers * kFilterBytes, "the kernel compiles a filter for each worker"});
+    needs.push_back({std::move(limit), workers * kFilterBytes,
+                     "the kernel compiles a filter for each worker whose namespaces are all new"});
   }
   if (ThisMachine().id_ranges) {
     const absl::StatusOr<IdRangesHeld> held = HeldIdRanges();
@@ -85,8 +92,9 @@ std::vector<Need> Needs(std::uint32_t workers, const absl::StatusOr<CgroupHost>&
   needs.push_back({{.name = "available memory",
                     .maximum = MeminfoBytes("MemAvailable:"),
                     .raise = "with --net host, it is a fifth of that"},
-                   workers * kWorkerBytes,
-                   "a parked worker holds some 250 KB, most of it its network namespace's"});
+                   workers * kWorkerBytes + slots * kClonerBytes,
+                   "a parked worker holds some 250 KB, most of it its network namespace's, and the "
+                   "process that keeps a slot 60"});
   return needs;
 }
 

@@ -155,6 +155,11 @@ bool HasEnded(const UniqueFd& pidfd) {
   return poll(&ended, 1, 0) > 0;
 }
 
+std::optional<SlotUse> SlotOf(const Blueprint& blueprint, const Mailbox& box) {
+  if (blueprint.plan().slot_flags == 0) return std::nullopt;
+  return SlotUse{box.slot_number, box.slot_uses};
+}
+
 Failure FailureOf(const Mailbox& box, const WorkerFacts& facts) {
   if (box.failure.failed() || !facts.frozen) return box.failure;
   return {Step::kBegin, 0, EBUSY};
@@ -209,7 +214,7 @@ void DescribeEnd(const Blueprint& blueprint, const Command& command, const Mailb
     std::move(kept.begin(), kept.end(), std::back_inserter(outcome.fallbacks));
   }
 
-  if (blueprint.plan().slot_flags != 0) outcome.slot = {box.slot_number, box.slot_uses};
+  outcome.slot = SlotOf(blueprint, box);
   if (outcome.fresh.empty()) outcome.fresh = blueprint.fresh();
 
   outcome.failure = FailureOf(box, facts);

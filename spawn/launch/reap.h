@@ -68,6 +68,9 @@ struct WorkerFacts {
 // no event reports.
 inline constexpr std::int64_t kLongLaunchNs = 1'000'000'000;
 
+// The slot that a worker lives in; none where it has namespaces of its own.
+std::optional<SlotUse> SlotOf(const Blueprint& blueprint, const Mailbox& box);
+
 // What a worker failed at, as its mailbox or the launcher's facts say.
 Failure FailureOf(const Mailbox& box, const WorkerFacts& facts);
 
