@@ -85,11 +85,10 @@ enum class SlotFault : std::uint32_t {
   kSockets,    // a socket is left: a process outside holds it, or it has data to send
   kTimeWait,   // a closed connection that waits
   kFragments,  // pieces of packets that wait for the rest
-  kTerminals,  // a pseudo-terminal is open outside
   kUnsealed,   // user namespaces could not be forbidden in it
-  kUnknown,    // it could not be entered, or the kernel's counts could not be read
+  kUnknown,    // the kernel's counts could not be read
 };
-inline constexpr std::size_t kSlotFaults = 7;
+inline constexpr std::size_t kSlotFaults = 6;
 
 // "sockets", "time_wait", ...: stable names, used in JSON; "none".
 std::string_view SlotFaultName(SlotFault fault);

@@ -26,8 +26,8 @@ absl::Status Dispatcher::PrepareLimits() {
     files.rlim_cur = files.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &files);
   }
-  // A running worker costs the launcher four descriptors, and two pipes when it is captured; one
-  // that has ended three, until its namespaces are taken down; a parked one costs none. The
+  // A running worker costs the launcher three descriptors, and two pipes when it is captured; one
+  // that has ended two, until its namespaces are taken down; a parked one costs none. The
   // quarter that is left is for zygotes, templates and what is opened for a moment.
   const std::uint64_t all = std::min<std::uint64_t>(files.rlim_cur, 1U << 20);
   const std::uint64_t watched = options.watched_fds * (1 + pool_.ring->fds_of_a_wait());
@@ -84,7 +84,7 @@ void Dispatcher::Admit(std::unique_ptr<ActiveRequest> request) {
 // takes the kernel longer than running what is short.
 bool Dispatcher::HasRoom() const {
   // Its own, and those of the waits for its end and its two outputs.
-  const std::uint64_t fds_of_a_running_worker = 6 + 3 * pool_.ring->fds_of_a_wait();
+  const std::uint64_t fds_of_a_running_worker = 5 + 3 * pool_.ring->fds_of_a_wait();
   const std::uint32_t running = supervisor_.running();
   return running < max_running_ && (running + 1) * fds_of_a_running_worker +
                                            records_.deferred_closes() + pool_.ring->closing() <=

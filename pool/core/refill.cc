@@ -108,7 +108,7 @@ std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper) {
   if (rested || none_new || kept.size() >= kSpareSlots) {
     const std::uint32_t slot = kept.front().slot;
     SlotRecord& record = keeper.slots[slot];
-    record.free = false;
+    record.made = false;
     if (record.cloner != 0) {
       keeper.cloners.splice(keeper.cloners.end(), keeper.cloners, record.turn);
     }
@@ -276,7 +276,7 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
       default:
         // Killed from outside while it set itself up, or born into a frozen cgroup: nobody tells.
         if (!look_for_dead) return false;
-        if (LoadState(box) < WorkerState::kMapped && HasLostCloner(worker)) {
+        if ((LoadState(box) < WorkerState::kMapped || box.pid <= 0) && HasLostCloner(worker)) {
           not_made.push_back(w);
           return true;
         }
@@ -380,13 +380,14 @@ void Refill::CountSlot(const Worker& worker, bool finished) {
   const bool fresh = worker.request && worker.request->request.fresh;
   const bool sealed = box.slot_fault == static_cast<std::uint32_t>(SlotFault::kNone);
   if (!sealed) CountGivenUp(box);
+  record.made = finished;
   if (!finished || !sealed || fresh) {
     return records_.EndCloner(keeper, worker.slot, /*idle=*/finished);
   }
   // The one whose worker has lived longest will be used again last.
   if (keeper.cloners.size() <= kKeptSlots + keeper.kept_slots.size()) return;
   const auto oldest = std::find_if(keeper.cloners.begin(), keeper.cloners.end(),
-                                   [&](std::uint32_t slot) { return !keeper.slots[slot].free; });
+                                   [&](std::uint32_t slot) { return keeper.slots[slot].made; });
   if (oldest != keeper.cloners.end()) records_.EndCloner(keeper, *oldest, /*idle=*/true);
 }
 
@@ -402,7 +403,7 @@ void Refill::OnNotMade(std::uint32_t w) {
   Template& tmpl = pool_.TemplateOf(worker);
   Session& session = worker.session;
   const Mailbox& box = pool_.BoxOf(worker);
-  CountSlot(worker, /*finished=*/false);
+  CountSlot(worker, /*finished=*/box.parked_ns != 0);  // it may be the command that is not there
   Exit exit;
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();
@@ -455,14 +456,15 @@ void Refill::OnZygoteDeath(std::uint32_t k) {
   ++pool_.totals.zygotes_replaced;
   CollectMade(k, /*look_for_dead=*/false);
 
-  // Cloners go on without their zygote: before a mailbox is anybody's, its must have ended.
-  for (const std::uint32_t w : keeper.ordered) {
-    records_.NoteCloner(pool_.workers[w]);
-    records_.EndCloner(keeper, pool_.workers[w].slot, /*idle=*/false);
-  }
+  // Cloners go on without their zygote: before a mailbox is anybody's, its must have ended. What
+  // they have finished meanwhile runs, and must not be made again.
+  for (const std::uint32_t w : keeper.ordered) records_.NoteCloner(pool_.workers[w]);
   for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) {
     records_.EndCloner(keeper, slot, /*idle=*/true);
   }
+  records_.ReapCloners();
+  CollectMade(k, /*look_for_dead=*/false);
+  keeper.unsent.clear();
   std::vector<std::uint32_t> unfinished;
   std::erase_if(keeper.ordered, [&](std::uint32_t w) {
     const Mailbox& box = pool_.BoxOf(pool_.workers[w]);

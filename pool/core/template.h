@@ -25,7 +25,7 @@ struct SlotRecord {
   std::uint32_t ids = 0;  // the host ids of its user namespace; 0: none of its own
   int cloner = 0;         // its pid; 0: the slot has no namespaces
   std::list<std::uint32_t>::iterator turn;  // in ZygoteKeeper::cloners, where it has one
-  bool free = false;                        // it has them, and no worker
+  bool made = false;                        // it has them, and a worker that has been set up
   // What the first worker of these namespaces was told of them, for those that follow.
   std::int32_t net_error = 0;
   std::int32_t idmap_error = 0;

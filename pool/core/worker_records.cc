@@ -68,6 +68,7 @@ void WorkerRecords::EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idl
   if (pid == 0) return;
   keeper.cloners.erase(record.turn);
   if (!idle) return KillAndReap(pid);
+  if (ReapIfEnded(pid)) return;
   kill(pid, SIGKILL);
   killed_cloners_.push_back(pid);
 }
@@ -82,7 +83,7 @@ void WorkerRecords::GiveUpSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
 void WorkerRecords::ReturnSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
   if (keeper.slots[slot].cloner != 0) {
     keeper.kept_slots.push_back({slot, NowNs()});
-    keeper.slots[slot].free = true;
+    keeper.slots[slot].made = false;
   } else {
     GiveUpSlot(keeper, slot);
     keeper.bare_slots.push_back(slot);

@@ -103,11 +103,10 @@ void IdmapTrees(const BirthRequest& request, int user_namespace) {
   };
   const Op* ops = plan.ops(plan.idmaps);
   for (std::uint32_t i = 0; i < plan.idmaps.count; ++i) {
-    const sys::Result result = map(ops[i].index, kernel::kAtRecursive);
-    if (result >= 0) continue;
-    request.context.box->idmap_error = static_cast<std::int32_t>(-result);
-    // One that is mounted below it may be what refuses.
-    (void)map(ops[i].index, 0);
+    if (map(ops[i].index, kernel::kAtRecursive) >= 0) continue;
+    // What is mounted below it may be what refuses, such as the template's own /sys.
+    const sys::Result result = map(ops[i].index, 0);
+    if (result < 0) request.context.box->idmap_error = static_cast<std::int32_t>(-result);
   }
   sys::Close(user_namespace);
 }
@@ -186,7 +185,8 @@ sys::Result FinishBirth(BirthRequest& request, sys::Result pid, sys::Result mapp
   Mailbox& box = *request.context.box;
   if (Injected(plan, Step::kMapIds, 0)) mapped = -plan.fail_error;
   if (mapped < 0) return AbortBirth(request, Step::kMapIds, mapped);
-  if (plan.idmaps.count != 0) {
+  // The trees of a slot were mapped for its cloner.
+  if (plan.idmaps.count != 0 && plan.slot_flags == 0) {
     IdmapTrees(request, OpenOfProcess(request.context.proc_fd, pid, "ns/user", O_RDONLY));
   }
   StoreState(box, WorkerState::kMapped);

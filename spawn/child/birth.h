@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Cloning one worker: clone3 into its cgroup, then its id maps. Used by the launcher for the cold
-// path and by the zygote; the only place that calls clone3 for a worker. Freestanding.
+// path, by the zygote, and by cloners; the only place that calls clone3 for a worker. Freestanding.
 #pragma once
 
 #include "spawn/child/child.h"

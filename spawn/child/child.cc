@@ -558,6 +558,11 @@ void WorkerMain(void* argument) {
   // capabilities: what makes no file is done while the maps are being written. A failure waits,
   // since whoever writes them has the mailbox until then.
   Failure failure;
+  // Its cloner dies with the launcher, and nobody would wake it then.
+  if (plan.slot_flags != 0 && LoadState(box) == WorkerState::kBorn &&
+      DieWithLauncher(context.launcher_pidfd) < 0) {
+    sys::ExitGroup(125);
+  }
   bool fine = RunOps(plan.worker, plan.slot_ops, plan.early_ops, context, &box, failure);
   AwaitChangeFrom(box, WorkerState::kBorn);
   if (LoadState(box) != WorkerState::kMapped) sys::ExitGroup(125);

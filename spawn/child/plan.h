@@ -9,7 +9,8 @@
 //   cold:      `worker` holds all operations, run by one child
 //   template:  the zygote runs `tmpl` once, in the mount namespace that keeps the template's tree,
 //              and `home` once, in the tiny one it then lives in; before each clone it runs
-//              `copies`, which copy that tree; the worker runs `worker`
+//              `copies`, which copy that tree; the worker runs `worker`. With slots, it clones
+//              cloners, which run the first `slot_ops` of these, and their workers run the rest
 //
 // In both, the process that maps a worker's ids then runs `idmaps`.
 //
@@ -126,10 +127,8 @@ struct Plan {
   std::uint32_t inherited_seccomp_count = 0;
   std::uint32_t uid_map = 0;  // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
-  std::uint32_t reserved = 0;
-  std::uint32_t slot_terminals = 0;  // text of the place of the devpts that a slot keeps; 0: none
-  std::uint64_t setup_key = 0;       // of that filter (spawn/child/syscalls.h)
-  std::uint64_t clone_flags = 0;     // CLONE_NEW* of the worker's birth
+  std::uint64_t setup_key = 0;    // of that filter (spawn/child/syscalls.h)
+  std::uint64_t clone_flags = 0;  // CLONE_NEW* of the worker's birth
   std::uint64_t slot_flags = 0;   // CLONE_NEW* of what its slot has for it; 0: there are no slots
   std::uint8_t share_memory = 0;  // CLONE_VM until exec; never with a memory limit
   std::uint8_t late_seccomp = 0;  // the filter would refuse the launch itself: install it last

@@ -17,7 +17,6 @@ constexpr std::uint32_t kNoMaps = 2;  // a new cloner's ids are not mapped yet
 struct Cloner {
   SlotPlace place;
   int sockstat = -1;
-  int terminals = -1;
   ChildContext context;
 };
 
@@ -59,27 +58,6 @@ SlotFault LookAtNetwork(const Cloner& cloner) {
   return waiting != 0 ? SlotFault::kTimeWait : SlotFault::kFragments;
 }
 
-// A devpts has an entry for each pseudo-terminal that somebody has open, beside "ptmx".
-SlotFault LookAtTerminals(const Cloner& cloner) {
-  if (cloner.context.plan->slot_terminals == 0) return SlotFault::kNone;
-  // The kernel's struct linux_dirent64: two numbers, the entry's length, its type, its name.
-  constexpr std::size_t kLengthAt = 16;
-  constexpr std::size_t kNameAt = 19;
-  alignas(8) char entries[512];
-  const sys::Result rewound = sys::Rewind(cloner.terminals);
-  const sys::Result got = sys::Getdents64(cloner.terminals, entries, sizeof(entries));
-  if (rewound < 0 || got <= 0) return SlotFault::kUnknown;
-  for (sys::Result at = 0; at < got;) {
-    const char first = entries[at + kNameAt];
-    if (first >= '0' && first <= '9') return SlotFault::kTerminals;
-    std::uint16_t length = 0;
-    __builtin_memcpy(&length, entries + at + kLengthAt, sizeof(length));
-    if (length == 0) return SlotFault::kUnknown;
-    at += length;
-  }
-  return SlotFault::kNone;
-}
-
 void AwaitChange(const std::uint32_t& word, std::uint32_t from) {
   while (__atomic_load_n(&word, __ATOMIC_ACQUIRE) == from) sys::FutexWait(&word, from);
 }
@@ -117,7 +95,6 @@ bool Prepare(Cloner& cloner, Failure& failure) {
     if (result < 0) failure = {step, 0xffff, static_cast<std::int32_t>(-result)};
     return result >= 0;
   };
-  if (!must(Step::kParentDeath, DieWithLauncher(context.launcher_pidfd))) return false;
   sys::Prctl(PR_SET_NAME, reinterpret_cast<unsigned long>("brood-slot"));
   if (!RunOps(plan.worker, 0, plan.slot_ops, context, nullptr, failure)) return false;
   // A worker begins with a copy of what is open here.
@@ -131,12 +108,8 @@ bool Prepare(Cloner& cloner, Failure& failure) {
   if (!must(Step::kCloseFds, close(place.keep_end, 0))) return false;
   // A worker is in another mount namespace: it finds its root by itself.
   context.root_fd = -1;
-  cloner.sockstat = static_cast<int>(
-      sys::OpenAt(context.proc_fd, "self/net/sockstat", O_RDONLY | O_CLOEXEC));
-  if (const char* const path = plan.text(plan.slot_terminals); path != nullptr) {
-    cloner.terminals =
-        static_cast<int>(sys::OpenAt(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  }
+  cloner.sockstat =
+      static_cast<int>(sys::OpenAt(context.proc_fd, "self/net/sockstat", O_RDONLY | O_CLOEXEC));
   return true;
 }
 
@@ -145,8 +118,7 @@ void Bear(Cloner& cloner) {
   const ChildContext& context = cloner.context;
   Slot& slot = *cloner.place.slot;
   if (slot.uses++ != 0) {
-    SlotFault fault = LookAtNetwork(cloner);
-    if (fault == SlotFault::kNone) fault = LookAtTerminals(cloner);
+    const SlotFault fault = LookAtNetwork(cloner);
     if (fault != SlotFault::kNone) {
       context.box->slot_fault = static_cast<std::uint32_t>(fault);
       StoreState(*context.box, WorkerState::kUnclean);
@@ -166,6 +138,7 @@ void Bear(Cloner& cloner) {
 [[noreturn]] void ClonerMain(void* argument) {
   Cloner& cloner = *static_cast<Cloner*>(argument);
   Slot& slot = *cloner.place.slot;
+  if (DieWithLauncher(cloner.context.launcher_pidfd) < 0) sys::ExitGroup(125);
   AwaitChange(slot.order, kNoMaps);
   if (__atomic_load_n(&slot.order, __ATOMIC_ACQUIRE) != kWorker) sys::ExitGroup(125);
   Failure failure;

@@ -21,9 +21,10 @@ namespace brood {
 
 // What zygote and cloner share of a slot. All zeros: it has had no cloner.
 struct Slot {
-  std::uint32_t order = 0;  // futex (zygote; cloner: taken)
-  std::uint32_t alive = 0;  // 1 while it has a cloner, futex (zygote; kernel)
-  std::uint32_t uses = 0;   // workers that its cloner was asked for before (cloner)
+  std::uint32_t order = 0;    // futex (zygote; cloner: taken)
+  std::uint32_t alive = 0;    // 1 while it has a cloner, futex (zygote; kernel)
+  std::uint32_t uses = 0;     // workers that its cloner was asked for before (cloner)
+  std::uint32_t guarded = 0;  // 1: the stack of its cloners has its guard (zygote)
 };
 
 // Of one slot, as its cloner has it.

@@ -73,8 +73,8 @@ inline Result SetupCall(long number, long a = 0, long b = 0, long c = 0, long d 
 }
 
 // clone3(2) whose child runs function(argument) on the stack in `args` and must not return.
-// Returns the child's pid, or -errno. The only clone3 of workers and zygotes is
-// spawn/child/birth.cc's.
+// Returns the child's pid, or -errno. The only clone3 of workers is spawn/child/birth.cc's, of
+// cloners spawn/child/slot.cc's.
 Result Clone3(const kernel::CloneArgs& args, void (*function)(void*), void* argument);
 
 // clone(2) in the same manner, whose flags a seccomp filter can see: `flags` has the exit signal,
@@ -97,11 +97,6 @@ inline Result OpenAt(int directory, const char* path, int flags, unsigned mode =
 inline Result OpenAt2(int directory, const char* path, const open_how& how) {
   return Call(__NR_openat2, directory, Arg(path), Arg(&how), sizeof(how));
 }
-// 0 at the end.
-inline Result Getdents64(int fd, void* to, std::size_t size) {
-  return Call(__NR_getdents64, fd, Arg(to), static_cast<long>(size));
-}
-inline Result Rewind(int fd) { return Call(__NR_lseek, fd, 0, /*SEEK_SET*/ 0); }
 inline Result Dup3(int from, int to, int flags) { return Call(__NR_dup3, from, to, flags); }
 inline Result Fcntl(int fd, int command, long argument = 0) {
   return Call(__NR_fcntl, fd, command, argument);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The zygote: a small, static, single-threaded helper that prepares a template once and from then
-// on clones workers, as siblings of itself, for the launcher that started it.
+// on clones workers, or for slots (spawn/child/slot.h) those who do, as siblings of itself, for the
+// launcher that started it.
 //
 // It lives in two mount namespaces of its own. One keeps the template's finished tree. The other,
 // in which it stays, holds two mounts only, because every clone copies the mounts of the namespace
@@ -173,10 +174,7 @@ void BearWorker(Zygote& zygote, std::uint32_t slot, bool anew) {
   const Plan& plan = *zygote.plan;
   const std::uint32_t slots = zygote.region->slot_count;
   // Slots are used from the first on, so stacks get their guards as they are needed.
-  for (; zygote.guarded <= slot; ++zygote.guarded) {
-    GuardStack(zygote, zygote.guarded);
-    if (plan.slot_flags != 0) GuardStack(zygote, slots + zygote.guarded);
-  }
+  for (; zygote.guarded <= slot; ++zygote.guarded) GuardStack(zygote, zygote.guarded);
   Mailbox& box = *reinterpret_cast<Mailbox*>(zygote.slots + std::size_t{slot} * kSlotBytes);
   box.attributes = zygote.attributes;
   Slot& namespaces = zygote.namespaces[slot];
@@ -192,6 +190,8 @@ void BearWorker(Zygote& zygote, std::uint32_t slot, bool anew) {
     return;
   }
   if (plan.slot_flags != 0) {
+    if (namespaces.guarded == 0) GuardStack(zygote, slots + slot);
+    namespaces.guarded = 1;
     OrderOfNewCloner({.slot = &namespaces,
                       .number = slot,
                       .stack = StackOf(zygote, slots + slot),

@@ -24,8 +24,8 @@ struct StepFacts {
   std::string_view action;
 };
 
-constexpr std::string_view kSlotFaultNames[kSlotFaults] = {
-    "none", "sockets", "time_wait", "fragments", "terminals", "unsealed", "unknown"};
+constexpr std::string_view kSlotFaultNames[kSlotFaults] = {"none",      "sockets",  "time_wait",
+                                                           "fragments", "unsealed", "unknown"};
 
 constexpr StepFacts kSteps[] = {
     {Step::kNone, "none", "nothing"},

@@ -193,8 +193,8 @@ void BlueprintMaker::AddMasks() {
     return proc + std::string(path.substr(std::string_view("/proc").size()));
   };
   for (const std::string_view path : kMaskedFiles) {
-    // There the kernel tells of keys whose owners are among the reader's ids only: its own.
-    if (range_ && path == "/proc/keys") continue;
+    // The kernel tells of keys whose owners are among the reader's ids, which are brood's own then.
+    if (new_user_ && machine_.id_ranges && path == "/proc/keys") continue;
     if (needs_cover(path, S_IROTH | S_IWOTH)) add(OpCode::kMask, in_proc(path), false);
   }
   for (const std::string_view path : kMaskedDirectories) {

@@ -171,11 +171,6 @@ void BlueprintMaker::AddSlotRoot() {
   constexpr List kWorker = PlanBuilder::kWorker;
   if (InTreeFromBirth()) {
     builder_.Add(kSlot, OpCode::kEnterTree, Step::kEnterRoot, {"/"}, 0, 0, 0);
-    // Its terminals can be counted, so it is used again.
-    Place* const terminals = FindPlace(Place::What::kDevpts);
-    MountPlace(kSlot, *terminals);
-    terminals->own = false;
-    header_.slot_terminals = builder_.AddText(terminals->at);
     builder_.Add(kWorker, OpCode::kRootAt, Step::kEnterRoot, {"/"});
     return;
   }

@@ -111,8 +111,8 @@ absl::Status BlueprintMaker::AddJoins() {
   return absl::OkStatus();
 }
 
-// What a worker changes in its user and network namespaces is there for the next one. Without a
-// capability, with the default filter, and with no process but its own in them, all that it can
+// What a worker changes in its user, network and uts namespaces is there for the next one. Without
+// a capability, with the default filter, and with no process but its own in them, all that it can
 // leave is sockets, which the kernel counts (spawn/child/slot.cc).
 std::string BlueprintMaker::WhyFresh() const {
   if (kind_ != PlanKind::kTemplate) return "the cold path makes them";

@@ -57,7 +57,7 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.inherited_seccomp_offset = static_cast<std::uint32_t>(inherited_offset);
   plan.inherited_seccomp_count = static_cast<std::uint32_t>(inherited.size());
 
-  for (std::uint32_t* const text : {&plan.uid_map, &plan.gid_map, &plan.slot_terminals}) {
+  for (std::uint32_t* const text : {&plan.uid_map, &plan.gid_map}) {
     if (*text != 0) *text += static_cast<std::uint32_t>(text_offset);
   }
 

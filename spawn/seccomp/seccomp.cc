@@ -320,22 +320,13 @@ absl::StatusOr<SeccompProgram> CompileInheritedSeccomp(std::uint64_t key) {
   SeccompDecisions native =
       DecideDefault(assembler, CallNumber, /*compat=*/false, /*capability_mask=*/0, false);
   const Node allow = assembler.Return(SECCOMP_RET_ALLOW);
-  const auto with_key = [&](Node otherwise) {
-    const auto low = static_cast<std::uint32_t>(key);
-    const auto high = static_cast<std::uint32_t>(key >> 32);
-    const Node second = assembler.Branch(BPF_JEQ, high, allow, otherwise);
-    return assembler.Load(
-        LowWordOfArgument(kSetupKeyArgument),
-        assembler.Branch(BPF_JEQ, low,
-                         assembler.Load(HighWordOfArgument(kSetupKeyArgument), second), otherwise));
-  };
   for (const std::string_view name : kNestingCalls) {
     const auto number = CallNumber(name);
     if (!number) continue;
     if (*number >= native.by_number.size()) native.by_number.resize(*number + 1, native.beyond);
     Node& decision = native.by_number[*number];
     // clone asks for its flags whoever calls it.
-    if (name != "clone") decision = with_key(decision);
+    if (name != "clone") decision = assembler.Matches(kSetupKeyArgument, key, allow, decision);
   }
   // No set-up is done by a 32-bit program.
   std::optional<SeccompDecisions> compat;

@@ -2,7 +2,7 @@
 
 // The system call filter of a worker: from what the spec asks for to a program for seccomp(2).
 //
-// Compiled once a template, in the launcher; installed by every worker, so what counts is that the
+// Compiled once a template, in the launcher; installed by every worker that is not in a slot, so what counts is that the
 // program is short (spawn/seccomp/seccomp_eval.h has the reasons).
 #pragma once
 
@@ -71,7 +71,7 @@ absl::StatusOr<SeccompProgram> CompileSeccomp(const SeccompChoice& choice,
 
 // kDefault for workers without capabilities, installed by their zygote before it sets them up. The
 // calls for that (mounts, namespaces) are let through where their sixth argument, which the kernel
-// does not look at, is `key`: a random number that nobody knows once the command has been executed.
+// does not look at, is `key`: a random number that no command knows.
 absl::StatusOr<SeccompProgram> CompileInheritedSeccomp(std::uint64_t key);
 inline constexpr int kSetupKeyArgument = 5;
 

@@ -205,6 +205,22 @@ SeccompAssembler::Node SeccompAssembler::Branch(std::uint16_t comparison, std::u
   return Intern({.code = code, .k = value, .if_true = if_true, .if_false = if_false});
 }
 
+SeccompAssembler::Node SeccompAssembler::Matches(std::uint32_t index, std::uint64_t value,
+                                                 Node if_true, Node if_false) {
+  const auto then = [&](std::uint16_t code, std::uint32_t k, Node next) {
+    return Intern({.code = code, .k = k, .if_true = next, .if_false = next});
+  };
+  constexpr std::uint16_t kXor = BPF_ALU | BPF_XOR | BPF_K;
+  Node node = Branch(BPF_JEQ, 0, if_true, if_false);
+  node = then(BPF_ALU | BPF_OR | BPF_X, 0, node);
+  node = then(BPF_LDX | BPF_MEM, 0, node);
+  node = then(kXor, static_cast<std::uint32_t>(value >> 32), node);
+  node = then(kLoadWord, HighWordOfArgument(index), node);
+  node = then(BPF_ST, 0, node);
+  node = then(kXor, static_cast<std::uint32_t>(value), node);
+  return then(kLoadWord, LowWordOfArgument(index), node);
+}
+
 SeccompAssembler::Node SeccompAssembler::Dispatch(std::span<const Range> ranges) {
   std::vector<Range> merged;
   for (const Range& range : ranges) {

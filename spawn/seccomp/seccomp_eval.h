@@ -83,6 +83,10 @@ class SeccompAssembler {
   // Compares the word loaded with `value`. `comparison` is BPF_JEQ, BPF_JGT, BPF_JGE or BPF_JSET.
   Node Branch(std::uint16_t comparison, std::uint32_t value, Node if_true, Node if_false);
 
+  // Whether argument `index` is `value`, in one comparison of both words: how long it takes tells
+  // nothing of either.
+  Node Matches(std::uint32_t index, std::uint64_t value, Node if_true, Node if_false);
+
   // Decides by the word loaded, a system call number: a balanced search over `ranges`, which are
   // in ascending order, the first at 0. Neighbours with the same decision are merged.
   Node Dispatch(std::span<const Range> ranges);

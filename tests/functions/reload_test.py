@@ -26,8 +26,11 @@ class Reload(Node):
                 with open(f"/proc/{pid}/stat") as stat:
                     if int(stat.read().rsplit(")", 1)[1].split()[1]) != self.daemon.pid:
                         continue
-                # Its workers are children of the daemon, too, but each in a namespace of its own.
-                found += os.readlink(f"/proc/{pid}/ns/pid") == ours
+                # Its workers are children of the daemon, too, but each in a namespace of its own;
+                # and those that keep its slots, which have a name of their own.
+                with open(f"/proc/{pid}/comm") as comm:
+                    slot = comm.read() == "brood-slot\n"
+                found += not slot and os.readlink(f"/proc/{pid}/ns/pid") == ours
             except OSError:
                 pass
         return found

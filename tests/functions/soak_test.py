@@ -226,10 +226,13 @@ class Soak(Node):
         return (self.metric("running") == 0 and self.metric("queued") == 0 and
                 self.metric("primed") == 2 * PRIMED and self.stats()["parked"] == PARKED)
 
-    def stats(self):
+    def ask(self, command):
         return json.loads(subprocess.run(
-            [BROOD, "stats", "--json", "--socket", os.path.join(self.directory.name, "s")],
+            [BROOD, command, "--json", "--socket", os.path.join(self.directory.name, "s")],
             capture_output=True, check=True).stdout)
+
+    def stats(self):
+        return self.ask("stats")
 
     def settled(self):
         """What there is once nothing goes on. Namespaces of those that have ended are let go of in
@@ -238,7 +241,7 @@ class Soak(Node):
         last = None
         for _ in range(20):
             now = self.state()
-            if last and all(now[what] == last[what] for what in now if what != "kib"):
+            if last and all(now[what] == last[what] for what in now if what not in ("kib", "slots")):
                 break
             last = now
             time.sleep(1)
@@ -264,8 +267,10 @@ class Soak(Node):
             with open(f"/proc/{pid}/task/{task}/children") as file:
                 children += len(file.read().split())
         files = len(os.listdir(self.directory.name))
-        return {"fds": self.fds(), "mounts": mounts, "processes": processes, "cgroups": cgroups,
-                "children": children, "threads": int(status["Threads"]), "files": files,
+        # As many as are of use, which is not the same each time.
+        slots = self.ask("tree")["slots"]
+        return {"fds": self.fds(), "mounts": mounts, "processes": processes and processes - slots,
+                "cgroups": cgroups, "children": children - slots, "slots": slots, "threads": int(status["Threads"]), "files": files,
                 "kib": int(status["VmRSS"].split()[0])}
 
     def test_soak(self):
@@ -318,6 +323,7 @@ class Soak(Node):
             now[what] == before[what] for now in (self.state(),) for what in same)),
             f"{before}, {self.state()}")
         self.assertLessEqual(after["fds"], before["fds"] + 8)
+        self.assertLessEqual(after["slots"], before["slots"] + 64)
         self.assertLessEqual(after["cgroups"], before["cgroups"] + 16)
         # Whatever a call would keep is multiplied by their number.
         self.assertLess(after["kib"] - before["kib"], max(4096, before["kib"] // 4))

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <random>
 #include <string>
 #include <thread>
@@ -84,18 +87,29 @@ TEST_F(SlotDeathTest, ClonersEndWithTheirZygote) {
   }
 }
 
-TEST_F(SlotDeathTest, AZygoteKilledWhileItsClonersWorkLosesNoRequest) {
-  StartOne(0);
-  Request request = GuardedShell("exit 0");
+TEST_F(SlotDeathTest, AZygoteKilledWhileItsClonersWorkLosesNoRequestAndRepeatsNone) {
+  const std::string given = fmt::format("/tmp/brood_slot_deaths_{}", getpid());
+  std::filesystem::create_directory(given);
+  std::filesystem::permissions(given, std::filesystem::perms::all);
+  std::ofstream(given + "/runs").flush();
+  std::filesystem::permissions(given + "/runs", std::filesystem::perms::all);
+  Spec spec;
+  spec.binds.push_back({given, "/opt", /*read_only=*/false});
+  StartOne(0, spec);
+  Request request = GuardedShell("echo ran >>/opt/runs");
   request.path = SpawnPath::kZygote;
   const std::vector<Outcome> outcomes = RunMany(300, request, [&] {
-    for (int i = 0; i < 5; ++i) {
-      usleep(30'000);
+    for (int i = 0; i < 8; ++i) {
+      usleep(20'000);
       for (const int pid : pool_->ZygotePids()) kill(pid, SIGKILL);
     }
   });
   EXPECT_EQ(outcomes.size(), 300U);
   for (const Outcome& outcome : outcomes) EXPECT_TRUE(outcome.ok()) << outcome.message;
+  const std::string runs = TextOf(given + "/runs");
+  EXPECT_EQ(std::count(runs.begin(), runs.end(), '\n'), 300);
+  ASSERT_TRUE(pool_->Shutdown().ok());
+  std::filesystem::remove_all(given);
 }
 
 TEST_F(SlotDeathTest, AStoppedClonerHoldsUpNobodyElse) {
