@@ -2,8 +2,8 @@
 
 // The system call filter of a worker: from what the spec asks for to a program for seccomp(2).
 //
-// Compiled once a template, in the launcher; installed by every worker that is not in a slot, so what counts is that the
-// program is short (spawn/seccomp/seccomp_eval.h has the reasons).
+// Compiled once a template, in the launcher; installed by every worker that is not in a slot, so
+// what counts is that the program is short (spawn/seccomp/seccomp_eval.h has the reasons).
 #pragma once
 
 #include <linux/filter.h>
