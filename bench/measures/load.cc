@@ -272,6 +272,10 @@ std::vector<Row> ScaleRows(const Setup& setup) {
     options.floor = true;
     if (!net) options.spec = WithHostNetwork();
     rows.push_back(BurstRow(net ? "scale/sustained" : "scale/sustained-host-net", options));
+    // The same without namespaces that are used again, and so what these are worth.
+    options.spec.reuse = Reuse::kNone;
+    rows.push_back(
+        BurstRow(net ? "scale/sustained-fresh" : "scale/sustained-host-net-fresh", options));
   }
   for (const std::uint32_t parked : {16U, 64U, 256U}) {
     BurstOptions options = base;

@@ -81,15 +81,16 @@ void AddSteps(const Outcome& outcome, Samples& samples) {
 }
 
 Row PoolRow(std::string name, const Command& command, SpawnPath path,
-            std::chrono::milliseconds quiet = {}) {
+            std::chrono::milliseconds quiet = {}, Reuse reuse = Reuse::kNamespaces) {
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
-  row.run = [&command, path, quiet](benchmark::State& state, Samples& samples) {
+  row.run = [&command, path, quiet, reuse](benchmark::State& state, Samples& samples) {
     const auto count = static_cast<std::uint32_t>(state.max_iterations + samples.warm_ups());
     PoolOptions options;
     TemplateOptions& tmpl = options.templates.emplace_back();
     tmpl.name = "bench";
+    tmpl.spec.reuse = reuse;
     tmpl.parked = path == SpawnPath::kParked ? count : 0;
     // A pool for each measurement: its threads and zygotes are gone when other rows run.
     absl::StatusOr<std::unique_ptr<Pool>> pool = Pool::Create(std::move(options));
@@ -165,6 +166,9 @@ std::vector<Row> PathRows(const Setup& setup) {
   rows.push_back(PoolRow("spawn/brood-cold", command, SpawnPath::kCold));
   rows.push_back(PoolRow("spawn/brood-zygote", command, SpawnPath::kZygote));
   rows.push_back(PoolRow("spawn/brood-parked", command, SpawnPath::kParked));
+  // What is it worth that namespaces are used again?
+  rows.push_back(
+      PoolRow("spawn/brood-zygote-fresh", command, SpawnPath::kZygote, /*quiet=*/{}, Reuse::kNone));
   for (Row& row : rows) {
     if (row.name != kPathFloor) row.floor = kPathFloor;
   }

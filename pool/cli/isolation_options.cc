@@ -251,8 +251,8 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   spec.init = init_;
   if (fresh_ || reuse_ == "none") {
     spec.reuse = Reuse::kNone;
-  } else if (reuse_ != "namespaces") {
-    return InvalidError("--reuse \"{}\": it takes namespaces or none", reuse_);
+  } else if (reuse_ && reuse_ != "namespaces") {
+    return InvalidError("--reuse \"{}\": it takes namespaces or none", *reuse_);
   }
   if (seccomp_ == "off") {
     spec.seccomp.mode = SeccompMode::kOff;

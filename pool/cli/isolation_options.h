@@ -22,6 +22,8 @@ class SpecOptions {
  public:
   void AddTo(CLI::App& app);
   absl::StatusOr<Spec> Resolve() const;
+  // Whether it is asked for that namespaces may be used again.
+  bool asks_for_reuse() const { return !fresh_ && reuse_ == "namespaces"; }
   // The first option of these that was given, as "--rootfs"; empty: none.
   std::string FirstGiven() const;
 
@@ -38,7 +40,7 @@ class SpecOptions {
   std::string user_;
   std::vector<std::string> capabilities_;
   bool nesting_ = false;
-  std::string reuse_ = "namespaces";
+  std::optional<std::string> reuse_;
   bool fresh_ = false;
   bool init_ = false;
   std::string seccomp_ = "default";

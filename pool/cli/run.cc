@@ -108,6 +108,11 @@ void KillOrphans() {
 
 absl::StatusOr<Outcome> RunOnce(const RunOptions& options, const std::vector<std::string>& words) {
   BROOD_ASSIGN_OR_RETURN(auto resolved, options.isolation.Resolve(words));
+  if (options.isolation.spec_options().asks_for_reuse()) {
+    return InvalidError(
+        "--reuse namespaces: brood run makes all namespaces for its one command; those of one that "
+        "has ended are for a pool's workers (brood serve, brood burst)");
+  }
   BROOD_ASSIGN_OR_RETURN(const Blueprint blueprint,
                          Blueprint::Make(resolved.spec, PlanKind::kCold));
   LauncherResources::Wanted wanted;

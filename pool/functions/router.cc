@@ -148,6 +148,28 @@ std::string Router::Describe() const {
   return list.dump(2) + "\n";
 }
 
+namespace {
+
+// Of the whole pool, in which functions of one template share slots.
+void AddSlots(const SlotStats& slots, std::string& out) {
+  const auto head = [&](std::string_view name, std::string_view type, std::string_view help) {
+    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
+  };
+  head("workers_in_slots_total", "counter", "Workers by where their namespaces came from.");
+  out +=
+      fmt::format("brood_workers_in_slots_total{{namespaces=\"used_again\"}} {}\n", slots.reused);
+  out += fmt::format("brood_workers_in_slots_total{{namespaces=\"made\"}} {}\n", slots.made);
+  head("slots_given_up_total", "counter", "Slots whose namespaces were not used again.");
+  for (std::size_t fault = 1; fault < kSlotFaults; ++fault) {
+    out += fmt::format("brood_slots_given_up_total{{reason=\"{}\"}} {}\n",
+                       SlotFaultName(static_cast<SlotFault>(fault)), slots.given_up[fault]);
+  }
+  head("slots_idle", "gauge", "Slots that have namespaces and no worker.");
+  out += fmt::format("brood_slots_idle {}\n", slots.idle);
+}
+
+}  // namespace
+
 std::string Router::Metrics() {
   std::string out;
   const auto metric = [&](std::string_view name, std::string_view type, std::string_view help,
@@ -208,6 +230,7 @@ std::string Router::Metrics() {
   histogram(
       "total_seconds", "Time from the request's head to the answer.",
       [](auto& f) -> auto& { return f.metrics().total; });
+  AddSlots(pool_.Stats().slots, out);
   if (options_.calls == nullptr) return out;
   const auto gauge = [&](std::string_view name, std::string_view help, std::size_t value) {
     out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} gauge\nbrood_{0} {2}\n", name, help,

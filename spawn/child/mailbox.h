@@ -69,7 +69,7 @@ struct Mailbox {
   std::uint32_t slot_fault = 0;
   std::uint32_t slot_number = 0;  // within the pool (launcher)
   std::uint32_t passed_on = 0;    // 1: the order is its cloner's alone, the zygote is done (zygote)
-  AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
+  AttributeErrors attributes;     // (zygote or launcher; kOwnAttributes: worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

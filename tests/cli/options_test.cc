@@ -62,6 +62,7 @@ std::vector<OptionCase> IsolationCases() {
       {"--reuse", {"--reuse", "all"}, "true", 125, "namespaces or none"},
       {"--reuse", {"--reuse", ""}, "true", 125, "namespaces or none"},
       {"--reuse", {"--reuse", "none"}, "echo ran", 0, "ran"},
+      {"--reuse", {"--reuse", "namespaces"}, "true", 125, "for a pool's workers"},
       {"--fresh", {"--fresh"}, "echo ran", 0, "ran"},
       {"--init",
        {"--init"},

@@ -39,6 +39,8 @@ class Isolation(Node):
                 self.assertEqual(first.headers["Brood-Path"], mode)
             for _ in range(CALLS):
                 self.assertEqual(self.call(f"look-{mode}", b"secret\n").body, first.body, mode)
+        if not os.environ.get("BROOD_WITHOUT"):
+            self.assertGreater(self.metric("workers_in_slots_total", namespaces="used_again"), 0)
 
     def test_a_call_has_its_pipes_and_no_descriptor_of_the_daemons(self):
         for mode in MODES:

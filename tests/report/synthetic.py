@@ -199,7 +199,8 @@ def paths(out: Writer) -> None:
     for parked in (16, 64, 256):
         out.row(f"scale/parked={parked}", 500, count=1, parameters={"parked": parked},
                 series={"per_s": 2000, "park_us": 720})
-    for name, ratio in (("sustained", 0.48), ("sustained-host-net", 0.59)):
+    for name, ratio in (("sustained", 0.48), ("sustained-fresh", 0.2),
+                        ("sustained-host-net", 0.59), ("sustained-host-net-fresh", 0.4)):
         out.row(f"scale/{name}", 460, count=1, series={"per_s": 2100, "rate_ratio": ratio})
     for parked in (250, 1000, 4000):
         for way, size in (("", 150_000), ("host-net/", 48_000)):

@@ -34,7 +34,9 @@ FLOOR_AXES = [
 ]
 WAIT_AXES = [Axis("children", "Waiting for many", "children waited for at once")]
 SUSTAINED = {"scale/sustained": "full isolation",
-             "scale/sustained-host-net": "all but a network of its own"}
+             "scale/sustained-fresh": "full isolation, all namespaces new",
+             "scale/sustained-host-net": "all but a network of its own",
+             "scale/sustained-host-net-fresh": "all but a network of its own, all namespaces new"}
 SCALE_AXES = [
     Axis("concurrency", "By requests at once", "requests at once"),
     Axis("zygotes", "By zygotes", "zygotes"),

@@ -19,6 +19,7 @@ BURST = "spawn/burst"
 TITLES = {
     "spawn/brood-parked": "brood, parked",
     "spawn/brood-zygote": "brood, zygote",
+    "spawn/brood-zygote-fresh": "brood, zygote, all namespaces new",
     "spawn/brood-cold": "brood, cold",
     "spawn/clone3-namespaces": "clone3, eight namespaces",
     "spawn/fork": "fork",
