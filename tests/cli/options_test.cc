@@ -62,7 +62,6 @@ std::vector<OptionCase> IsolationCases() {
       {"--reuse", {"--reuse", "all"}, "true", 125, "namespaces or none"},
       {"--reuse", {"--reuse", ""}, "true", 125, "namespaces or none"},
       {"--reuse", {"--reuse", "none"}, "echo ran", 0, "ran"},
-      {"--reuse", {"--reuse", "namespaces"}, "true", 125, "for a pool's workers"},
       {"--fresh", {"--fresh"}, "echo ran", 0, "ran"},
       {"--init",
        {"--init"},
@@ -115,6 +114,7 @@ TEST_F(OptionsTest, OfRun) {
   std::vector<OptionCase> cases = {
       {"--tty", {"-t"}, "true", 125, "not a terminal"},
       {"--interactive", {"-i"}, "readlink /proc/self/fd/0", 0, "/dev/null"},  // this test's own
+      {"--reuse", {"--reuse", "namespaces"}, "true", 125, "for a pool's workers"},
       {"--json", {"--json"}, "true", 0, "\"spawn_path\""}};
   for (const auto& more : {IsolationCases(), ProcessCases()}) {
     cases.insert(cases.end(), more.begin(), more.end());
