@@ -265,12 +265,18 @@ bool HungUp() {
   }
   const sys::Result base = Map(ZygoteFd::kRegion, header.bytes, MAP_SHARED);
   constexpr int kOwn = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  const sys::Result stacks =
-      Map(-1, 2 * std::uint64_t{header.slot_count} * kGuardedStackBytes, kOwn);
-  const sys::Result namespaces = Map(-1, std::uint64_t{header.slot_count} * sizeof(Slot), kOwn);
+  const std::uint64_t stack_bytes = 2 * std::uint64_t{header.slot_count} * kGuardedStackBytes;
+  const std::uint64_t slot_bytes = std::uint64_t{header.slot_count} * sizeof(Slot);
+  const sys::Result stacks = Map(-1, stack_bytes, kOwn);
+  const sys::Result namespaces = Map(-1, slot_bytes, kOwn);
   for (const sys::Result mapped : {base, stacks, namespaces}) {
     if (mapped < 0 && mapped > -4096) GiveUnmapped(header, mapped);
   }
+
+  // A worker that shares no memory would have a copy of 2 MB for each of these, within its limit.
+  constexpr int kNoHugePage = 15;  // MADV_NOHUGEPAGE
+  sys::Call(__NR_madvise, stacks, static_cast<long>(stack_bytes), kNoHugePage);
+  sys::Call(__NR_madvise, namespaces, static_cast<long>(slot_bytes), kNoHugePage);
 
   Zygote zygote;
   char* memory = reinterpret_cast<char*>(base);
