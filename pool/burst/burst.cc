@@ -152,7 +152,6 @@ class Burst {
       return absl::OkStatus();
     };
     const bool alternate = options_.floor && concurrency_ == 1;
-    if (options_.floor && !alternate) BROOD_RETURN_IF_ERROR(Floors(options_.count / 2));
     std::uint32_t asked = 0;
     std::int64_t began = NowNs();
     while (asked < concurrency_) {
@@ -172,9 +171,6 @@ class Burst {
       ++asked;
     }
     if (!alternate) pool_wall_us_ += static_cast<double>(NowNs() - began) / 1000;
-    if (options_.floor && !alternate) {
-      BROOD_RETURN_IF_ERROR(Floors(options_.count - options_.count / 2));
-    }
     return absl::OkStatus();
   }
 
