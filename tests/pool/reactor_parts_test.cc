@@ -253,7 +253,7 @@ TEST_F(ReactorPartsTest, IdsOfIdleSlotsGoToARequestThatFindsNone) {
   dispatcher_->Run();
   HandleUntil([&] { return answers_.size() == 2; });
   EXPECT_TRUE(answers_[1].ok()) << answers_[1].status();
-  EXPECT_FALSE(pool_->keepers[0]->slots[0].cloner != 0);
+  EXPECT_EQ(pool_->keepers[0]->slots[0].cloner, 0);
   for (const std::uint32_t ids : all) pool_->resources.ids.Return(ids);
 }
 
@@ -265,6 +265,7 @@ TEST_F(ReactorPartsTest, NamespacesThatNobodyMayUseAgainAreNotKeptUntilTheNextOr
   dispatcher_->Admit(std::move(fresh));
   dispatcher_->Run();
   HandleUntil([&] { return !answers_.empty(); });
+  EXPECT_EQ(pool_->keepers[0]->slots[0].cloner, 0);
   refill_->Tick();
   EXPECT_TRUE(pool_->keepers[0]->unsent.empty());
 }

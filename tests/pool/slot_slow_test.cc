@@ -5,15 +5,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
+#include "spawn/base/numbers.h"
 #include "tests/pool/slots.h"
 
 namespace brood {
@@ -27,16 +27,8 @@ std::uint32_t Uses() {
   return uses == nullptr ? 100'000 : static_cast<std::uint32_t>(std::atoi(uses));
 }
 
-// The number after `key` in a file of lines "key number"; 0 without one.
-std::int64_t NumberOf(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  std::string word;
-  while (file >> word) {
-    std::int64_t number = 0;
-    if (word == key && file >> number) return number;
-    file.clear();
-  }
-  return 0;
+std::int64_t NumberOf(const std::string& path, const char* key) {
+  return static_cast<std::int64_t>(NumberBehind(TextOf(path), key).value_or(0));
 }
 
 std::int64_t CountLines(const std::string& path) {
@@ -56,10 +48,18 @@ struct Held {
 
 class SlotSlowTest : public SlotTest {
  protected:
+  static std::int64_t Descriptors() {
+    return static_cast<std::int64_t>(NumbersIn("/proc/self/fd").size());
+  }
+
   Held Look() {
     Held held;
-    const std::filesystem::directory_iterator fds("/proc/self/fd");
-    held.descriptors = std::distance(begin(fds), end(fds));
+    // Namespaces of those that have ended are let go of in quiet moments.
+    const auto end = std::chrono::steady_clock::now() + kHang;
+    do {
+      held.descriptors = Descriptors();
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    } while (held.descriptors != Descriptors() && std::chrono::steady_clock::now() < end);
     held.children = static_cast<std::int64_t>(ChildrenOf(getpid()).size());
     held.dying_cgroups = NumberOf(pool_->CgroupPath() + "/cgroup.stat", "nr_dying_descendants");
     held.keys = CountLines("/proc/keys");
