@@ -150,21 +150,24 @@ std::string Router::Describe() const {
 
 namespace {
 
+std::string MetricHead(std::string_view name, std::string_view type, std::string_view help) {
+  return fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
+}
+
 // Of the whole pool, in which functions of one template share slots.
 void AddSlots(const SlotStats& slots, std::string& out) {
-  const auto head = [&](std::string_view name, std::string_view type, std::string_view help) {
-    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
-  };
-  head("workers_in_slots_total", "counter", "Workers by where their namespaces came from.");
+  out += MetricHead("workers_in_slots_total", "counter",
+                    "Workers by where their namespaces came from.");
   out +=
       fmt::format("brood_workers_in_slots_total{{namespaces=\"used_again\"}} {}\n", slots.reused);
   out += fmt::format("brood_workers_in_slots_total{{namespaces=\"made\"}} {}\n", slots.made);
-  head("slots_given_up_total", "counter", "Slots whose namespaces were not used again.");
+  out +=
+      MetricHead("slots_given_up_total", "counter", "Slots whose namespaces were not used again.");
   for (std::size_t fault = 1; fault < kSlotFaults; ++fault) {
     out += fmt::format("brood_slots_given_up_total{{reason=\"{}\"}} {}\n",
                        SlotFaultName(static_cast<SlotFault>(fault)), slots.given_up[fault]);
   }
-  head("slots_idle", "gauge", "Slots that have namespaces and no worker.");
+  out += MetricHead("slots_idle", "gauge", "Slots that have namespaces and no worker.");
   out += fmt::format("brood_slots_idle {}\n", slots.idle);
 }
 
@@ -174,7 +177,7 @@ std::string Router::Metrics() {
   std::string out;
   const auto metric = [&](std::string_view name, std::string_view type, std::string_view help,
                           const auto& print) {
-    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} {2}\n", name, help, type);
+    out += MetricHead(name, type, help);
     for (auto& [label, function] : functions_) {
       print(fmt::format("brood_{}", name), fmt::format("function=\"{}\"", label), *function);
     }
@@ -233,8 +236,7 @@ std::string Router::Metrics() {
   AddSlots(pool_.Stats().slots, out);
   if (options_.calls == nullptr) return out;
   const auto gauge = [&](std::string_view name, std::string_view help, std::size_t value) {
-    out += fmt::format("# HELP brood_{0} {1}\n# TYPE brood_{0} gauge\nbrood_{0} {2}\n", name, help,
-                       value);
+    out += MetricHead(name, "gauge", help) + fmt::format("brood_{} {}\n", name, value);
   };
   gauge("async_waiting", "Calls on disk that wait.", options_.calls->waiting());
   gauge("async_running", "Calls on disk that run.", options_.calls->running());
