@@ -2,6 +2,11 @@
 
 // The commands beside the daemon, as their users meet them.
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
 
 #include "tests/daemon/daemon_fixture.h"
 
@@ -284,6 +289,17 @@ TEST_F(DaemonTest, LongCommandsThatRunLeaveRoomForOthers) {
     EXPECT_EQ(Inspect(id)["state"], "running");
     EXPECT_EQ(Run({"kill", id}).status, 0);
   }
+}
+
+// What runs bare can write where an isolate cannot.
+TEST_F(DaemonTest, ABurstsFloorRunsAsOftenAsTheBurst) {
+  StartDaemon();
+  const std::string ran = "/var/tmp/brood_burst_floor_" + std::to_string(getpid());
+  Out(Words{"burst", "-n", "10", "-c", "5"} +
+      Words{"--", "/bin/sh", "-c", "{ echo x >>" + ran + "; } 2>/dev/null; true"});
+  const std::string lines = ReadText(ran);
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 10);
+  std::filesystem::remove(ran);
 }
 
 TEST_F(DaemonTest, DetachedOneThatCannotBeHadIsTold) {
