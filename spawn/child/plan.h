@@ -121,10 +121,8 @@ struct Plan {
   std::uint32_t slot_ops = 0;
   std::uint32_t early_ops = 0;  // both
   std::uint32_t seccomp_offset = 0;
-  std::uint32_t seccomp_count = 0;  // instructions; 0: no filter
-  // What the zygote installs for all its workers, which then have no other; as above.
-  std::uint32_t inherited_seccomp_offset = 0;
-  std::uint32_t inherited_seccomp_count = 0;
+  // Instructions; 0: no filter. With slots, the zygote installs it for all its workers.
+  std::uint32_t seccomp_count = 0;
   std::uint32_t uid_map = 0;  // texts of the maps that every worker gets; 0: from its mailbox
   std::uint32_t gid_map = 0;
   std::uint64_t setup_key = 0;    // of that filter (spawn/child/syscalls.h)
@@ -159,13 +157,10 @@ struct Plan {
   const char* text(std::uint32_t offset) const {
     return offset == 0 ? nullptr : reinterpret_cast<const char*>(this) + offset;
   }
-  kernel::SeccompFilter seccomp() const { return Filter(seccomp_offset, seccomp_count); }
-  kernel::SeccompFilter inherited_seccomp() const {
-    return Filter(inherited_seccomp_offset, inherited_seccomp_count);
-  }
-  kernel::SeccompFilter Filter(std::uint32_t offset, std::uint32_t count) const {
-    return {static_cast<unsigned short>(count),
-            reinterpret_cast<const sock_filter*>(reinterpret_cast<const char*>(this) + offset)};
+  kernel::SeccompFilter seccomp() const {
+    const char* filter = reinterpret_cast<const char*>(this) + seccomp_offset;
+    return {static_cast<unsigned short>(seccomp_count),
+            reinterpret_cast<const sock_filter*>(filter)};
   }
 };
 static_assert(std::is_trivially_copyable_v<Plan> && std::is_standard_layout_v<Plan>);

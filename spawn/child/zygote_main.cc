@@ -121,9 +121,9 @@ void DropCapabilities(Zygote& zygote) {
 
 // For all its workers: a filter that is inherited is not compiled again.
 void InstallSeccomp(Zygote& zygote) {
-  if (zygote.plan->inherited_seccomp_count == 0) return;
+  if (zygote.plan->slot_flags == 0) return;
   sys::setup_key = zygote.plan->setup_key;
-  const kernel::SeccompFilter filter = zygote.plan->inherited_seccomp();
+  const kernel::SeccompFilter filter = zygote.plan->seccomp();
   const sys::Result installed = sys::Seccomp(SECCOMP_SET_MODE_FILTER, 0, &filter);
   if (installed < 0) {
     Give(zygote, 0, {Step::kSeccomp, 0xffff, static_cast<std::int32_t>(-installed)});

@@ -108,7 +108,7 @@ absl::StatusOr<Blueprint> BlueprintMaker::Finish(const FaultInjection& fault) {
   SetHeader(fault);
   out_.spec_ = spec_;
   out_.kind_ = kind_;
-  out_.block_ = builder_.Build(header_, filter_, inherited_filter_);
+  out_.block_ = builder_.Build(header_, filter_);
   return std::move(out_);
 }
 

@@ -188,7 +188,6 @@ class BlueprintMaker {
   PlanBuilder builder_;
   Plan header_;
   std::vector<sock_filter> filter_;
-  std::vector<sock_filter> inherited_filter_;  // of workers in slots
   std::string staging_;
   std::optional<RootView> view_;
   std::string hosts_text_;  // of the worker's /etc/hosts; empty: it has the root's

@@ -333,7 +333,7 @@ absl::Status BlueprintMaker::AddSeccomp() {
       return ErrnoError(errno, "asking for a random number");
     }
     BROOD_ASSIGN_OR_RETURN(program, CompileInheritedSeccomp(header_.setup_key));
-    inherited_filter_ = std::move(program.instructions);
+    filter_ = std::move(program.instructions);  // its zygote installs it
     return spec_.init ? AddInit() : absl::OkStatus();
   }
   BROOD_ASSIGN_OR_RETURN(program, CompileSeccomp(spec_.seccomp, kept_capabilities_, spec_.nesting));

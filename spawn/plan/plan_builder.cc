@@ -28,9 +28,8 @@ void PlanBuilder::Add(List list, OpCode code, Step step, const OpTexts& texts, s
   lists_[list].push_back(op);
 }
 
-std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& filter,
-                                     const std::vector<sock_filter>& inherited) const {
-  // Layout: header, operations of each list, filters, strings. Every part keeps 8-byte alignment.
+std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& filter) const {
+  // Layout: header, operations of each list, filter, strings. Every part keeps 8-byte alignment.
   std::size_t end = (sizeof(Plan) + 7) & ~std::size_t{7};
   std::array<OpList, kListCount> places;
   for (std::size_t i = 0; i < kListCount; ++i) {
@@ -39,8 +38,6 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   }
   const std::size_t filter_offset = end;
   end += filter.size() * sizeof(sock_filter);
-  const std::size_t inherited_offset = end;
-  end += inherited.size() * sizeof(sock_filter);
   const std::size_t text_offset = end;
   end += pool_.size();
 
@@ -54,8 +51,6 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
   plan.early_ops += places[kSlot].count;
   plan.seccomp_offset = static_cast<std::uint32_t>(filter_offset);
   plan.seccomp_count = static_cast<std::uint32_t>(filter.size());
-  plan.inherited_seccomp_offset = static_cast<std::uint32_t>(inherited_offset);
-  plan.inherited_seccomp_count = static_cast<std::uint32_t>(inherited.size());
 
   for (std::uint32_t* const text : {&plan.uid_map, &plan.gid_map}) {
     if (*text != 0) *text += static_cast<std::uint32_t>(text_offset);
@@ -73,12 +68,9 @@ std::vector<char> PlanBuilder::Build(Plan plan, const std::vector<sock_filter>& 
       to += sizeof(op);
     }
   }
-  const auto copy = [&](const std::vector<sock_filter>& program, std::size_t offset) {
-    if (program.empty()) return;
-    std::memcpy(block.data() + offset, program.data(), program.size() * sizeof(sock_filter));
-  };
-  copy(filter, filter_offset);
-  copy(inherited, inherited_offset);
+  if (!filter.empty()) {
+    std::memcpy(block.data() + filter_offset, filter.data(), filter.size() * sizeof(sock_filter));
+  }
   std::memcpy(block.data() + text_offset, pool_.data(), pool_.size());
   return block;
 }

@@ -34,10 +34,8 @@ class PlanBuilder {
 
   std::size_t size(List list) const { return lists_[list].size(); }
 
-  // The block; `plan` gives the header's flags, `filter` the worker's seccomp program, and
-  // `inherited` the one that its zygote installs before.
-  std::vector<char> Build(Plan plan, const std::vector<sock_filter>& filter,
-                          const std::vector<sock_filter>& inherited = {}) const;
+  // The block; `plan` gives the header's flags, `filter` the worker's seccomp program.
+  std::vector<char> Build(Plan plan, const std::vector<sock_filter>& filter) const;
 
  private:
   std::uint32_t Intern(std::string_view text);
