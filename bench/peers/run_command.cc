@@ -137,7 +137,8 @@ std::string LastWords(const std::string& text) {
     std::string line = Said(plain.substr(start, end - start));
     while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
     if (!line.empty()) {
-      words = words.empty() ? line : line + "; " + words;
+      if (!words.empty()) line += "; ";
+      words.insert(0, line);
       ++lines;
     }
     end = newline == std::string::npos ? 0 : newline;

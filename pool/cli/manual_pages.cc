@@ -56,7 +56,7 @@ std::string Synopsis(std::string_view usage) {
   std::istringstream words{std::string(usage)};
   bool program = true;  // "brood NAME", both literal
   for (std::string word; words >> word; program = program && word == "brood") {
-    const std::size_t from = word.find_first_not_of("[");
+    const std::size_t from = word.find_first_not_of('[');
     const std::size_t to = word.find_last_not_of("].");
     const std::string core = word.substr(from, to - from + 1);
     const bool literal = program || core[0] == '-';

@@ -111,8 +111,8 @@ class Daemon {
     }
     served_.emplace(config_, *pool_, service, router_, jobs_);
     served_->PublishTemplates();
-    const absl::Status opened = InPool([&] {
-      if (const absl::Status timers = service.Open(); !timers.ok()) return timers;
+    const absl::Status opened = InPool([&]() -> absl::Status {
+      BROOD_RETURN_IF_ERROR(service.Open());
       if (http_ != nullptr) {
         BROOD_RETURN_IF_ERROR(http_timers.Open());
         BROOD_RETURN_IF_ERROR(http.Open());

@@ -52,7 +52,7 @@ absl::Status ServedConfig::Change(ServeConfig next) {
   } else {
     for (const ServeFunction& each : changes.put) RemoveOwnTemplate(each);
   }
-  const absl::Status changed = put.ok() ? RemoveTemplates(next.templates) : put;
+  absl::Status changed = put.ok() ? RemoveTemplates(next.templates) : put;
   PublishTemplates();  // what has been changed, also when something was wrong
   return changed;
 }

@@ -169,7 +169,7 @@ int RunStorms(const StressCommandOptions& options, std::vector<std::string> unit
     // As the kernel's files call it; its limit is named by what it is.
     units.push_back((options.name_space == "mnt" ? "mount" : options.name_space) + "-namespaces");
   }
-  if (units.empty()) units.push_back("net-namespaces");
+  if (units.empty()) units.emplace_back("net-namespaces");
   auto all = Json::array();
   for (const std::string& name : units) {
     absl::StatusOr<Json> one = Skippable(name, limits::Storm(name, storm));

@@ -59,6 +59,9 @@ void WatchStdin() {
 
 using namespace brood::ready;
 
+// They are the C library's, whose headers give parameters reserved names.
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name,bugprone-reserved-identifier)
+
 #define BROOD_NEXT(name)                 \
   static decltype(&name) next = nullptr; \
   if (next == nullptr) next = reinterpret_cast<decltype(&name)>(dlsym(RTLD_NEXT, #name))
@@ -132,3 +135,5 @@ extern "C" int fileno(FILE* file) {
   BROOD_NEXT(fileno);
   return file != nullptr && file == ours ? 0 : next(file);
 }
+
+// NOLINTEND(readability-inconsistent-declaration-parameter-name,bugprone-reserved-identifier)

@@ -240,9 +240,10 @@ TEST_F(MountsTest, LocalhostAndItsOwnNameAreKnown) {
 }
 
 TEST_F(MountsTest, WhatTellsOfTheMachineIsHiddenWhereIdsAreTheHosts) {
-  const Result result = Run({"run", "--no-user", "--", "/bin/sh", "-c",
-                             "ls -A /sys/firmware /sys/devices/virtual/powercap 2>/dev/null | "
-                             "grep -v : ; cat /proc/slabinfo /proc/vmallocinfo"});
+  const std::string look =
+      "ls -A /sys/firmware /sys/devices/virtual/powercap 2>/dev/null | grep -v : ; "
+      "cat /proc/slabinfo /proc/vmallocinfo";
+  const Result result = Run({"run", "--no-user", "--", "/bin/sh", "-c", look});
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_THAT(result.out, Not(HasSubstr("slabinfo")));
   EXPECT_THAT(result.out, ::testing::MatchesRegex("\n*"));

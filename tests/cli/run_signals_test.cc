@@ -66,11 +66,12 @@ TEST_F(RunTest, SignalsReachWhoeverWaitsForThem) {
   const char* const python = "/usr/bin/python3";
   if (access(python, X_OK) != 0) GTEST_SKIP() << "missing: " << python;
   // While a process is in sigtimedwait(2) the kernel shows the signal as not blocked.
-  Brood brood({"run", "--", python, "-c",
-               "import signal\n"
-               "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
-               "print('up', flush=True)\n"
-               "raise SystemExit(signal.sigwait([signal.SIGTERM]) - 11)\n"});
+  const std::string waiter =
+      "import signal\n"
+      "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+      "print('up', flush=True)\n"
+      "raise SystemExit(signal.sigwait([signal.SIGTERM]) - 11)\n";
+  Brood brood({"run", "--", python, "-c", waiter});
   brood.AwaitOutput("up");
   brood.Kill(SIGTERM);
   EXPECT_EQ(brood.Wait(), 4) << brood.err();

@@ -281,9 +281,9 @@ TEST_F(DaemonTest, LongCommandsAreCutInLists) {
 TEST_F(DaemonTest, LongCommandsThatRunLeaveRoomForOthers) {
   StartDaemon({"--pool", "12"});
   // There are eight areas for what does not fit in a worker's own page; exec frees them.
-  std::vector<std::string> ids;
-  for (int i = 0; i < 12; ++i) {
-    ids.push_back(Detached({"-e", "LONG=" + std::string(10'000, 'x')}, "sleep 1000"));
+  std::vector<std::string> ids(12);
+  for (std::string& id : ids) {
+    id = Detached({"-e", "LONG=" + std::string(10'000, 'x')}, "sleep 1000");
   }
   for (const std::string& id : ids) {
     EXPECT_EQ(Inspect(id)["state"], "running");

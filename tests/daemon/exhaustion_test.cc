@@ -85,8 +85,8 @@ TEST_F(ProcessLimitTest, IsNamedAndPasses) {
   ASSERT_TRUE(AllParked(3));
   // Fewer than there are: what runs goes on, and nothing new can begin.
   cgroup_->Set("1");
-  std::vector<std::string> ids;
-  for (int i = 0; i < 3; ++i) ids.push_back(Detached({}, "exec sleep 1000"));
+  std::vector<std::string> ids(3);
+  for (std::string& id : ids) id = Detached({}, "exec sleep 1000");
   const std::size_t fds = DaemonFds();
   ExpectRefused({"submit", "--", "true"}, kNoProcess);
   ExpectRefused(Words{"submit", "-d"} + Shell("true"), kNoProcess);

@@ -16,7 +16,6 @@ namespace brood {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 TEST_F(DaemonTest, ManyClientsAtOnce) { ManyClients(64, 12); }
 
@@ -186,7 +185,8 @@ TEST_F(DaemonTest, ExecAfterAReloadIsBehindTheIsolationOfItsIsolate) {
   const auto reloads = [&] {
     std::size_t count = 0;
     const std::string log = Log();
-    for (std::size_t at = 0; (at = log.find("\"reloaded\"", at)) != log.npos; ++at) ++count;
+    for (std::size_t at = 0; (at = log.find("\"reloaded\"", at)) != std::string::npos; ++at)
+      ++count;
     return count;
   };
   ASSERT_TRUE(ComesTrue([&] { return reloads() == 2; })) << Log();

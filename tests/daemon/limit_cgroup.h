@@ -60,7 +60,8 @@ class LimitCgroup {
       std::istringstream fields(line);
       std::string source, target, type, options;
       fields >> source >> target >> type >> options;
-      if (type == "cgroup" && ("," + options + ",").find("," + controller + ",") != line.npos) {
+      if (type == "cgroup" &&
+          ("," + options + ",").find("," + controller + ",") != std::string::npos) {
         directory = target;
       }
     }
@@ -68,7 +69,7 @@ class LimitCgroup {
     std::ifstream own("/proc/self/cgroup");
     for (std::string line; std::getline(own, line);) {
       const std::size_t at = line.find(":" + controller + ":");
-      if (at != line.npos) directory += line.substr(at + controller.size() + 2);
+      if (at != std::string::npos) directory += line.substr(at + controller.size() + 2);
     }
     return Make(directory);
   }

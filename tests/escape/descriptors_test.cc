@@ -2,6 +2,7 @@
 
 // What a command's own words lead to while brood's descriptors are open, and what a descriptor that
 // a client hands over could lead to.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <sys/epoll.h>
@@ -54,7 +55,7 @@ class DescriptorsTest : public DaemonTest {
     Words words;
     for (const auto& [name, options] : Kinds()) {
       words.push_back("--template");
-      words.push_back(name + "=" + options);
+      words.push_back(fmt::format("{}={}", name, options));
     }
     return words;
   }
@@ -96,7 +97,7 @@ TEST_F(DescriptorsTest, NoWordOfACommandLeadsThroughADescriptor) {
       const Ended program = run(kind, SubmitOf({way + "/../bin/sh", "-c", "echo ran"}));
       EXPECT_THAT(program.exit_status, AnyOf(126, 127)) << program.message;
       Submit path = SubmitOf({"sh", "-c", "echo ran"});
-      path.env = {"PATH=" + way + "/bin:" + way};
+      path.env = {fmt::format("PATH={0}/bin:{0}", way)};
       const Ended looked = run(kind, path);
       EXPECT_THAT(looked.exit_status, AnyOf(126, 127)) << looked.message;
     }

@@ -87,8 +87,9 @@ class ForkServerTest : public LeavesNothing {
     };
     const absl::Status started = InPool([&] {
       auto made = ForkServer::Start(*pool_, *timers_, function_, std::move(events));
-      if (made.ok()) server = *std::move(made);
-      return made.status();
+      if (!made.ok()) return made.status();
+      server = *std::move(made);
+      return absl::OkStatus();
     });
     if (!started.ok()) return started;
     absl::StatusOr<Outcome> outcome = ended.get_future().get();

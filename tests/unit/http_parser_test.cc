@@ -15,6 +15,7 @@
 namespace brood {
 namespace {
 
+// NOLINTNEXTLINE(misc-unused-using-decls): clang-tidy does not see that a literal uses it
 using std::string_literals::operator""s;
 
 using ::testing::ElementsAre;
