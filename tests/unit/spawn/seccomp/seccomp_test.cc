@@ -27,7 +27,7 @@
 #include "spawn/base/status.h"
 #include "spawn/seccomp/seccomp_compat.h"
 #include "spawn/seccomp/seccomp_eval.h"
-#include "tests/unit/seccomp_programs.h"
+#include "tests/unit/spawn/seccomp/seccomp_programs.h"
 
 namespace brood {
 namespace {

@@ -28,7 +28,7 @@
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/seccomp/seccomp.h"
-#include "tests/unit/seccomp_programs.h"
+#include "tests/unit/spawn/seccomp/seccomp_programs.h"
 
 namespace brood {
 namespace {

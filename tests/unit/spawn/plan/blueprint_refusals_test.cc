@@ -21,7 +21,7 @@
 #include "spawn/launch/forked.h"
 #include "spawn/plan/blueprint.h"
 #include "spawn/plan/plan_builder.h"
-#include "tests/unit/blueprint_test.h"
+#include "tests/unit/spawn/plan/blueprint_test.h"
 
 namespace brood {
 namespace {

@@ -24,7 +24,7 @@
 #include "spawn/base/status.h"
 #include "spawn/seccomp/seccomp.h"
 #include "spawn/seccomp/seccomp_eval.h"
-#include "tests/unit/seccomp_programs.h"
+#include "tests/unit/spawn/seccomp/seccomp_programs.h"
 
 namespace brood {
 namespace {

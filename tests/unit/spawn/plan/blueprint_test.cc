@@ -16,7 +16,7 @@
 #include "spawn/host/machine.h"
 #include "spawn/host/without.h"
 #include "spawn/plan/plan_builder.h"
-#include "tests/unit/blueprint_test.h"
+#include "tests/unit/spawn/plan/blueprint_test.h"
 
 namespace brood {
 namespace {

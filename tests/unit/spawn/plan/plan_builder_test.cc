@@ -14,7 +14,7 @@
 #include "spawn/host/without.h"
 #include "spawn/launch/forked.h"
 #include "spawn/plan/blueprint.h"
-#include "tests/unit/blueprint_test.h"
+#include "tests/unit/spawn/plan/blueprint_test.h"
 
 namespace brood {
 namespace {

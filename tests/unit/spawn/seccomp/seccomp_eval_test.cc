@@ -13,7 +13,7 @@
 #include <span>
 #include <vector>
 
-#include "tests/unit/seccomp_programs.h"
+#include "tests/unit/spawn/seccomp/seccomp_programs.h"
 
 namespace brood {
 namespace {
