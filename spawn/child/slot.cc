@@ -2,6 +2,7 @@
 
 #include "spawn/child/slot.h"
 
+#include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/prctl.h>
 
@@ -17,6 +18,7 @@ constexpr std::uint32_t kNoMaps = 2;  // a new cloner's ids are not mapped yet
 struct Cloner {
   SlotPlace place;
   int sockstat = -1;
+  int sockstat6 = -1;  // negative: the kernel has no IPv6
   ChildContext context;
 };
 
@@ -43,17 +45,26 @@ SlotFault LookAtNetwork(const Cloner& cloner) {
   if ((plan.slot_flags & kernel::kCloneNewNet) == 0) return SlotFault::kNone;
   if (Injected(plan, Step::kJoinNamespace, 0)) return SlotFault::kUnknown;
   char text[512];
-  // Read from its beginning, the file is written anew.
-  const sys::Result got = sys::Pread(cloner.sockstat, text, sizeof(text) - 1, 0);
-  if (got <= 0) return SlotFault::kUnknown;
-  text[got] = '\0';
+  // Read from its beginning, a file is written anew.
+  const auto read = [&](int file) {
+    const sys::Result got = sys::Pread(file, text, sizeof(text) - 1, 0);
+    text[got > 0 ? got : 0] = '\0';
+  };
   const auto count = [&](const char* key) { return NumberAfter(text, key); };
+  constexpr std::uint64_t kAbsent = ~std::uint64_t{0};
+  std::uint64_t fragments6 = 0;
+  if (cloner.sockstat6 >= 0) {
+    read(cloner.sockstat6);
+    fragments6 = count("FRAG6: inuse ");
+  }
+  read(cloner.sockstat);
   const std::uint64_t sockets = count("sockets: used ");
   const std::uint64_t waiting = count(" tw ");
   const std::uint64_t fragments = count("FRAG: inuse ");
-  if ((sockets | waiting | fragments) == 0) return SlotFault::kNone;
-  constexpr std::uint64_t kAbsent = ~std::uint64_t{0};
-  if (sockets == kAbsent || waiting == kAbsent || fragments == kAbsent) return SlotFault::kUnknown;
+  if ((sockets | waiting | fragments | fragments6) == 0) return SlotFault::kNone;
+  for (const std::uint64_t each : {sockets, waiting, fragments, fragments6}) {
+    if (each == kAbsent) return SlotFault::kUnknown;
+  }
   if (sockets != 0) return SlotFault::kSockets;
   return waiting != 0 ? SlotFault::kTimeWait : SlotFault::kFragments;
 }
@@ -108,8 +119,13 @@ bool Prepare(Cloner& cloner, Failure& failure) {
   if (!must(Step::kCloseFds, close(place.keep_end, 0))) return false;
   // A worker is in another mount namespace: it finds its root by itself.
   context.root_fd = -1;
-  cloner.sockstat =
-      static_cast<int>(sys::OpenAt(context.proc_fd, "self/net/sockstat", O_RDONLY | O_CLOEXEC));
+  const auto open = [&](const char* file) {
+    return static_cast<int>(sys::OpenAt(context.proc_fd, file, O_RDONLY | O_CLOEXEC));
+  };
+  cloner.sockstat = open("self/net/sockstat");
+  cloner.sockstat6 = open("self/net/sockstat6");
+  // What could not be opened can never be read, and so the network namespace is used once.
+  if (cloner.sockstat6 < 0 && cloner.sockstat6 != -ENOENT) cloner.sockstat = -1;
   return true;
 }
 

@@ -69,7 +69,7 @@ class ReactorPartsTest : public LeavesNothing {
     options.parked = parked;
     options.max_workers = 8;
     options.zygotes = zygotes;
-    const absl::Status added = templates_->Add(std::move(options));
+    const absl::Status added = templates_->Add(options);
     EXPECT_TRUE(added.ok()) << added;
     return pool_->templates.back();
   }

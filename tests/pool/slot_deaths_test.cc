@@ -20,7 +20,6 @@ namespace brood {
 namespace {
 
 using std::chrono::milliseconds;
-using ::testing::IsEmpty;
 
 class SlotDeathTest : public SlotTest {};
 

@@ -123,8 +123,8 @@ TEST_F(SlotSlowTest, ManyUsesOfFewSlotsLeaveNothingThatGrows) {
   EXPECT_LE(after.keys, before.keys + 16);
   // Twenty bytes for each use are a leak, beside the ring's entries (4 MB), which are first touched
   // one after the other. The kernel's memory is not ours alone.
-  EXPECT_LE(after.memory_kb, before.memory_kb + Uses() / 50 + 5 * 1024);
-  EXPECT_LE(after.kernel_memory_kb, before.kernel_memory_kb + Uses() / 5 + 32 * 1024);
+  EXPECT_LE(after.memory_kb, before.memory_kb + Uses() / 50 + 5L * 1024);
+  EXPECT_LE(after.kernel_memory_kb, before.kernel_memory_kb + Uses() / 5 + 32L * 1024);
   RecordProperty("kernel_memory_kb",
                  fmt::format("{} -> {}", before.kernel_memory_kb, after.kernel_memory_kb));
   RecordProperty("memory_kb", fmt::format("{} -> {}", before.memory_kb, after.memory_kb));

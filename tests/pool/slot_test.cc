@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +23,7 @@
 #include "spawn/base/fd_message.h"
 #include "spawn/base/unique_fd.h"
 #include "tests/needs.h"
+#include "tests/ordinary_user.h"
 #include "tests/pool/slots.h"
 
 namespace brood {
@@ -165,6 +168,15 @@ constexpr Leftover kLeftovers[] = {
      "perl -MSocket=:all -e 'socket(S, AF_INET, SOCK_DGRAM, 0) or die; setsockopt(S, IPPROTO_IP, "
      "IP_ADD_MEMBERSHIP, pack(\"a4 a4\", inet_aton(\"239.1.2.3\"), INADDR_LOOPBACK)) or die'",
      "grep -c 030201EF /proc/net/igmp", "0\n"},
+    {"multicast6",
+     "perl -MSocket=:all -e 'socket(S, AF_INET6, SOCK_DGRAM, 0) or die; setsockopt(S, 41, 20, "
+     "pack(\"n8 I\", 0xff02, 0, 0, 0, 0, 0, 0, 0x77, 1)) or die'",
+     "grep -c ff020000000000000000000000000077 /proc/net/igmp6", "0\n"},
+    {"netlink",
+     "perl -MSocket -e 'socket(S, 16, SOCK_RAW, 0) or die; bind(S, pack(\"S S L L\", 16, 0, 77, "
+     "1)) "
+     "or die'",
+     "grep -c '  *77 ' /proc/net/netlink", "0\n"},
     {"addresses", "ip addr add 10.9.8.7/8 dev lo 2>/dev/null; ip link set lo down 2>/dev/null; :",
      "grep -c 10.9.8.7 /proc/net/fib_trie; tail -n +2 /proc/net/route | wc -l", "0\n0\n"},
     {"modes_and_times",
@@ -173,6 +185,29 @@ constexpr Leftover kLeftovers[] = {
      "stat -c '%a %u %n' / /dev /dev/pts /dev/shm /tmp /run /proc /sys; find / /dev /dev/pts "
      "/dev/shm /tmp /run /sys -maxdepth 0 ! -newermt 2002-01-01",
      nullptr},
+#if defined(__x86_64__)  // whose numbers of system calls these are
+    // The filter refuses add_key and keyctl, and each worker has a session keyring of its own.
+    {"keys",
+     "perl -e '($t, $n, $s) = (\"user\", \"left\", \"secret\"); for (-5 .. -1) { syscall(248, $t, "
+     "$n, $s, 6, $_) == -1 or die; syscall(250, 0, $_, 1) == -1 or die }'",
+     "grep -c left /proc/keys", "0\n"},
+    {"posix_queue", "perl -e '$n = \"left\"; syscall(240, $n, 0102, 0600, 0) >= 0 or die'",
+     "perl -e '$n = \"left\"; print syscall(240, $n, 2, 0, 0)'", "-1"},
+    // The kernel counts these for each user of a user namespace.
+    {"inotify",
+     "perl -e '$p = \"/tmp\"; for (1..100) { ($i = syscall(294, 0)) >= 0 or die; syscall(254, $i, "
+     "$p, 2) >= 0 or die }'",
+     "perl -e 'for (1..100) { syscall(294, 0) >= 0 or die } print \"all\"'", "all"},
+    {"locked_memory",
+     "perl -e '$m = \"x\" x 50_000; syscall(149, $m, 50_000) == 0 or die; fork or sleep 1000'",
+     "perl -e '$m = \"x\" x 50_000; syscall(149, $m, 50_000) == 0 or die; print \"all\"'", "all"},
+    {"timers",
+     "perl -e '$SIG{ALRM} = \"IGNORE\"; $t = pack(\"q4\", 0, 1000, 0, 1000); syscall(38, 0, $t, 0) "
+     "== 0 or die'",
+     "perl -e 'select undef, undef, undef, 0.01; print alarm(0)'", "0"},
+#endif
+    {"locks", "exec 9</etc/passwd; flock -s 9", "exec 9</etc/passwd; flock -n -x 9 && echo free",
+     "free\n"},
     {"id_map", ":", "awk '{print $1, $3}' /proc/self/uid_map", nullptr},
 };
 
@@ -262,6 +297,48 @@ TEST_F(HeldOutsideTest, ATerminalIsNotAmongThoseOfTheNextOne) {
     EXPECT_EQ(next.out, "ptmx\n");
   }
 }
+
+#if defined(__x86_64__)
+// Descriptors of its namespaces, which a worker has given away, are of no use to whoever has no
+// power over them already: neither to somebody outside nor to another worker.
+TEST_F(HeldOutsideTest, DescriptorsOfNamespacesOpenThemToNobody) {
+  BROOD_NEEDS_ROOT();
+  StartOne(0);
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  const char* const names[] = {"user", "net", "uts", "mnt", "cgroup"};
+  Request giving = GuardedShell(
+      "exec perl -e 'for (qw(user net uts mnt cgroup)) { open(my $f, q(/proc/self/ns/).$_) or die; "
+      "syscall(308, fileno($f), 0) == -1 or die; push @f, $f } $fds = pack(q(i*), map(fileno($_), "
+      "@f)); $b = q(x); $i = pack(q(PQ), $b, 1); "
+      "$c = pack(q(Qii), 36, 1, 1).$fds.pack(q(x4)); "
+      "$m = pack(q(QQPQPQQ), 0, 0, $i, 1, $c, length $c, 0); exit(syscall(46, 0, $m, 0) != 1)'");
+  giving.path = SpawnPath::kZygote;
+  giving.command.stdio = {StdioMode::kFds, {theirs.get(), null.get(), null.get()}, 0};
+  const Outcome giver = Run(std::move(giving));
+  ASSERT_TRUE(giver.ok()) << giver.message;
+  char byte = 0;
+  ReceivedFds<8> received;
+  ASSERT_EQ(ReceiveWithFds(ours.get(), &byte, 1, received, 0), 1);
+  ASSERT_EQ(received.count, std::size(names));
+  std::vector<UniqueFd> held;
+  for (std::size_t i = 0; i < received.count; ++i) held.emplace_back(received.fds[i]);
+
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    const pid_t outsider = fork();
+    if (outsider == 0) {
+      BecomeOrdinary();
+      _exit(setns(held[i].get(), 0) == 0 ? 0 : errno);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(outsider, &status, 0), outsider);
+    EXPECT_EQ(WEXITSTATUS(status), EPERM) << names[i];
+  }
+}
+#endif
 
 // What cannot be counted is unknown, and so it is given up.
 TEST_F(SlotTest, ASlotThatCannotBeLookedAtIsGivenUp) {
