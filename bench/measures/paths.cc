@@ -7,12 +7,14 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "bench/measures/bare_clone.h"
 #include "bench/measures/burst_row.h"
 #include "bench/measures/exec_arguments.h"
 #include "bench/measures/floors.h"
+#include "bench/measures/held_namespaces.h"
 #include "bench/measures/measures.h"
 #include "bench/measures/namespaces.h"
 #include "pool/pool.h"
@@ -80,17 +82,32 @@ void AddSteps(const Outcome& outcome, Samples& samples) {
   if (outcome.park_us > 0) samples.Add("park_us", outcome.park_us);
 }
 
+// What a row's workers do not get new.
+struct Reused {
+  bool slot = true;  // all that a slot has; the others are for workers without one
+  std::optional<NamespaceKind> joined = std::nullopt;
+  bool no_filter = false;
+};
+
 Row PoolRow(std::string name, const Command& command, SpawnPath path,
-            std::chrono::milliseconds quiet = {}, Reuse reuse = Reuse::kNamespaces) {
+            std::chrono::milliseconds quiet = {}, Reused reused = {}) {
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
-  row.run = [&command, path, quiet, reuse](benchmark::State& state, Samples& samples) {
+  row.run = [&command, path, quiet, reused](benchmark::State& state, Samples& samples) {
     const auto count = static_cast<std::uint32_t>(state.max_iterations + samples.warm_ups());
     PoolOptions options;
     TemplateOptions& tmpl = options.templates.emplace_back();
     tmpl.name = "bench";
-    tmpl.spec.reuse = reuse;
+    tmpl.spec.reuse = reused.slot ? Reuse::kNamespaces : Reuse::kNone;
+    if (reused.no_filter) tmpl.spec.seccomp.mode = SeccompMode::kOff;
+    std::unique_ptr<HeldNamespaces> held;
+    if (reused.joined) {
+      absl::StatusOr<std::unique_ptr<HeldNamespaces>> made = HeldNamespaces::Create();
+      if (!made.ok()) return Fail(state, made.status());
+      held = *std::move(made);
+      tmpl.spec.ns(*reused.joined) = held->Join(*reused.joined);
+    }
     tmpl.parked = path == SpawnPath::kParked ? count : 0;
     // A pool for each measurement: its threads and zygotes are gone when other rows run.
     absl::StatusOr<std::unique_ptr<Pool>> pool = Pool::Create(std::move(options));
@@ -167,8 +184,14 @@ std::vector<Row> PathRows(const Setup& setup) {
   rows.push_back(PoolRow("spawn/brood-zygote", command, SpawnPath::kZygote));
   rows.push_back(PoolRow("spawn/brood-parked", command, SpawnPath::kParked));
   // What is it worth that namespaces are used again?
-  rows.push_back(
-      PoolRow("spawn/brood-zygote-fresh", command, SpawnPath::kZygote, /*quiet=*/{}, Reuse::kNone));
+  const auto fresh = [&](std::string name, Reused reused) {
+    reused.slot = false;
+    rows.push_back(PoolRow(std::move(name), command, SpawnPath::kZygote, /*quiet=*/{}, reused));
+  };
+  fresh("spawn/brood-zygote-fresh", {});
+  fresh("spawn/brood-zygote-fresh/no-filter", {.no_filter = true});
+  fresh("spawn/brood-zygote-fresh/net-again", {.joined = NamespaceKind::kNet});
+  fresh("spawn/brood-zygote-fresh/user-again", {.joined = NamespaceKind::kUser});
   for (Row& row : rows) {
     if (row.name != kPathFloor) row.floor = kPathFloor;
   }

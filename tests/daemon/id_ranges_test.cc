@@ -11,7 +11,6 @@
 namespace brood {
 namespace {
 
-using ::testing::HasSubstr;
 
 class IdRangesTest : public DaemonTest {
  protected:

@@ -56,7 +56,7 @@ TEST_F(ColdTest, EachNamespaceCanBeTheHosts) {
 }
 
 TEST_F(ColdTest, HostsMountsAreNotCopiedWhereTheKernelNeedNot) {
-  const auto copies = [this](const Spec& spec) {
+  const auto copies = [](const Spec& spec) {
     return (Plan(spec).plan().clone_flags & kernel::kCloneEmptyMntns) == 0;
   };
   EXPECT_EQ(copies({}), !ThisMachine().empty_mounts);

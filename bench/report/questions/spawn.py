@@ -19,6 +19,9 @@ BURST = "spawn/burst"
 TITLES = {
     "spawn/brood-parked": "brood, parked",
     "spawn/brood-zygote": "brood, zygote",
+    "spawn/brood-zygote-fresh/net-again": "brood, zygote, all new but the network namespace",
+    "spawn/brood-zygote-fresh/user-again": "brood, zygote, all new but the user namespace",
+    "spawn/brood-zygote-fresh/no-filter": "brood, zygote, all namespaces new, no filter",
     "spawn/brood-zygote-fresh": "brood, zygote, all namespaces new",
     "spawn/brood-cold": "brood, cold",
     "spawn/clone3-namespaces": "clone3, eight namespaces",
