@@ -128,10 +128,8 @@ sys::Result BirthWorker(BirthRequest& request) {
   args.child_tid = reinterpret_cast<std::uint64_t>(&box.alive);
   args.pidfd = reinterpret_cast<std::uint64_t>(request.pidfd);
   args.stack = reinterpret_cast<std::uint64_t>(request.stack);
-  // The context and its trees lie at the top of the stack, 64-byte aligned; the stack proper ends
-  // below them.
-  const std::size_t tree_bytes = plan.tree_count * sizeof(int);
-  args.stack_size = (kWorkerStackBytes - sizeof(ChildContext) - tree_bytes) & ~std::size_t{63};
+  // The context and its trees lie at the top of the stack.
+  args.stack_size = StackBelow(sizeof(ChildContext) + plan.tree_count * sizeof(int));
   auto* context = reinterpret_cast<ChildContext*>(request.stack + args.stack_size);
   CopyContext(*context, request.context);
   context->attributes = request.attributes & kOwnAttributes;

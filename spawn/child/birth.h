@@ -13,6 +13,10 @@ inline constexpr std::size_t kWorkerStackBytes = 16384;
 // its process, and does not overwrite its neighbour.
 inline constexpr std::size_t kStackGuardBytes = 4096;
 inline constexpr std::size_t kGuardedStackBytes = kStackGuardBytes + kWorkerStackBytes;
+// What is left of a stack below `bytes` at its top, which start 64-byte aligned.
+constexpr std::size_t StackBelow(std::size_t bytes) {
+  return (kWorkerStackBytes - bytes) & ~std::size_t{63};
+}
 
 // `bytes` in whole pages. What is laid out one behind the other in memory shared with a worker (its
 // mailbox and launch, the plan, slots, its stack) starts on a page each.

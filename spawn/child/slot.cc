@@ -198,8 +198,7 @@ void OrderOfNewCloner(const SlotPlace& place, const ChildContext& context) {
   args.parent_tid = reinterpret_cast<std::uint64_t>(&box.cloner);
   args.child_tid = reinterpret_cast<std::uint64_t>(&slot.alive);
   args.stack = reinterpret_cast<std::uint64_t>(place.stack);
-  const std::size_t top = sizeof(Cloner) + plan.tree_count * sizeof(int);
-  args.stack_size = (kWorkerStackBytes - top) & ~std::size_t{63};
+  args.stack_size = StackBelow(sizeof(Cloner) + plan.tree_count * sizeof(int));
   auto* cloner = reinterpret_cast<Cloner*>(place.stack + args.stack_size);
   *cloner = Cloner{};
   cloner->place = place;
