@@ -63,21 +63,24 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
   FunctionOptions& options = words.options;
   app.add_option(
          "--mode", words.mode,
-         fmt::format("How far a call's isolate is prepared ahead: cold, not at all; parked, "
-                     "isolated; primed, with the command started and waiting for its stdin; "
-                     "forked, as a clone of a process that has already loaded (default {})",
-                     words.mode))
-      ->type_name("cold|parked|primed|forked");
+         fmt::format(
+             "How far a call's isolate is prepared ahead: cold, not at all; parked, "
+             "isolated; primed, with the command started and waiting for its stdin; "
+             "forked, as a clone of a process that has already loaded; warm, in one that has "
+             "served calls before (default {}, with runtime = \"lambda\" warm)",
+             words.mode))
+      ->type_name("cold|parked|primed|forked|warm");
   app.add_option(
          "--runtime", words.runtime,
          fmt::format("How the command gets a call: stdin, on its stdin, answering on its stdout; "
                      "lambda, as a custom runtime of AWS Lambda (see LAMBDA) (default {})",
                      words.runtime))
       ->type_name("stdin|lambda");
-  app.add_option("--min", options.min,
-                 fmt::format("Workers kept ready: parked for the modes parked and primed, and "
-                             "started for primed and forked (default {})",
-                             options.min))
+  app.add_option(
+         "--min", options.min,
+         fmt::format("Workers kept ready: parked for the modes parked, primed and warm, and "
+                     "started for primed, forked and warm (default {}, with warm 1)",
+                     options.min))
       ->type_name("N")
       ->check(CLI::Range(0, 4096).description(""));
   app.add_option(
@@ -85,6 +88,20 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
          "Most workers, whether parked, being made or running (default 4096); not with template")
       ->type_name("N")
       ->check(CLI::Range(1, 65536).description(""));
+  app.add_option("--max-calls", options.max_calls,
+                 "Calls that a warm isolate serves, before it ends and another takes its place "
+                 "(default any number)")
+      ->type_name("N")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 32).description(""));
+  app.add_option("--max-age", words.max_age,
+                 "How old a warm isolate may become, which ends once it is idle then (default any "
+                 "age)")
+      ->type_name("DURATION");
+  app.add_option("--idle", words.idle,
+                 fmt::format("How long a warm isolate waits for a call before it ends, as long as "
+                             "there are more than min (default {})",
+                             Seconds(options.idle)))
+      ->type_name("DURATION");
   app.add_option("--concurrency", options.concurrency,
                  fmt::format("Calls that may run at once (default {})", options.concurrency))
       ->type_name("N")
@@ -199,16 +216,29 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   out.options = std::move(typed.options);
   FunctionOptions& options = out.options;
   options.name = name;
+  const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
+  if (!given("--mode") && typed.runtime == "lambda") typed.mode = "warm";
   if (typed.mode == "cold") {
     options.mode = FunctionMode::kCold;
   } else if (typed.mode == "primed") {
     options.mode = FunctionMode::kPrimed;
   } else if (typed.mode == "forked") {
     options.mode = FunctionMode::kForked;
+  } else if (typed.mode == "warm") {
+    options.mode = FunctionMode::kWarm;
+    if (typed.runtime != "lambda") {
+      return InvalidError(
+          "a function that reads its stdin sees the end of it with its first call: mode = \"warm\" "
+          "is for runtime = \"lambda\"");
+    }
+    if (!given("--min")) options.min = 1;
   } else if (typed.mode != "parked") {
-    return InvalidError("mode takes cold, parked, primed or forked, not \"{}\"", typed.mode);
+    return InvalidError("mode takes cold, parked, primed, forked or warm, not \"{}\"", typed.mode);
   }
-  const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
+  for (const char* const name : {"--max-calls", "--max-age", "--idle"}) {
+    if (!given(name) || options.mode == FunctionMode::kWarm) continue;
+    return InvalidError("{} is without effect unless mode is warm", name + 2);
+  }
   if (options.mode == FunctionMode::kCold && given("--min")) {
     return InvalidError("min is without effect where mode is cold, since no workers are kept");
   }
@@ -224,6 +254,8 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.timeout, options.timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.max_age, options.max_age));
+  BROOD_RETURN_IF_ERROR(TakeDuration(typed.idle, options.idle));
   BROOD_RETURN_IF_ERROR(TakeRuntime(typed.runtime, options));
   if (!typed.max_body.empty()) {
     BROOD_ASSIGN_OR_RETURN(options.max_body, ParseSize(typed.max_body));

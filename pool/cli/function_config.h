@@ -31,7 +31,7 @@ struct FunctionWords {
   FunctionOptions options;  // what needs no second look
   std::string mode = std::string(FunctionModeName(FunctionOptions().mode));
   std::string runtime = std::string(FunctionRuntimeName(FunctionOptions().runtime));
-  std::string timeout, queue_timeout, max_body;
+  std::string timeout, queue_timeout, max_body, max_age, idle;
   std::uint32_t max = 0;
 };
 void AddFunctionOptions(CLI::App& app, FunctionWords& words);

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "absl/strings/str_join.h"
-#include "pool/functions/lambda_runtime.h"
+#include "pool/functions/lambda_call.h"
 #include "spawn/base/status.h"
 
 namespace brood {
@@ -13,7 +13,7 @@ namespace brood {
 CallEnd EndOfCall(const FunctionWorker& worker, bool timed_out,
                   const std::optional<CgiHead>& head) {
   const absl::StatusOr<Outcome>& outcome = *worker.outcome;
-  const LambdaRuntime* const lambda = worker.lambda.get();
+  const LambdaCall* const lambda = worker.lambda.get();
   // All is said; that it was ended then is no failure.
   if (lambda != nullptr && lambda->answered()) return {};
   if (timed_out) {

@@ -21,6 +21,9 @@ Fields CallTimes::ToFields(const FunctionWorker* worker, bool ahead) const {
   if (worker != nullptr) {
     const std::int64_t started = worker->started_ns == 0 ? run : worker->started_ns;
     fields.emplace_back("Brood-Path", worker->PathName(ahead));
+    if (worker->served_before > 0) {
+      fields.emplace_back("Brood-Served-Before", fmt::to_string(worker->served_before));
+    }
     fields.emplace_back("Brood-Spawn-Us", us(started - run));
     fields.emplace_back("Brood-Run-Us", us((ended_ns == 0 ? now : ended_ns) - started));
   }

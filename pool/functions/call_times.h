@@ -15,7 +15,8 @@ namespace brood {
 struct CallTimes {
   // The fields that ToFields makes, as an answer that has them behind it announces them.
   static constexpr std::string_view kFields =
-      "Brood-Path, Brood-Queue-Us, Brood-Spawn-Us, Brood-Run-Us, Brood-Total-Us";
+      "Brood-Path, Brood-Served-Before, Brood-Queue-Us, Brood-Spawn-Us, Brood-Run-Us, "
+      "Brood-Total-Us";
 
   std::int64_t arrived_ns = 0;
   std::int64_t run_ns = 0;    // it may run; 0: not yet

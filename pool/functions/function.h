@@ -16,12 +16,13 @@
 
 namespace brood {
 
-// How far ahead of a call its isolate is prepared. A worker serves one call, whatever the mode.
+// How far ahead of a call its isolate is prepared. But for kWarm, a worker serves one call.
 enum class FunctionMode : std::uint8_t {
   kCold,    // nothing: everything is made for the call
   kParked,  // isolated already; the call is an exec
   kPrimed,  // has exec'd the function, which waits on stdin; the call is its bytes
   kForked,  // is a clone of a process that has loaded the function
+  kWarm,    // has served calls before, and finds again what it kept; with kLambda alone
 };
 std::string_view FunctionModeName(FunctionMode mode);
 
@@ -39,12 +40,16 @@ struct FunctionOptions {
   Command command;            // its stdio and timeout are the call's to set
   FunctionMode mode = FunctionMode::kParked;
   FunctionRuntime runtime = FunctionRuntime::kStdin;
-  std::optional<Spec> spec;        // kForked: what a call stands behind; of no template
-  FaultInjection fault;            // kForked: test switch, in what a call does
-  std::uint32_t min = 4;           // kPrimed, kForked: workers kept ahead of their calls
-  std::uint32_t concurrency = 64;  // calls that may run at once
-  std::uint32_t queue = 128;       // calls that may wait; beyond, 429
-  std::chrono::nanoseconds timeout = std::chrono::seconds(30);        // of a call that runs
+  std::optional<Spec> spec;  // kForked: what a call stands behind; of no template
+  FaultInjection fault;      // kForked: test switch, in what a call does
+  std::uint32_t min = 4;     // kPrimed, kForked, kWarm: workers kept ahead of their calls
+  // kWarm: when an isolate ends. Beyond `min`, those that no call has come to for `idle` end, too.
+  std::uint64_t max_calls = 0;          // that it serves; 0: any number
+  std::chrono::nanoseconds max_age{0};  // 0: any
+  std::chrono::nanoseconds idle = std::chrono::minutes(5);
+  std::uint32_t concurrency = 64;                               // calls that may run at once
+  std::uint32_t queue = 128;                                    // calls that may wait; beyond, 429
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // of a call that runs
   std::chrono::nanoseconds queue_timeout = std::chrono::seconds(10);  // of one that waits: 503
   std::uint64_t max_body = 64ULL << 20;                               // bytes; beyond, 413
   bool cgi = false;  // its output begins with header lines and an empty line (RFC 3875, 6.2)

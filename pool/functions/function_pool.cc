@@ -28,6 +28,10 @@ FunctionPool::~FunctionPool() {
 void FunctionPool::Open() {
   closed_ = false;
   if (options_.mode == FunctionMode::kForked) StartProcess();
+  if (options_.mode == FunctionMode::kWarm) {
+    warm_ = std::make_shared<WarmPool>(pool_, timers_, options_);
+    warm_->Open();
+  }
   Prime();
 }
 
@@ -67,6 +71,7 @@ void FunctionPool::Close() {
     if (worker->kill) (void)worker->kill();
   }
   if (const auto forks = std::exchange(forks_, nullptr)) forks->Retire();
+  if (warm_) warm_->Close();
 }
 
 void FunctionPool::Retire(std::function<void()> gone) {
@@ -75,6 +80,7 @@ void FunctionPool::Retire(std::function<void()> gone) {
 }
 
 std::size_t FunctionPool::primed() const {
+  if (warm_) return warm_->idle();
   return static_cast<std::size_t>(std::count_if(
       primed_.begin(), primed_.end(), [](const auto& worker) { return worker->ready(); }));
 }
@@ -154,6 +160,11 @@ void FunctionPool::Leave(const Place& place) {
 }
 
 absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
+  if (warm_) {
+    BROOD_ASSIGN_OR_RETURN(auto served, warm_->Serve());
+    if (served.missed) ++metrics_->misses["none"];
+    return Taken{std::move(served.worker), served.hit};
+  }
   const bool forked = options_.mode == FunctionMode::kForked;
   if (options_.mode == FunctionMode::kPrimed || (forked && options_.min > 0)) {
     auto alive = std::find_if(primed_.begin(), primed_.end(), [](const auto& worker) {

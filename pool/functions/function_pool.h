@@ -22,6 +22,7 @@
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/metrics.h"
+#include "pool/functions/warm_pool.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -94,6 +95,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   std::shared_ptr<FunctionMetrics> metrics_;
   ProcessLog log_;
   std::shared_ptr<ForkServer> forks_;                  // kForked; null while there is no process
+  std::shared_ptr<WarmPool> warm_;                     // kWarm
   std::string process_problem_;                        // why there is none
   int process_failures_ = 0;                           // in a row
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first

@@ -11,6 +11,7 @@
 
 #include <cerrno>
 
+#include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_runtime.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
@@ -27,6 +28,8 @@ std::string_view FunctionModeName(FunctionMode mode) {
       return "primed";
     case FunctionMode::kForked:
       return "forked";
+    case FunctionMode::kWarm:
+      return "warm";
   }
   return "";
 }
@@ -35,7 +38,9 @@ std::string_view FunctionRuntimeName(FunctionRuntime runtime) {
   return runtime == FunctionRuntime::kLambda ? "lambda" : "stdin";
 }
 
-bool FunctionWorker::ready() const { return started_ns != 0 && (!lambda || lambda->waits()); }
+bool FunctionWorker::ready() const {
+  return started_ns != 0 && (!lambda_runtime || lambda_runtime->asks());
+}
 
 bool FunctionWorker::Alive() const {
   if (outcome || started_ns == 0) return false;
@@ -46,15 +51,17 @@ bool FunctionWorker::Alive() const {
 }
 
 std::string_view FunctionWorker::PathName(bool ahead) const {
+  if (served_before > 0) return "warm";
   return ahead && path != SpawnPath::kForked ? "primed" : SpawnPathName(path);
 }
 
 void FunctionWorker::End(absl::StatusOr<Outcome> result) {
   int left = 0;
   if (ioctl(theirs[0].get(), FIONREAD, &left) == 0) unread = static_cast<std::size_t>(left);
+  if (lambda_runtime) lambda_runtime->OnWorkerEnded();
   if (lambda) {
     unread = lambda->unseen();
-    lambda->OnWorkerEnded();
+    lambda->OnServerGone();
   }
   // Its output comes to an end with these; what else there is to close can wait for the answer.
   theirs[1].reset();
@@ -70,19 +77,49 @@ void FunctionWorker::End(absl::StatusOr<Outcome> result) {
 
 namespace {
 
-// Puts Lambda's runtime interface between the call and the worker. What the worker writes to its
-// stdout is for the log, then.
-absl::Status PutLambda(Pool& pool, Timers& timers, const FunctionOptions& function,
-                       const std::shared_ptr<FunctionWorker>& worker, Stdio& stdio) {
-  for (std::size_t i = 0; i < 2; ++i) {
-    if (fcntl(worker->theirs[i].get(), F_SETFL, O_NONBLOCK) != 0) {
-      return ErrnoError(errno, "preparing a pipe to function {}", function.name);
-    }
-  }
-  worker->lambda = std::make_shared<LambdaRuntime>(
-      pool, timers, function, std::move(worker->theirs[0]), std::move(worker->theirs[1]));
+// Has the pool start it with `stdio`.
+absl::Status SubmitWorker(Pool& pool, const FunctionOptions& function, SpawnPath path,
+                          const Stdio& stdio, const std::shared_ptr<FunctionWorker>& worker) {
+  worker->asked_ns = NowNs();
+  Request request;
+  request.template_name = function.template_name;
+  request.command = function.command;
+  request.command.stdio = stdio;
+  request.path = path;
+  request.when_empty = WhenEmpty::kSlower;
+  request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {
+    const auto self = weak.lock();
+    if (!self) return;
+    // It has not been reaped, so the number is still its own.
+    self->pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, started.host_pid, 0)));
+    self->path = started.path;
+    self->started_ns = NowNs();
+    if (self->on_started) self->on_started();
+  };
+  const absl::Status submitted = pool.Submit(
+      std::move(request),
+      [worker](absl::StatusOr<Outcome> outcome) { worker->End(std::move(outcome)); },
+      &worker->request);
+  if (!submitted.ok()) return submitted;
+  worker->kill = [&pool, request = worker->request] { return pool.Kill(request); };
+  return absl::OkStatus();
+}
+
+Stdio StdioOf(const FunctionWorker& worker) {
+  Stdio stdio;
+  stdio.mode = StdioMode::kFds;
+  for (std::size_t i = 0; i < 3; ++i) stdio.fds[i] = worker.theirs[i].get();
+  return stdio;
+}
+
+// Opens Lambda's runtime interface. What the worker writes to its stdout is for the log, then.
+absl::StatusOr<Stdio> OpenRuntime(Pool& pool, Timers& timers, const FunctionOptions& function,
+                                  const std::shared_ptr<FunctionWorker>& worker) {
+  Stdio stdio = StdioOf(*worker);
   stdio.fds[1] = stdio.fds[2];
-  return worker->lambda->Open(worker, stdio);
+  worker->lambda_runtime = std::make_shared<LambdaRuntime>(pool, timers, function);
+  BROOD_RETURN_IF_ERROR(worker->lambda_runtime->Open(worker, stdio));
+  return stdio;
 }
 
 }  // namespace
@@ -107,36 +144,38 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
   return worker;
 }
 
+absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
+    Pool& pool, const std::shared_ptr<FunctionWorker>& worker) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (fcntl(worker->theirs[i].get(), F_SETFL, O_NONBLOCK) != 0) {
+      return ErrnoError(errno, "preparing a pipe to a function");
+    }
+  }
+  auto call = std::make_shared<LambdaCall>(pool, worker, std::move(worker->theirs[0]),
+                                           std::move(worker->theirs[1]));
+  call->Open();
+  return call;
+}
+
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartRuntime(Pool& pool, Timers& timers,
+                                                             const FunctionOptions& function) {
+  BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
+  BROOD_ASSIGN_OR_RETURN(const Stdio stdio, OpenRuntime(pool, timers, function, worker));
+  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, SpawnPath::kParked, stdio, worker));
+  return worker;
+}
+
 absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
                                                               const FunctionOptions& function,
                                                               SpawnPath path) {
   BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
-  worker->asked_ns = NowNs();
-  Request request;
-  request.template_name = function.template_name;
-  request.command = function.command;
-  request.command.stdio.mode = StdioMode::kFds;
-  for (std::size_t i = 0; i < 3; ++i) request.command.stdio.fds[i] = worker->theirs[i].get();
+  Stdio stdio = StdioOf(*worker);
   if (function.runtime == FunctionRuntime::kLambda) {
-    BROOD_RETURN_IF_ERROR(PutLambda(pool, timers, function, worker, request.command.stdio));
+    BROOD_ASSIGN_OR_RETURN(stdio, OpenRuntime(pool, timers, function, worker));
+    BROOD_ASSIGN_OR_RETURN(worker->lambda, NewLambdaCall(pool, worker));
+    worker->lambda_runtime->Give(worker->lambda);
   }
-  request.path = path;
-  request.when_empty = WhenEmpty::kSlower;
-  request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {
-    const auto self = weak.lock();
-    if (!self) return;
-    // It has not been reaped, so the number is still its own.
-    self->pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, started.host_pid, 0)));
-    self->path = started.path;
-    self->started_ns = NowNs();
-    if (self->on_started) self->on_started();
-  };
-  const absl::Status submitted = pool.Submit(
-      std::move(request),
-      [worker](absl::StatusOr<Outcome> outcome) { worker->End(std::move(outcome)); },
-      &worker->request);
-  if (!submitted.ok()) return submitted;
-  worker->kill = [&pool, request = worker->request] { return pool.Kill(request); };
+  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, path, stdio, worker));
   return worker;
 }
 

@@ -19,6 +19,7 @@
 
 namespace brood {
 
+class LambdaCall;
 class LambdaRuntime;
 
 // Only in the pool's thread. Held by its call, and until its end by the pool's callback.
@@ -28,9 +29,13 @@ struct FunctionWorker {
   UniqueFd err;
   std::array<UniqueFd, 3> theirs;  // the other ends, until its outcome
   UniqueFd pidfd;                  // once started
-  // FunctionRuntime::kLambda: what stands between the pipes and the worker; it has those of theirs.
-  std::shared_ptr<LambdaRuntime> lambda;
-  std::uint64_t request = 0;  // the pool's number; 0: it is a clone (fork_server.h)
+  // FunctionRuntime::kLambda: what stands between the pipes and the worker. The call has the ends
+  // of theirs that it needs; the worker of a warm call has no runtime, which is its isolate's.
+  std::shared_ptr<LambdaCall> lambda;
+  std::shared_ptr<LambdaRuntime> lambda_runtime;
+  std::uint64_t served_before = 0;  // calls, by its isolate
+  // The pool's number; 0: its maker knows it alone (fork_server.h, warm_pool.h).
+  std::uint64_t request = 0;
   SpawnPath path = SpawnPath::kParked;
   std::int64_t asked_ns = 0;
   std::int64_t started_ns = 0;  // 0: not yet
@@ -46,7 +51,8 @@ struct FunctionWorker {
   bool Alive() const;
   // It has started, and has asked for its call where functions do.
   bool ready() const;
-  // "primed", if it was started ahead of its call, or else how it was started.
+  // "warm", if it has served calls before; "primed", if it was started ahead of its call; or else
+  // how it was started.
   std::string_view PathName(bool ahead) const;
   // Called by its maker: it has ended, or could not be made. Tells its user.
   void End(absl::StatusOr<Outcome> result);
@@ -55,8 +61,17 @@ struct FunctionWorker {
 // One that is still to be started, with its pipes.
 absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const FunctionOptions& function);
 
-// Has the pool run the function. `path`: the one wanted; a slower one is taken when there is no
-// parked worker. The time is the caller's to limit, with Pool::Kill.
+// The call of a custom runtime that reads what is sent to `worker`, and answers for it.
+absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
+    Pool& pool, const std::shared_ptr<FunctionWorker>& worker);
+
+// Has the pool start an isolate of a function with FunctionRuntime::kLambda, for calls that are
+// given to its runtime. Of its pipes only `err` is of use.
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartRuntime(Pool& pool, Timers& timers,
+                                                             const FunctionOptions& function);
+
+// Has the pool run the function for one call. `path`: the one wanted; a slower one is taken when
+// there is no parked worker. The time is the caller's to limit, with Pool::Kill.
 absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
                                                               const FunctionOptions& function,
                                                               SpawnPath path);

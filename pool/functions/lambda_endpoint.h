@@ -32,7 +32,7 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
  public:
   static constexpr std::uint16_t kPort = 9001;  // as in Lambda
   static constexpr std::size_t kMaxConnections = 16;
-  // Connections and requests together. A call takes a handful.
+  // Connections and requests together, for each call, which takes a handful.
   static constexpr std::int64_t kBurst = 256;
   static constexpr std::int64_t kEachNs = 50'000'000;  // one more for each of these
 
@@ -45,6 +45,8 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   // `handler` is given every request, until Close. `flooded` is called when more requests came than
   // the pool's thread should handle; no more are taken.
   absl::Status Open(Stdio& stdio, HttpConnection::Handler handler, std::function<void()> flooded);
+  // What a call may need may be spent anew.
+  void BeginCall() { spent_until_ns_ = 0; }
   // Closes all descriptors. Exchanges under way are told that their caller has gone.
   void Close();
 

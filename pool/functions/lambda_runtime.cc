@@ -3,14 +3,10 @@
 #include "pool/functions/lambda_runtime.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -102,11 +98,11 @@ class LambdaRuntime::Response : public Exchange {
   void OnBody(std::string_view bytes) override {
     if (!Current()) return;
     length_ += bytes.size();
-    if (streams_ || length_ <= kMaxPayload) return runtime_->Write(bytes);
+    if (streams_ || length_ <= kMaxPayload) return runtime_->call_->Write(bytes);
     runtime_->responder_ = nullptr;
     const auto runtime = runtime_;  // the answer lets go of this
     Refuse(connection_, 413, "RequestEntityTooLarge", "the response is too long");
-    runtime->Fail(TooLong());
+    runtime->Fail(TooLong(), /*for_good=*/false);
   }
 
   // A function that fails while its response is streamed says so behind it.
@@ -121,15 +117,16 @@ class LambdaRuntime::Response : public Exchange {
     absl::Base64Unescape({coded.data(), coded.size()}, &body);
     Accept(connection_);
     if (type.empty()) return runtime->Succeed();
-    runtime->Fail(ErrorJsonOf(type, std::move(body)));
+    runtime->Fail(ErrorJsonOf(type, std::move(body)), /*for_good=*/false);
   }
 
-  bool full() const override { return Current() && runtime_->pending_.size() >= kMaxPending; }
+  bool full() const override { return Current() && runtime_->call_->full(); }
   void OnDrained() override {}
   void OnGone() override {
     if (!Current()) return;
     runtime_->responder_ = nullptr;
-    runtime_->Fail(ErrorJson("Runtime.TruncatedResponse", "the runtime broke its response off"));
+    runtime_->Fail(ErrorJson("Runtime.TruncatedResponse", "the runtime broke its response off"),
+                   /*for_good=*/true);
   }
 
  private:
@@ -144,8 +141,12 @@ class LambdaRuntime::Response : public Exchange {
 // POST .../invocation/ID/error and .../init/error.
 class LambdaRuntime::Failure : public Exchange {
  public:
-  Failure(std::shared_ptr<LambdaRuntime> runtime, HttpConnection& connection, std::string type)
-      : runtime_(std::move(runtime)), connection_(connection), type_(std::move(type)) {}
+  Failure(std::shared_ptr<LambdaRuntime> runtime, HttpConnection& connection, std::string type,
+          bool for_good)
+      : runtime_(std::move(runtime)),
+        connection_(connection),
+        type_(std::move(type)),
+        for_good_(for_good) {}
 
   void OnBody(std::string_view bytes) override {
     if (too_long_) return;
@@ -157,7 +158,7 @@ class LambdaRuntime::Failure : public Exchange {
     const std::string error =
         ErrorJsonOf(type_, fmt::format("the error is longer than {} bytes", kMaxError));
     Refuse(connection_, 413, "RequestEntityTooLarge", "the error is too long");
-    runtime->Fail(error);
+    runtime->Fail(error, for_good_);
   }
 
   void OnBodyEnd() override {
@@ -165,7 +166,7 @@ class LambdaRuntime::Failure : public Exchange {
     const auto runtime = runtime_;
     std::string error = ErrorJsonOf(type_, std::move(body_));
     Accept(connection_);
-    runtime->Fail(std::move(error));
+    runtime->Fail(std::move(error), for_good_);
   }
 
   bool full() const override { return false; }
@@ -176,29 +177,19 @@ class LambdaRuntime::Failure : public Exchange {
   std::shared_ptr<LambdaRuntime> runtime_;
   HttpConnection& connection_;
   const std::string type_;
+  const bool for_good_;
   std::string body_;
   bool too_long_ = false;
 };
 
-LambdaRuntime::LambdaRuntime(Pool& pool, Timers& timers, const FunctionOptions& function,
-                             UniqueFd input, UniqueFd output)
-    : pool_(pool),
-      timers_(timers),
-      arn_(LambdaArn(function)),
-      timeout_(function.timeout),
-      input_(std::move(input)),
-      output_(std::move(output)) {}
-
-LambdaRuntime::~LambdaRuntime() {
-  WatchInput(false);
-  WatchOutput(false);
-}
+LambdaRuntime::LambdaRuntime(Pool& pool, Timers& timers, const FunctionOptions& function)
+    : pool_(pool), timers_(timers), arn_(LambdaArn(function)), timeout_(function.timeout) {}
 
 absl::Status LambdaRuntime::Open(std::weak_ptr<FunctionWorker> worker, Stdio& stdio) {
   worker_ = std::move(worker);
   endpoint_ = std::make_shared<LambdaEndpoint>(pool_, timers_);
   const auto weak = weak_from_this();
-  BROOD_RETURN_IF_ERROR(endpoint_->Open(
+  return endpoint_->Open(
       stdio,
       [weak](HttpConnection& connection, const RequestHead& head) -> std::shared_ptr<Exchange> {
         const auto self = weak.lock();
@@ -208,28 +199,37 @@ absl::Status LambdaRuntime::Open(std::weak_ptr<FunctionWorker> worker, Stdio& st
         const auto self = weak.lock();
         if (!self) return;
         self->Fail(ErrorJson("Runtime.TooManyRequests",
-                             "the runtime has made more requests than a call can need"));
-      }));
-  WatchInput(true);
-  return absl::OkStatus();
+                             "the runtime has made more requests than a call can need"),
+                   /*for_good=*/true);
+      });
 }
 
 void LambdaRuntime::OnWorkerEnded() {
   const auto self = shared_from_this();
   ended_ = true;
   responder_ = nullptr;
+  on_ask = on_served = nullptr;
   endpoint_->Close();
-  if (stage_ == Stage::kAnswered) return;
-  WatchInput(false);
-  WatchOutput(false);
-  output_.reset();
+  if (!too_long_.empty()) (void)call_->Fail(std::exchange(too_long_, {}));
 }
 
-std::size_t LambdaRuntime::unseen() const {
-  if (stage_ != Stage::kStarting) return 0;
-  int piped = 0;
-  if (input_.valid() && ioctl(input_.get(), FIONREAD, &piped) != 0) piped = 0;
-  return event_.size() + static_cast<std::size_t>(piped);
+bool LambdaRuntime::asks() const {
+  const bool served = call_ == nullptr || call_->over();
+  return !askers_.empty() && !ended_ && !failed_ &&
+         (served || call_->stage() == LambdaCall::Stage::kWaiting);
+}
+
+void LambdaRuntime::Give(std::shared_ptr<LambdaCall> call) {
+  call_ = std::move(call);
+  const auto weak = weak_from_this();
+  call_->on_event = [weak] {
+    if (const auto self = weak.lock()) self->Deliver();
+  };
+  call_->on_room = [weak] {
+    const auto self = weak.lock();
+    if (self && self->responder_ != nullptr) self->responder_->Resume();
+  };
+  Deliver();
 }
 
 std::shared_ptr<Exchange> LambdaRuntime::Handle(HttpConnection& connection,
@@ -260,7 +260,8 @@ std::shared_ptr<Exchange> LambdaRuntime::Handle(HttpConnection& connection,
       return nullptr;
     }
   }
-  if (stage_ != (begins_badly ? Stage::kStarting : Stage::kCalled)) {
+  const bool called = call_ != nullptr && call_->stage() == LambdaCall::Stage::kCalled;
+  if (begins_badly ? begun_ : !called) {
     Refuse(connection, 403, "InvalidStateTransition",
            begins_badly ? "it has begun its call" : "its call has been answered");
     return nullptr;
@@ -268,7 +269,8 @@ std::shared_ptr<Exchange> LambdaRuntime::Handle(HttpConnection& connection,
   if (responds) return HandleResponse(connection, head);
   if (head.expects_continue) connection.Continue();
   return std::make_shared<Failure>(shared_from_this(), connection,
-                                   std::string(FindField(head.fields, kErrorType)));
+                                   std::string(FindField(head.fields, kErrorType)),
+                                   /*for_good=*/begins_badly);
 }
 
 std::shared_ptr<Exchange> LambdaRuntime::HandleResponse(HttpConnection& connection,
@@ -278,62 +280,50 @@ std::shared_ptr<Exchange> LambdaRuntime::HandleResponse(HttpConnection& connecti
   if (!streams && !mode.empty()) {
     const auto self = shared_from_this();
     Refuse(connection, 400, "InvalidFunctionResponseMode", "the only mode known is streaming");
-    Fail(ErrorJson("Runtime.InvalidResponseModeHeader", "the only mode known is streaming"));
+    Fail(ErrorJson("Runtime.InvalidResponseModeHeader", "the only mode known is streaming"),
+         /*for_good=*/false);
     return nullptr;
   }
   // It may still say something shorter; until then that is what is wrong.
   if (!streams && head.content_length.value_or(0) > kMaxPayload) {
     Refuse(connection, 413, "RequestEntityTooLarge",
            fmt::format("a response has {} bytes at most", kMaxPayload));
-    error_ = TooLong();
+    too_long_ = TooLong();
     return nullptr;
   }
   if (head.expects_continue) connection.Continue();
-  error_.clear();
-  stage_ = Stage::kAnswering;
+  too_long_.clear();
+  call_->BeginAnswer();
   responder_ = &connection;
   // Lambda's own callers are told that anything is JSON, but for what is streamed.
   const std::string_view type = FindField(head.fields, "Content-Type");
-  Write(fmt::format("Content-Type: {}\n\n", !streams       ? "application/json"
-                                            : type.empty() ? "application/octet-stream"
-                                                           : type));
+  call_->Write(fmt::format("Content-Type: {}\n\n", !streams       ? "application/json"
+                                                   : type.empty() ? "application/octet-stream"
+                                                                  : type));
   return std::make_shared<Response>(shared_from_this(), connection, streams);
 }
 
 void LambdaRuntime::Ask(HttpConnection& connection) {
   const auto self = shared_from_this();
   askers_.push_back(&connection);
-  if (stage_ == Stage::kCalled && !error_.empty()) {
-    Fail(std::exchange(error_, {}));  // it goes on without having said anything shorter
-  } else {
-    Deliver();
-  }
-}
-
-// The call's body, whole: an event has its length before it.
-void LambdaRuntime::ReadInput() {
-  std::array<char, 65536> buffer;
-  for (;;) {
-    const ssize_t got = read(input_.get(), buffer.data(), buffer.size());
-    if (got > 0) {
-      event_.append(buffer.data(), static_cast<std::size_t>(got));
-    } else if (got == 0) {
-      WatchInput(false);
-      input_.reset();
-      event_whole_ = true;
-      return Deliver();
-    } else if (errno != EINTR) {
-      return;
-    }
-  }
+  // It goes on without having said anything shorter.
+  if (!too_long_.empty()) Fail(std::exchange(too_long_, {}), /*for_good=*/false);
+  Deliver();
+  if (asks() && on_ask) on_ask();
 }
 
 void LambdaRuntime::Deliver() {
-  const auto worker = worker_.lock();
-  if (!event_whole_ || askers_.empty() || stage_ != Stage::kStarting || !worker) return;
+  if (call_ == nullptr || !call_->event_whole() || askers_.empty() ||
+      call_->stage() != LambdaCall::Stage::kWaiting) {
+    return;
+  }
+  const auto worker = call_->worker();
+  if (!worker) return;
   HttpConnection& asker = *askers_.front();
   askers_.erase(askers_.begin());
-  stage_ = Stage::kCalled;
+  begun_ = true;
+  endpoint_->BeginCall();
+  const std::string event = call_->TakeEvent();
   const std::string digits = RandomDigits();
   id_ = fmt::format("{}-{}-{}-{}-{}", digits.substr(0, 8), digits.substr(8, 4),
                     digits.substr(12, 4), digits.substr(16, 4), digits.substr(20));
@@ -347,64 +337,31 @@ void LambdaRuntime::Deliver() {
                 {"Lambda-Runtime-Trace-Id", fmt::format("Root=1-{:08x}-{};Sampled=0", now_ms / 1000,
                                                         RandomDigits().substr(8))}},
                // Lambda has no call without an event, either.
-               event_.empty() ? "{}" : event_);
-  event_ = std::string();
-}
-
-void LambdaRuntime::Write(std::string_view bytes) {
-  pending_ += bytes;
-  Flush();
-}
-
-void LambdaRuntime::Flush() {
-  const bool was_full = pending_.size() >= kMaxPending;
-  std::size_t written = 0;
-  while (written < pending_.size()) {
-    const ssize_t count =
-        write(output_.get(), pending_.data() + written, pending_.size() - written);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0 && errno == EAGAIN) break;
-    if (count <= 0) {  // the call has been given up
-      written = pending_.size();
-      break;
-    }
-    written += static_cast<std::size_t>(count);
-  }
-  pending_.erase(0, written);
-  WatchOutput(!pending_.empty());
-  if (pending_.empty() && stage_ == Stage::kAnswered) output_.reset();
-  if (was_full && pending_.size() < kMaxPending && responder_ != nullptr) responder_->Resume();
-}
-
-void LambdaRuntime::WatchInput(bool on) {
-  if (!on) return input_watch_.Stop();
-  (void)input_watch_.Start(input_.get(), POLLIN, [weak = weak_from_this()](short) {
-    if (const auto self = weak.lock()) self->ReadInput();
-  });
-}
-
-void LambdaRuntime::WatchOutput(bool on) {
-  if (!on) return output_watch_.Stop();
-  (void)output_watch_.Start(output_.get(), POLLOUT, [weak = weak_from_this()](short) {
-    if (const auto self = weak.lock()) self->Flush();
-  });
+               event.empty() ? "{}" : event);
 }
 
 void LambdaRuntime::Succeed() {
-  stage_ = Stage::kAnswered;
-  Flush();
-  EndWorker();
+  call_->Succeed();
+  Served();
 }
 
-void LambdaRuntime::Fail(std::string error) {
-  if (ended_ || stage_ == Stage::kAnswered || stage_ == Stage::kFailed) return;
-  stage_ = Stage::kFailed;
+void LambdaRuntime::Fail(std::string error, bool for_good) {
+  if (ended_ || failed_) return;
+  const bool idle = call_ == nullptr || call_->over();
+  if (idle && !for_good) return;
+  failed_ = for_good;
   responder_ = nullptr;
-  error_ = std::move(error);
-  pending_.clear();
-  WatchOutput(false);
-  output_.reset();
-  EndWorker();
+  if (idle) {
+    error_ = std::move(error);
+  } else {
+    call_->Fail(std::move(error));
+  }
+  Served();
+}
+
+void LambdaRuntime::Served() {
+  if (!on_served) return EndWorker();
+  on_served();
 }
 
 // By its init, with which all of its pid namespace ends: a cgroup that was killed as such could not

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// AWS Lambda's runtime interface, version 2018-06-01, for one isolate, which serves one call.
+// AWS Lambda's runtime interface, version 2018-06-01, for one isolate.
 //
-//   the call's body   -> input_ -> event_   -> GET  .../invocation/next
-//   the call's output <- output_ <- pending_ <- POST .../invocation/ID/response
-//
-// To the call it is what any function's stdin and stdout are: it holds the other ends of the pipes,
-// and writes a CGI head before the response. Once a response or an error has come whole, all that
-// was wanted has been said, and it ends the isolate.
+//   LambdaCall's event    -> GET  .../invocation/next
+//   LambdaCall's response <- POST .../invocation/ID/response, with a CGI head before it
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,68 +18,54 @@
 #include "pool/core/timers.h"
 #include "pool/functions/function.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_endpoint.h"
-#include "pool/functions/watched.h"
 #include "pool/pool.h"
-#include "spawn/base/unique_fd.h"
 #include "spawn/spec.h"
 
 namespace brood {
 
-struct FunctionWorker;
-
 // Only in the pool's thread. Held by its worker.
 class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
  public:
-  static constexpr std::size_t kMaxPayload = 6U << 20;   // bytes of an event, and of a response
-  static constexpr std::size_t kMaxError = 64U << 10;    // bytes of an error
-  static constexpr std::size_t kMaxPending = 64U << 10;  // of a response, that wait for the call
+  static constexpr std::size_t kMaxPayload = 6U << 20;  // bytes of an event, and of a response
+  static constexpr std::size_t kMaxError = 64U << 10;   // bytes of an error
 
-  // `input`: where the call's body comes from; `output`: where its answer goes.
-  LambdaRuntime(Pool& pool, Timers& timers, const FunctionOptions& function, UniqueFd input,
-                UniqueFd output);
-  ~LambdaRuntime();
-  LambdaRuntime(const LambdaRuntime&) = delete;
-  LambdaRuntime& operator=(const LambdaRuntime&) = delete;
+  LambdaRuntime(Pool& pool, Timers& timers, const FunctionOptions& function);
 
   // Before the worker is asked for: `stdio` becomes that of a worker which opens the endpoint.
   absl::Status Open(std::weak_ptr<FunctionWorker> worker, Stdio& stdio);
-  // The worker has ended. What the response still owes to the call is written to its end.
+  // The one that it serves next; none may be under way.
+  void Give(std::shared_ptr<LambdaCall> call);
+  // Ends the isolate.
+  void EndWorker();
+  // It has ended.
   void OnWorkerEnded();
 
-  // It has asked for its call, which has not come.
-  bool waits() const { return !askers_.empty() && stage_ == Stage::kStarting; }
-  // Its response has come whole.
-  bool answered() const { return stage_ == Stage::kAnswered; }
-  // What went wrong, in the JSON of Lambda's errors; empty: nothing that it or we know of.
+  // It has asked for a call, and has not been given one.
+  bool asks() const;
+  // It can serve no more calls: it has failed in a manner that leaves its state unknown.
+  bool failed() const { return failed_; }
+  // What it said was wrong before it asked for its first call, in the JSON of Lambda's errors.
   const std::string& error() const { return error_; }
-  // Bytes of the event that it has not been shown.
-  std::size_t unseen() const;
+
+  std::function<void()> on_ask;  // it has begun to ask
+  // Its call is over as far as it is concerned. Null: it is ended then.
+  std::function<void()> on_served;
 
  private:
-  enum class Stage : std::uint8_t {
-    kStarting,   // it has not been given its call
-    kCalled,     // it has
-    kAnswering,  // its response is coming
-    kAnswered,
-    kFailed,
-  };
   class Question;
   class Response;
   class Failure;
 
   std::shared_ptr<Exchange> Handle(HttpConnection& connection, const RequestHead& head);
   std::shared_ptr<Exchange> HandleResponse(HttpConnection& connection, const RequestHead& head);
-  void ReadInput();
   void Ask(HttpConnection& connection);
   void Deliver();
-  void Write(std::string_view bytes);
-  void Flush();
-  void WatchInput(bool on);
-  void WatchOutput(bool on);
   void Succeed();
-  void Fail(std::string error);
-  void EndWorker();
+  // `for_good`: no other call may be given to it.
+  void Fail(std::string error, bool for_good);
+  void Served();
 
   Pool& pool_;
   Timers& timers_;
@@ -92,16 +74,14 @@ class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
   std::weak_ptr<FunctionWorker> worker_;
   std::shared_ptr<LambdaEndpoint> endpoint_;
 
-  Stage stage_ = Stage::kStarting;
   bool ended_ = false;  // the worker has
-  UniqueFd input_, output_;
-  Watched input_watch_{pool_}, output_watch_{pool_};
-  std::string event_;
-  bool event_whole_ = false;
-  std::string id_;                       // of the call
+  bool begun_ = false;  // it has been given a call
+  bool failed_ = false;
+  std::shared_ptr<LambdaCall> call_;     // its last one; null: none yet
+  std::string id_;                       // of that call
   std::vector<HttpConnection*> askers_;  // that wait for one; the first is the one to be answered
-  std::string pending_;                  // of the response, for output_
   HttpConnection* responder_ = nullptr;  // whom the response comes from
+  std::string too_long_;                 // the error of a response that was refused for its length
   std::string error_;
 };
 

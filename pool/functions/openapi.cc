@@ -28,7 +28,10 @@ constexpr HeaderText kHeaders[] = {
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
     {"Brood-Path", "string",
-     "How the isolate was started: primed, parked, forked, zygote or cold."},
+     "How the isolate was started: primed, parked, forked, zygote or cold; warm: for a call "
+     "before."},
+    {"Brood-Served-Before", "integer",
+     "Of a warm isolate: calls that it has served, and of which it may have kept something."},
     {"Brood-Queue-Us", "integer", "Microseconds until the call could run."},
     {"Brood-Spawn-Us", "integer", "Microseconds from then until the function had its isolate."},
     {"Brood-Run-Us", "integer", "Microseconds from then until it had ended."},
@@ -45,8 +48,8 @@ constexpr HeaderText kHeaders[] = {
 
 // Which headers an answer may have.
 using Names = std::vector<std::string_view>;
-const Names kTimes = {"Brood-Path", "Brood-Queue-Us", "Brood-Spawn-Us", "Brood-Run-Us",
-                      "Brood-Total-Us"};
+const Names kTimes = {"Brood-Path",     "Brood-Served-Before", "Brood-Queue-Us",
+                      "Brood-Spawn-Us", "Brood-Run-Us",        "Brood-Total-Us"};
 
 Names With(const Names& names, std::initializer_list<std::string_view> more) {
   Names out = names;
@@ -222,7 +225,7 @@ Json KeptCallPath() {
 Json FunctionSchema() {
   Json properties = {
       {"name", {{"type", "string"}}},
-      {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed", "forked"}}}},
+      {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed", "forked", "warm"}}}},
       {"runtime", {{"type", "string"}, {"enum", {"stdin", "lambda"}}}},
       {"timeout_seconds", {{"type", "number"}}},
   };
@@ -239,6 +242,8 @@ Json FunctionSchema() {
                            {"description", "Of a forked function: what its calls are cloned from."},
                            {"properties", {{"ready", ready}, {"problem", problem}}},
                            {"required", {"ready", "problem"}}};
+  properties["note"] = {{"type", "string"},
+                        {"description", "Of a warm function: what its calls may share."}};
   return {{"type", "object"}, {"properties", std::move(properties)}, {"required", required}};
 }
 

@@ -18,6 +18,9 @@ constexpr std::string_view kFunctions = "/functions/";
 constexpr std::string_view kCalls = "/calls/";
 constexpr std::string_view kNotKept =
     "this daemon keeps no calls: its configuration names no file for them ([http] calls)\n";
+constexpr std::string_view kWarmNote =
+    "an isolate serves many calls, and what one leaves in its memory, its files and its processes "
+    "is there for the next";
 
 // Whether async=1 is one of the query's parts.
 bool IsAsync(std::string_view query) {
@@ -141,6 +144,7 @@ std::string Router::Describe() const {
                     {"primed", function->primed()},
                     {"running", function->running()},
                     {"queued", function->queued()}});
+    if (options.mode == FunctionMode::kWarm) list.back()["note"] = kWarmNote;
     if (options.mode != FunctionMode::kForked) continue;
     list.back()["process"] = {{"ready", function->process_ready()},
                               {"problem", function->process_problem()}};

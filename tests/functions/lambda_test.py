@@ -9,7 +9,9 @@ import threading
 import time
 import unittest
 
-from node import MODES, Node, fitting, function
+from node import MODES as EACH_CALLS, Node, fitting, function
+
+MODES = (*EACH_CALLS, "warm")
 
 MOST = 6 << 20
 
@@ -42,8 +44,9 @@ def raw(data):
 def runtime(name, script, **settings):
     lines = [f"[function.{name}]", 'runtime = "lambda"',
              f"command = {json.dumps(['/usr/bin/python3', '-c', CLIENT + script])}"]
-    settings = fitting({"min": 1, **settings})
-    lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+    settings = fitting({"mode": "parked", "min": 1, **settings})
+    lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()
+              if value is not None]
     return "\n".join(lines) + "\n"
 
 

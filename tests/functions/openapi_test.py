@@ -75,7 +75,7 @@ class OpenApi(Node):
             jsonschema.Draft4Validator(schema).validate(each)
             own = {"process"} if each["mode"] == "forked" else set()
             self.assertEqual(set(each), set(schema["required"]) | own)
-            self.assertEqual(set(schema["properties"]), set(schema["required"]) | {"process"})
+            self.assertEqual(set(schema["properties"]), set(schema["required"]) | {"process", "note"})
 
     def test_what_is_not_described_is_found(self):
         check = description.check

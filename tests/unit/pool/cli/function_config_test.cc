@@ -91,6 +91,25 @@ TEST(FunctionConfigTest, ALambdaFindsItsEnvironment) {
   EXPECT_EQ(LambdaArn(options), "arn:aws:lambda:eu-west-1:000000000000:function:echo");
 }
 
+TEST(FunctionConfigTest, ALambdaIsWarmUnlessAnotherModeIsNamed) {
+  const auto warm = ParseServeFunction(
+      "echo", {"--runtime=lambda", "--max-calls=9", "--max-age=1h", "--idle=2s"}, kCommand, {});
+  ASSERT_TRUE(warm.ok()) << warm.status();
+  EXPECT_EQ(warm->options.mode, FunctionMode::kWarm);
+  EXPECT_EQ(warm->options.min, 1U);
+  EXPECT_EQ(warm->options.max_calls, 9U);
+  EXPECT_EQ(warm->options.max_age, std::chrono::hours(1));
+  EXPECT_EQ(warm->options.idle, seconds(2));
+  const auto primed =
+      ParseServeFunction("echo", {"--runtime=lambda", "--mode=primed"}, kCommand, {});
+  ASSERT_TRUE(primed.ok()) << primed.status();
+  EXPECT_EQ(primed->options.mode, FunctionMode::kPrimed);
+  for (const Words& wrong : {Words{"--mode=warm"}, Words{"--max-calls=9"}, Words{"--idle=2s"},
+                             Words{"--runtime=lambda", "--mode=primed", "--max-age=1s"}}) {
+    EXPECT_FALSE(ParseServeFunction("echo", wrong, kCommand, {}).ok()) << wrong.back();
+  }
+}
+
 TEST(FunctionConfigTest, ALambdaFitsNoTemplateWithAnothersNetwork) {
   auto function = ParseServeFunction("echo", {"--template=web", "--runtime=lambda"}, kCommand, {});
   ASSERT_TRUE(function.ok()) << function.status();
