@@ -235,9 +235,9 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   } else if (typed.mode != "parked") {
     return InvalidError("mode takes cold, parked, primed, forked or warm, not \"{}\"", typed.mode);
   }
-  for (const char* const name : {"--max-calls", "--max-age", "--idle"}) {
-    if (!given(name) || options.mode == FunctionMode::kWarm) continue;
-    return InvalidError("{} is without effect unless mode is warm", name + 2);
+  for (const char* const key : {"--max-calls", "--max-age", "--idle"}) {
+    if (!given(key) || options.mode == FunctionMode::kWarm) continue;
+    return InvalidError("{} is without effect unless mode is warm", key + 2);
   }
   if (options.mode == FunctionMode::kCold && given("--min")) {
     return InvalidError("min is without effect where mode is cold, since no workers are kept");

@@ -96,11 +96,10 @@ absl::Status SubmitWorker(Pool& pool, const FunctionOptions& function, SpawnPath
     self->started_ns = NowNs();
     if (self->on_started) self->on_started();
   };
-  const absl::Status submitted = pool.Submit(
+  BROOD_RETURN_IF_ERROR(pool.Submit(
       std::move(request),
       [worker](absl::StatusOr<Outcome> outcome) { worker->End(std::move(outcome)); },
-      &worker->request);
-  if (!submitted.ok()) return submitted;
+      &worker->request));
   worker->kill = [&pool, request = worker->request] { return pool.Kill(request); };
   return absl::OkStatus();
 }
