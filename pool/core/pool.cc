@@ -207,7 +207,7 @@ class Pool::Front {
     }
     const UniqueFd& pidfd = *launched->pidfd;
     used.kept =
-        KeepNamespaces(idle->facts.blueprint->plan(), pidfd.get(), idle->facts.proc_fd, box.pid);
+        KeepNamespaces(idle->facts.blueprint->plan(), pidfd.get(), idle->facts.proc_fd, box);
     const std::string leaf = box.leaf;
     const Subject subject{.blueprint = *idle->facts.blueprint,
                           .box = box,

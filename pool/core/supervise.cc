@@ -67,7 +67,7 @@ absl::Status Supervisor::AwaitEvents(std::uint32_t w) {
   const int pidfd = pool_.SubjectOf(worker).pidfd;
   if (!worker.cold) {
     worker.kept = KeepNamespaces(pool_.BlueprintOf(worker).plan(), pidfd,
-                                 pool_.launcher_fds.proc.get(), pool_.BoxOf(worker).pid);
+                                 pool_.launcher_fds.proc.get(), pool_.BoxOf(worker));
   }
   BROOD_RETURN_IF_ERROR(pool_.ring->AwaitReadable(pidfd, pool_.TokenOf(Source::kWorkerExit, w)));
   for (std::size_t i = 0; i < 2; ++i) {

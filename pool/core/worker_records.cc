@@ -57,6 +57,7 @@ void WorkerRecords::NoteCloner(const Worker& worker) {
   if (pid <= 0) return;
   ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
   EndCloner(keeper, worker.slot, /*idle=*/true);  // which was killed by somebody else
+  __atomic_store_n(&pool_.BoxOf(worker).cloner_ended, 0U, __ATOMIC_RELAXED);
   SlotRecord& record = keeper.slots[worker.slot];
   record = {.ids = record.ids, .cloner = pid, .turn = {}};
   record.turn = keeper.cloners.insert(keeper.cloners.end(), worker.slot);
@@ -67,6 +68,9 @@ void WorkerRecords::EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idl
   const int pid = std::exchange(record.cloner, 0);
   if (pid == 0) return;
   keeper.cloners.erase(record.turn);
+  if (keeper.zygote) {
+    __atomic_store_n(&keeper.zygote->mailbox(slot).cloner_ended, 1U, __ATOMIC_RELAXED);
+  }
   if (!idle) return KillAndReap(pid);
   if (ReapIfEnded(pid)) return;
   kill(pid, SIGKILL);

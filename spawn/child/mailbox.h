@@ -69,7 +69,9 @@ struct Mailbox {
   std::uint32_t slot_fault = 0;
   std::uint32_t slot_number = 0;  // within the pool (launcher)
   std::uint32_t passed_on = 0;    // 1: the order is its cloner's alone, the zygote is done (zygote)
-  AttributeErrors attributes;     // (zygote or launcher; kOwnAttributes: worker)
+  std::uint32_t cloner_ended = 0;  // 1: the slot's namespaces end with this worker (launcher)
+  std::uint32_t reserved = 0;
+  AttributeErrors attributes;  // (zygote or launcher; kOwnAttributes: worker)
 
   LaunchRecord launch;  // launcher, before kLaunch
 

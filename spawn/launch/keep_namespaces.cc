@@ -18,13 +18,15 @@ UniqueFd Keep(unsigned long request, const char* name, int pidfd, int proc_fd, i
 
 }  // namespace
 
-KeptNamespaces KeepNamespaces(const Plan& plan, int pidfd, int proc_fd, int pid) {
+KeptNamespaces KeepNamespaces(const Plan& plan, int pidfd, int proc_fd, const Mailbox& box) {
   constexpr unsigned long kGetMount = 0xff03;  // PIDFD_GET_MNT_NAMESPACE, 6.11
   constexpr unsigned long kGetNet = 0xff04;    // PIDFD_GET_NET_NAMESPACE, 6.11
-  const auto has = [&](std::uint64_t flag) { return (plan.clone_flags & flag) != 0; };
+  std::uint64_t ending = plan.clone_flags;
+  if (__atomic_load_n(&box.cloner_ended, __ATOMIC_RELAXED) != 0) ending |= plan.slot_flags;
+  const auto has = [&](std::uint64_t flag) { return (ending & flag) != 0; };
   KeptNamespaces kept;
-  if (has(kernel::kCloneNewNs)) kept[0] = Keep(kGetMount, "mnt", pidfd, proc_fd, pid);
-  if (has(kernel::kCloneNewNet)) kept[1] = Keep(kGetNet, "net", pidfd, proc_fd, pid);
+  if (has(kernel::kCloneNewNs)) kept[0] = Keep(kGetMount, "mnt", pidfd, proc_fd, box.pid);
+  if (has(kernel::kCloneNewNet)) kept[1] = Keep(kGetNet, "net", pidfd, proc_fd, box.pid);
   return kept;
 }
 
