@@ -94,6 +94,8 @@ Row PoolRow(std::string name, const Command& command, SpawnPath path,
   Row row;
   row.name = std::move(name);
   row.leaves_debt = true;
+  // As many slots as one after the other can need, since each rests before it is used again.
+  if (path == SpawnPath::kZygote && reused.slot) row.warm_ups = 64;
   row.run = [&command, path, quiet, reused](benchmark::State& state, Samples& samples) {
     const auto count = static_cast<std::uint32_t>(state.max_iterations + samples.warm_ups());
     PoolOptions options;

@@ -46,8 +46,9 @@ METHOD = (
     "from its first call to the child reaped, and each exit status is checked. One follows the "
     "other at once, so that each also pays for the teardown of those before it; or comes after 20 ms of "
     "quiet, and pays for sleeping processors, as its floor does. brood's processes "
-    "have eight fresh namespaces, a cgroup each, a read-only root, no capabilities and the system "
-    "call filter; what a parked worker cost ahead of its request is not in here. In the waterfall "
+    "have eight namespaces (three of a worker before, from zygotes), a cgroup each, a read-only root, no capabilities and the system "
+    "call filter; what a parked worker cost ahead of its request is not in here, nor the first slots "
+    "of a zygote, which 64 workers have used before. In the waterfall "
     "a bar is the median of one phase, so that bars need not add up to the median of the whole."
 )
 
