@@ -46,7 +46,8 @@ void LambdaCall::ReadInput() {
       WatchInput(false);
       input_.reset();
       event_whole_ = true;
-      if (on_event) on_event();
+      // What is called may give it to somebody else, who sets another.
+      if (const auto event = std::exchange(on_event, nullptr)) event();
       return;
     } else if (errno != EINTR) {
       return;
@@ -81,8 +82,8 @@ void LambdaCall::Flush() {
   }
   pending_.erase(0, written);
   WatchOutput(!pending_.empty());
-  if (was_full && !full() && on_room) on_room();
-  if (pending_.empty() && answered()) Finish();
+  if (pending_.empty() && answered()) output_.reset();
+  if (const auto room = on_room; was_full && !full() && room) room();
 }
 
 void LambdaCall::WatchInput(bool on) {
@@ -110,24 +111,17 @@ bool LambdaCall::Fail(std::string error) {
   stage_ = Stage::kFailed;
   error_ = std::move(error);
   pending_.clear();
-  Finish();
+  WatchOutput(false);
+  output_.reset();
   return true;
 }
 
 void LambdaCall::OnServerGone() {
   on_event = on_room = nullptr;
   if (answered()) return;
-  on_over = nullptr;
   WatchInput(false);
   WatchOutput(false);
   output_.reset();
-}
-
-void LambdaCall::Finish() {
-  const auto self = shared_from_this();
-  WatchOutput(false);
-  output_.reset();
-  if (const auto over = std::exchange(on_over, nullptr)) over();
 }
 
 }  // namespace brood

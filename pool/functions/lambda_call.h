@@ -69,14 +69,12 @@ class LambdaCall : public std::enable_shared_from_this<LambdaCall> {
 
   std::function<void()> on_event;  // it is whole
   std::function<void()> on_room;   // no longer full
-  std::function<void()> on_over;   // it has failed, or its response is written; called once
 
  private:
   void ReadInput();
   void Flush();
   void WatchInput(bool on);
   void WatchOutput(bool on);
-  void Finish();
 
   const std::weak_ptr<FunctionWorker> worker_;
   Stage stage_ = Stage::kWaiting;

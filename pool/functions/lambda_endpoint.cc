@@ -88,9 +88,21 @@ void LambdaEndpoint::WatchListener(bool on) {
   });
 }
 
+// Whoever opens a connection for each call has one that it needs no more.
+bool LambdaEndpoint::MakeRoom() {
+  std::shared_ptr<HttpConnection> idlest;
+  for (const auto& [raw, connection] : connections_) {
+    if (connection->spare() != HttpConnection::Spare::kIdle) continue;
+    if (idlest == nullptr || connection->since_ns() < idlest->since_ns()) idlest = connection;
+  }
+  if (idlest == nullptr) return false;
+  idlest->GiveUp();
+  return connections_.size() < kMaxConnections;
+}
+
 // Beyond the most there may be, the others wait in the kernel's queue, which is bounded, too.
 void LambdaEndpoint::Accept() {
-  while (listener_.valid() && connections_.size() < kMaxConnections) {
+  while (listener_.valid() && (connections_.size() < kMaxConnections || MakeRoom())) {
     UniqueFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (socket.valid()) {
       if (Adopt(std::move(socket))) continue;

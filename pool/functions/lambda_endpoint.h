@@ -54,6 +54,7 @@ class LambdaEndpoint : public std::enable_shared_from_this<LambdaEndpoint> {
   void TakeListener();
   void WatchListener(bool on);
   void Accept();
+  bool MakeRoom();
   bool Adopt(UniqueFd socket);
   bool Spend();
   void Sweep();

@@ -146,6 +146,7 @@ class LambdaRuntime::Failure : public Exchange {
       : runtime_(std::move(runtime)),
         connection_(connection),
         type_(std::move(type)),
+        call_(for_good ? nullptr : runtime_->call_),
         for_good_(for_good) {}
 
   void OnBody(std::string_view bytes) override {
@@ -158,15 +159,16 @@ class LambdaRuntime::Failure : public Exchange {
     const std::string error =
         ErrorJsonOf(type_, fmt::format("the error is longer than {} bytes", kMaxError));
     Refuse(connection_, 413, "RequestEntityTooLarge", "the error is too long");
-    runtime->Fail(error, for_good_);
+    if (Current(*runtime)) runtime->Fail(error, for_good_);
   }
 
   void OnBodyEnd() override {
     if (too_long_) return;
     const auto runtime = runtime_;
     std::string error = ErrorJsonOf(type_, std::move(body_));
+    const bool current = Current(*runtime);
     Accept(connection_);
-    runtime->Fail(std::move(error), for_good_);
+    if (current) runtime->Fail(std::move(error), for_good_);
   }
 
   bool full() const override { return false; }
@@ -174,9 +176,15 @@ class LambdaRuntime::Failure : public Exchange {
   void OnGone() override {}
 
  private:
+  // It has not been given another call in the meantime, over another connection.
+  bool Current(const LambdaRuntime& runtime) const {
+    return for_good_ ? !runtime.begun_ : runtime.call_ == call_;
+  }
+
   std::shared_ptr<LambdaRuntime> runtime_;
   HttpConnection& connection_;
   const std::string type_;
+  const std::shared_ptr<LambdaCall> call_;  // that has failed; null: it cannot begin
   const bool for_good_;
   std::string body_;
   bool too_long_ = false;
@@ -221,6 +229,7 @@ bool LambdaRuntime::asks() const {
 
 void LambdaRuntime::Give(std::shared_ptr<LambdaCall> call) {
   call_ = std::move(call);
+  too_long_.clear();
   const auto weak = weak_from_this();
   call_->on_event = [weak] {
     if (const auto self = weak.lock()) self->Deliver();
@@ -351,6 +360,7 @@ void LambdaRuntime::Fail(std::string error, bool for_good) {
   if (idle && !for_good) return;
   failed_ = for_good;
   responder_ = nullptr;
+  too_long_.clear();
   if (idle) {
     error_ = std::move(error);
   } else {

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <utility>
@@ -36,7 +35,7 @@ WarmPool::~WarmPool() {
 
 void WarmPool::Open() {
   closed_ = false;
-  (void)StartMore();
+  StartMore();
 }
 
 void WarmPool::Close() {
@@ -67,26 +66,33 @@ absl::StatusOr<WarmPool::Served> WarmPool::Serve() {
   }
   BROOD_ASSIGN_OR_RETURN(call->lambda, NewLambdaCall(pool_, call));
   call->asked_ns = NowNs();
-  call->kill = [weak = weak_from_this(), weak_call = std::weak_ptr(call)] {
+  const std::weak_ptr<WarmPool> weak = weak_from_this();
+  const std::weak_ptr<FunctionWorker> weak_call = call;
+  call->kill = [weak, weak_call] {
     const auto self = weak.lock();
     const auto held = weak_call.lock();
     if (self && held) self->Kill(held);
     return absl::OkStatus();
   };
-  // The one that was busy last: those that are not needed stay idle, and end.
-  const Held* latest = nullptr;
+  // No isolate waits for a caller that is slow to send.
+  call->lambda->on_event = [weak, weak_call] {
+    const auto self = weak.lock();
+    const auto held = weak_call.lock();
+    if (self && held && !held->outcome) self->Admit(held);
+  };
+  return Served{.worker = std::move(call), .hit = idle() > 0, .missed = isolates_.empty()};
+}
+
+// Gives it to the isolate that was busy last: those that are not needed stay idle, and end.
+void WarmPool::Admit(const std::shared_ptr<FunctionWorker>& call) {
+  Held latest;
   for (const Held& isolate : isolates_) {
-    if (!IsIdle(*isolate) || !isolate->host->Alive()) continue;
-    if (latest == nullptr || isolate->free_since_ns > (*latest)->free_since_ns) latest = &isolate;
+    if (!IsIdle(*isolate) || !isolate->host->Alive() || HasServedItsTime(*isolate)) continue;
+    if (!latest || isolate->free_since_ns > latest->free_since_ns) latest = isolate;
   }
-  if (latest != nullptr) {
-    const Held isolate = *latest;
-    Give(isolate, call);
-    return Served{.worker = std::move(call), .hit = true};
-  }
+  if (latest) return Give(latest, call);
   waiting_.push_back(call);
-  const bool missed = StartMore();
-  return Served{.worker = std::move(call), .missed = missed};
+  StartMore();
 }
 
 absl::Status WarmPool::Start() {
@@ -102,117 +108,106 @@ absl::Status WarmPool::Start() {
     if (const auto self = weak.lock()) self->OnServed(isolate);
   };
   host.on_ended = [weak, isolate] {
-    if (const auto self = weak.lock()) self->OnHostEnded(isolate);
     isolate->errors_watch.Stop();
+    if (const auto self = weak.lock()) self->OnHostEnded(isolate);
   };
-  (void)isolate->errors_watch.Start(host.err.get(), POLLIN,
-                                    [raw = isolate.get()](short) { PassErrors(*raw); });
+  (void)isolate->errors_watch.Start(host.err.get(), POLLIN, [raw = isolate.get()](short) {
+    if (!raw->errors.Read(raw->host->err.get())) raw->errors_watch.Stop();
+  });
   isolates_.push_back(std::move(isolate));
+  LookLater(function_.timeout);
   return absl::OkStatus();
 }
 
 // As many as calls wait for, beside those that will ask in a moment, and `min` in all.
-bool WarmPool::StartMore() {
+void WarmPool::StartMore() {
   const std::int64_t now = NowNs();
-  if (now < start_after_ns_) {
-    LookLater(std::chrono::nanoseconds(start_after_ns_ - now));
-    return true;
-  }
+  if (now < start_after_ns_) return LookLater(std::chrono::nanoseconds(start_after_ns_ - now));
   std::size_t coming = 0;
   bool back_soon = false;
   std::size_t staying = 0;
   for (const Held& isolate : isolates_) {
     if (isolate->leaving) continue;
     ++staying;
-    if (isolate->call != nullptr || IsIdle(*isolate)) continue;
-    const bool back = isolate->served > 0;
-    if (back && now - isolate->free_since_ns > kComesBackNs) continue;
-    back_soon |= back;
+    if (isolate->call != nullptr || IsIdle(*isolate) || IsLost(*isolate)) continue;
+    back_soon |= isolate->served > 0;
     ++coming;
   }
-  const bool more = coming < waiting_.size();
   while (coming < waiting_.size() || (!closed_ && staying < function_.min)) {
     if (staying >= function_.concurrency) EndOneLost();
     if (const absl::Status started = Start(); !started.ok()) {
       start_after_ns_ = NowNs() + BackoffNs(++failures_);
-      FailOldest(started, nullptr);
       LookLater(std::chrono::nanoseconds(BackoffNs(failures_)));
-      return true;
+      return FailOldest(started, nullptr);
     }
     ++coming;
     ++staying;
   }
   if (back_soon && !waiting_.empty()) LookLater(std::chrono::nanoseconds(kComesBackNs));
-  return more;
 }
 
 // Of those that have not asked again after their last call, the one that has been gone for longest.
 void WarmPool::EndOneLost() {
-  const Held* lost = nullptr;
+  Held lost;
   for (const Held& isolate : isolates_) {
     if (!IsLost(*isolate)) continue;
-    if (lost == nullptr || isolate->free_since_ns < (*lost)->free_since_ns) lost = &isolate;
+    if (!lost || isolate->free_since_ns < lost->free_since_ns) lost = isolate;
   }
-  if (lost != nullptr) EndIsolate(**lost);
+  if (lost) EndIsolate(*lost);
 }
 
 void WarmPool::Give(const Held& isolate, const std::shared_ptr<FunctionWorker>& call) {
+  // What it said before is not this call's.
+  isolate->errors.ReadRest(isolate->host->err.get());
+  isolate->errors = {};
   isolate->call = call;
   call->path = isolate->host->path;
   call->served_before = isolate->served++;
   call->started_ns = NowNs();
-  // Its response may still be on its way to the caller when the isolate serves the next one.
-  call->lambda->on_over = [weak = weak_from_this(), isolate, weak_call = std::weak_ptr(call)] {
-    const auto self = weak.lock();
-    const auto held = weak_call.lock();
-    if (self && held) self->OnOver(isolate, held);
-  };
   isolate->host->lambda_runtime->Give(call->lambda);
 }
 
 void WarmPool::OnAsk(const Held& isolate) {
-  failures_ = 0;
   if (!IsIdle(*isolate)) return;
+  isolate->asked = true;
+  // One of which nobody can tell whether it is alive is of no use.
+  const bool last =
+      HasServedItsTime(*isolate) || !isolate->host->pidfd.valid() || (closed_ && waiting_.empty());
+  if (last) {
+    EndIsolate(*isolate);
+    return StartMore();
+  }
   if (waiting_.empty()) {
-    if (closed_) return EndIsolate(*isolate);
     if (isolate->served == 0) isolate->free_since_ns = NowNs();
-    return LookLater(function_.idle);
+    return Look();
   }
   const auto call = std::move(waiting_.front());
   waiting_.pop_front();
   Give(isolate, call);
 }
 
-void WarmPool::OnOver(const Held& isolate, const std::shared_ptr<FunctionWorker>& call) {
-  if (isolate->call == call) {
-    PassErrors(*isolate);
-    isolate->call = nullptr;
-    isolate->free_since_ns = NowNs();
-  }
-  Outcome outcome;
-  outcome.template_name = function_.template_name;
-  outcome.spawn_path = call->path;
-  outcome.end = End::kExited;
-  outcome.wall_us = static_cast<double>(NowNs() - call->asked_ns) / 1000;
-  call->End(std::move(outcome));
-}
-
-// What it says from now on is not this call's.
 void WarmPool::OnServed(const Held& isolate) {
-  if (isolate->call != nullptr) {
-    PassErrors(*isolate);
-    isolate->call = nullptr;
-    isolate->free_since_ns = NowNs();
-  }
+  const auto self = shared_from_this();
+  failures_ = 0;
   const bool last = isolate->host->lambda_runtime->failed() || HasServedItsTime(*isolate) ||
                     (closed_ && waiting_.empty());
-  if (last) {
-    EndIsolate(*isolate);
-    (void)StartMore();
-    return;
+  if (last) EndIsolate(*isolate);
+  if (const auto call = std::exchange(isolate->call, nullptr)) {
+    isolate->free_since_ns = NowNs();
+    PassErrors(*isolate, *call);
+    Outcome outcome;
+    outcome.template_name = function_.template_name;
+    outcome.spawn_path = call->path;
+    outcome.end = End::kExited;
+    outcome.wall_us = static_cast<double>(NowNs() - call->asked_ns) / 1000;
+    // What is left of its response is still written. A call that has waited for this one's place
+    // may be given to the isolate before this returns.
+    call->End(std::move(outcome));
   }
+  if (isolate->call != nullptr) return;
+  if (last) return StartMore();
   if (IsIdle(*isolate)) return OnAsk(isolate);
-  LookLater(function_.timeout);
+  Look();
 }
 
 bool WarmPool::HasServedItsTime(const Isolate& isolate) const {
@@ -227,27 +222,26 @@ void WarmPool::EndIsolate(Isolate& isolate) {
 
 void WarmPool::OnHostEnded(const Held& isolate) {
   const auto self = shared_from_this();
-  PassErrors(*isolate);
   std::erase(isolates_, isolate);
   const absl::StatusOr<Outcome>& outcome = *isolate->host->outcome;
+  const bool failed = !isolate->leaving || isolate->host->lambda_runtime->failed();
   if (const auto call = std::exchange(isolate->call, nullptr)) {
+    PassErrors(*isolate, *call);
     call->End(outcome);
-  } else if (isolate->served == 0 &&
-             (!isolate->leaving || isolate->host->lambda_runtime->failed())) {
+  } else if (isolate->served == 0 && failed) {
     start_after_ns_ = NowNs() + BackoffNs(++failures_);
-    FailOldest(outcome, isolate.get());
+    if (!isolate->asked) FailOldest(outcome, isolate.get());
   }
-  (void)StartMore();
+  StartMore();
 }
 
 // Whoever waits longest is told why there is no isolate. `isolate`: the one that could not begin.
-void WarmPool::FailOldest(absl::StatusOr<Outcome> outcome, const Isolate* isolate) {
+void WarmPool::FailOldest(absl::StatusOr<Outcome> outcome, Isolate* isolate) {
   if (waiting_.empty()) return;
   const auto call = std::move(waiting_.front());
   waiting_.pop_front();
   if (isolate != nullptr) {
-    const std::string& said = isolate->errors.text();
-    (void)!write(call->theirs[2].get(), said.data(), said.size());
+    PassErrors(*isolate, *call);
     const std::string& error = isolate->host->lambda_runtime->error();
     if (!error.empty()) (void)call->lambda->Fail(error);
   }
@@ -259,38 +253,25 @@ void WarmPool::Kill(const std::shared_ptr<FunctionWorker>& call) {
   timers_.Add(std::chrono::nanoseconds(0), [weak = weak_from_this(), call] {
     const auto self = weak.lock();
     if (!self || call->outcome) return;
-    if (std::erase(self->waiting_, call) > 0) {
-      Outcome outcome;
-      outcome.end = End::kKilled;
-      return call->End(std::move(outcome));
-    }
     for (const Held& isolate : self->isolates_) {
       if (isolate->call != call) continue;
       isolate->leaving = true;
       if (isolate->host->kill && !isolate->host->kill().ok()) self->Kill(call);
       return;
     }
-    // Its response is on its way, and nobody takes it.
+    // No isolate has it.
+    std::erase(self->waiting_, call);
     Outcome outcome;
     outcome.end = End::kKilled;
     call->End(std::move(outcome));
   });
 }
 
-void WarmPool::PassErrors(Isolate& isolate) {
-  const int from = isolate.host->err.get();
-  if (isolate.call == nullptr) {
-    if (!isolate.errors.Read(from)) isolate.errors_watch.Stop();
-    return;
-  }
-  std::array<char, 16384> buffer;
-  for (;;) {
-    const ssize_t got = read(from, buffer.data(), buffer.size());
-    if (got == 0) isolate.errors_watch.Stop();
-    if (got <= 0) return;
-    // Only its end is kept: what finds no room there is lost.
-    (void)!write(isolate.call->theirs[2].get(), buffer.data(), static_cast<std::size_t>(got));
-  }
+// The last of what it has said during the call.
+void WarmPool::PassErrors(Isolate& isolate, const FunctionWorker& call) {
+  isolate.errors.ReadRest(isolate.host->err.get());
+  const std::string& said = isolate.errors.text();
+  if (!said.empty()) (void)!write(call.theirs[2].get(), said.data(), said.size());
 }
 
 void WarmPool::LookLater(std::chrono::nanoseconds after) {
@@ -302,42 +283,45 @@ void WarmPool::LookLater(std::chrono::nanoseconds after) {
     if (!self) return;
     self->look_.reset();
     self->Look();
+    self->StartMore();
   });
 }
 
-// Ends what has been idle for too long, down to `min`, what is too old, and what has taken longer
-// since its last call than a call may.
+// Until when an isolate without a call may be as it is. One that has not asked, for the first time
+// or again, has as long as a call.
+std::int64_t WarmPool::DueNs(const Isolate& isolate, bool above_min) const {
+  std::int64_t due = INT64_MAX;
+  if (!IsIdle(isolate)) {
+    due =
+        (isolate.served > 0 ? isolate.free_since_ns : isolate.born_ns) + function_.timeout.count();
+  } else if (above_min) {
+    due = isolate.free_since_ns + function_.idle.count();
+  }
+  if (function_.max_age.count() != 0 && IsIdle(isolate)) {
+    due = std::min<std::int64_t>(due, isolate.born_ns + function_.max_age.count());
+  }
+  return due;
+}
+
+// Ends those whose time is over, and looks again when another's will be.
 void WarmPool::Look() {
   const std::int64_t now = NowNs();
-  std::size_t staying = static_cast<std::size_t>(std::count_if(
+  auto staying = static_cast<std::size_t>(std::count_if(
       isolates_.begin(), isolates_.end(), [](const Held& isolate) { return !isolate->leaving; }));
   std::int64_t next = INT64_MAX;
   for (const Held& isolate : isolates_) {
-    if (IsLost(*isolate)) {
-      const std::int64_t late = isolate->free_since_ns + function_.timeout.count();
-      if (late <= now) {
-        --staying;
-        EndIsolate(*isolate);
-      } else {
-        next = std::min(next, late);
-      }
+    if (isolate->leaving || isolate->call != nullptr) continue;
+    const std::int64_t due = DueNs(*isolate, staying > function_.min);
+    if (due > now) {
+      next = std::min(next, due);
+      continue;
     }
-    if (!IsIdle(*isolate)) continue;
-    const std::int64_t tired = isolate->free_since_ns + function_.idle.count();
-    if (HasServedItsTime(*isolate) || (tired <= now && staying > function_.min)) {
-      --staying;
-      EndIsolate(*isolate);
-    } else if (tired > now) {
-      next = std::min(next, tired);
-    }
-    if (function_.max_age.count() != 0) {
-      next = std::min(next, isolate->born_ns + function_.max_age.count());
-    }
+    --staying;
+    const bool hung = isolate->served == 0 && !isolate->asked;
+    if (hung) start_after_ns_ = now + BackoffNs(++failures_);
+    EndIsolate(*isolate);
   }
-  (void)StartMore();
-  if (next != INT64_MAX) {
-    LookLater(std::chrono::nanoseconds(std::max<std::int64_t>(next - now, 1'000'000)));
-  }
+  if (next != INT64_MAX) LookLater(std::chrono::nanoseconds(next - now));
 }
 
 }  // namespace brood

@@ -40,8 +40,8 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   // A worker for one call, whose end is told as that of any other, while its isolate goes on.
   struct Served {
     std::shared_ptr<FunctionWorker> worker;
-    bool hit = false;     // an isolate waited for it
-    bool missed = false;  // none is free, or will be in a moment
+    bool hit = false;     // an isolate waits for it
+    bool missed = false;  // there is none at all
   };
   absl::StatusOr<Served> Serve();
 
@@ -55,27 +55,29 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
     std::uint64_t served = 0;
     std::int64_t born_ns = 0;
     std::int64_t free_since_ns = 0;  // when its last call was over
-    bool leaving = false;            // it has been ended, or will be after its call
+    bool asked = false;              // ever
+    bool leaving = false;            // it has been ended
     Watched errors_watch;
-    ErrorTail errors;  // what it says outside of calls
+    ErrorTail errors;  // what it has said since its last call was over, or began
   };
   using Held = std::shared_ptr<Isolate>;
 
   absl::Status Start();
-  bool StartMore();  // whether there was need for more
+  void StartMore();
+  void Admit(const std::shared_ptr<FunctionWorker>& call);
   void Give(const Held& isolate, const std::shared_ptr<FunctionWorker>& call);
   void OnAsk(const Held& isolate);
   void OnServed(const Held& isolate);
-  void OnOver(const Held& isolate, const std::shared_ptr<FunctionWorker>& call);
   void OnHostEnded(const Held& isolate);
   void EndIsolate(Isolate& isolate);
   void Kill(const std::shared_ptr<FunctionWorker>& call);
-  void FailOldest(absl::StatusOr<Outcome> outcome, const Isolate* isolate);
-  static void PassErrors(Isolate& isolate);
+  void FailOldest(absl::StatusOr<Outcome> outcome, Isolate* isolate);
+  static void PassErrors(Isolate& isolate, const FunctionWorker& call);
   bool IsIdle(const Isolate& isolate) const;
   bool IsLost(const Isolate& isolate) const;
   void EndOneLost();
   bool HasServedItsTime(const Isolate& isolate) const;
+  std::int64_t DueNs(const Isolate& isolate, bool above_min) const;
   void LookLater(std::chrono::nanoseconds after);
   void Look();
 

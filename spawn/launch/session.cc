@@ -73,7 +73,8 @@ absl::Status Session::Signal(const Subject& subject, const SignalOrder& order) {
   }
   const Recipient to = RecipientOf(subject.blueprint.spec(), subject.pidfd, subject.box);
   BROOD_ASSIGN_OR_RETURN(const bool ends, Deliver(to, order));
-  if (ends) facts.ended_by = order.number;
+  // One that was killed on purpose is not made anew.
+  if (ends || order.number == SIGKILL) facts.ended_by = order.number;
   return absl::OkStatus();
 }
 

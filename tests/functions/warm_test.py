@@ -32,6 +32,60 @@ while True:
         respond(json.dumps({"own": own, "calls": calls, "found": found}))
 """
 
+# Asks for its next call over another connection before it answers this one.
+AHEAD = """
+own, calls = os.urandom(8).hex(), 0
+def asked(client):
+    data = b""
+    while b"\\r\\n\\r\\n" not in data: data += client.recv(65536)
+    return "invocation/" + data.decode().lower().split("request-id: ")[1].split("\\r")[0] + "/"
+def ask_ahead():
+    return raw(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+current = ask_ahead()
+while True:
+    call = asked(current)
+    calls += 1
+    current = ask_ahead()
+    time.sleep(0.01)
+    respond(json.dumps({"own": own, "calls": calls}))
+"""
+
+# Never stops talking, with helpers, through a pipe as large as it may be.
+SHOUTS = """
+import fcntl
+wait()
+try: fcntl.fcntl(2, 1031, 1 << 20)
+except OSError: pass
+for _ in range(3):
+    if os.fork() == 0: break
+while True: os.write(2, b"x" * 65536)
+"""
+
+# Keeps every connection over which it has answered.
+HOARDS = """
+kept, calls = [], 0
+while True:
+    wait()
+    calls += 1
+    kept.append(http.client.HTTPConnection(address))
+    kept[-1].request("POST", "/2018-06-01/runtime/" + call + "response", str(calls))
+    kept[-1].getresponse().read()
+"""
+
+# Goes on with an error of its first call when it has the second.
+LATE_ERROR = """
+wait()
+late = raw(("POST /2018-06-01/runtime/" + call + "error HTTP/1.1\\r\\nHost: x\\r\\n"
+    "Content-Length: 10\\r\\n\\r\\nfirst").encode())
+time.sleep(0.1)
+respond("1")
+wait()
+late.sendall(b"other")
+late.recv(100)
+respond("2")
+time.sleep(1000)
+"""
+
 
 def warm(name, script=COUNTS, **settings):
     return runtime(name, script, mode="warm", **{"min": 0, **settings})
@@ -47,7 +101,13 @@ class Warm(Lambda):
         warm("lost", timeout="1s", concurrency=2) + \
         warm("ends-early", "sys.exit(4)") + \
         warm("slow", "time.sleep(1)" + COUNTS, concurrency=4) + \
-        runtime("default", COUNTS, mode=None, min=None)
+        runtime("default", COUNTS, mode=None, min=None) + \
+        warm("ahead", AHEAD, concurrency=1) + \
+        warm("hangs", "import secrets\nif secrets.randbelow(2): time.sleep(1000)\n" + COUNTS,
+             timeout="500ms", concurrency=1) + \
+        warm("shouts", SHOUTS, timeout="3s") + \
+        warm("hoards", HOARDS, concurrency=1) + \
+        warm("late-error", LATE_ERROR, concurrency=1)
 
     def counted(self, name, event=b"x"):
         answer = self.call(name, event)
@@ -176,20 +236,57 @@ class Warm(Lambda):
         for _ in range(3):
             self.assertEqual(self.failed("ends-early", "exited").headers["Brood-Exit-Code"], "4")
 
-    def test_long_answers_and_slow_readers(self):
-        """The next call is served while the last one's answer is still being read."""
-        length = 5 << 20
-        with socket.create_connection(("127.0.0.1", self.port)) as slow:
-            event = f"bytes {length}".encode()
-            slow.sendall(b"POST /functions/two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                         b"Content-Length: %d\r\n\r\n%s" % (len(event), event))
-            time.sleep(0.3)
+    def test_slow_readers_and_senders_hold_nobody_up(self):
+        """Whose answer has come has no place any more, and half a request has none yet."""
+        length = 200_000
+        event = f"bytes {length}".encode()
+        head = b"POST /functions/two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" \
+            b"Content-Length: %d\r\n\r\n"
+        readers = [socket.create_connection(("127.0.0.1", self.port)) for _ in range(2)]
+        with socket.create_connection(("127.0.0.1", self.port)) as sender:
+            for each in readers:
+                each.sendall(head % len(event) + event)
+                time.sleep(0.3)
+            sender.sendall(head % 100 + b"x")
             for _ in range(5):
                 self.counted("two")
+        for each in readers:
             got = b""
-            while piece := slow.recv(65536):
+            while piece := each.recv(65536):
                 got += piece
-        self.assertGreaterEqual(got.count(b"x"), length)
+            each.close()
+            self.assertGreaterEqual(got.count(b"x"), length)
+
+    def test_one_that_asks_ahead(self):
+        with concurrent.futures.ThreadPoolExecutor(6) as callers:
+            told = list(callers.map(lambda _: self.counted("ahead"), range(60)))
+        self.assertEqual({(each["own"], each["calls"]) for each in told},
+                         {(told[0]["own"], i + 1) for i in range(60)})
+
+    def test_one_that_hangs_at_its_beginning_is_replaced(self):
+        statuses = []
+        self.assertTrue(self.wait_for(
+            lambda: statuses.append(self.call("hangs", b"x").status) or statuses[-1] == 200, 30))
+        self.assertLessEqual(set(statuses), {200, 504})
+        self.assertLessEqual(len(self.isolates("hangs")), 4)
+
+    def test_one_that_never_stops_talking_holds_nobody_up(self):
+        with concurrent.futures.ThreadPoolExecutor(1) as callers:
+            shouts = callers.submit(self.call, "shouts", b"x")
+            served = 0
+            while not shouts.done():
+                self.counted("counts")
+                served += 1
+            self.assertEqual(shouts.result().status, 504)
+        self.assertGreater(served, 20)
+        self.assertTrue(self.wait_for(lambda: self.isolates("shouts") == []))
+
+    def test_one_that_keeps_its_connections(self):
+        self.assertEqual([self.call("hoards", b"x").body for _ in range(60)],
+                         [b"%d" % (i + 1) for i in range(60)])
+
+    def test_an_error_of_one_call_is_not_the_nexts(self):
+        self.assertEqual([self.call("late-error", b"x").body for _ in range(2)], [b"1", b"2"])
 
     def test_a_caller_that_leaves_ends_it(self):
         before = self.counted("left")["own"]
