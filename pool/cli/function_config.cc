@@ -67,7 +67,7 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
              "How far a call's isolate is prepared ahead: cold, not at all; parked, "
              "isolated; primed, with the command started and waiting for its stdin; "
              "forked, as a clone of a process that has already loaded; warm, in one that has "
-             "served calls before (default {}, with runtime = \"lambda\" warm)",
+             "served calls before, as runtime = \"lambda\" is unless told otherwise (default {})",
              words.mode))
       ->type_name("cold|parked|primed|forked|warm");
   app.add_option(
@@ -79,7 +79,8 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
   app.add_option(
          "--min", options.min,
          fmt::format("Workers kept ready: parked for the modes parked, primed and warm, and "
-                     "started for primed, forked and warm (default {}, with warm 1)",
+                     "started for primed, forked and warm, where it is 1 unless told otherwise "
+                     "(default {})",
                      options.min))
       ->type_name("N")
       ->check(CLI::Range(0, 4096).description(""));
