@@ -452,7 +452,8 @@ TEST_P(SlotRootTest, IsTheSameForEachWorkerOfASlot) {
   StartOne(0, spec);
   const std::string look =
       "cut -d' ' -f5,6 /proc/self/mountinfo | sort; id; hostname; cat /proc/self/uid_map; "
-      "ls /proc | grep -c '^[0-9]'; ls -A / /tmp /run /dev /dev/shm /srv /opt; cut -d' ' -f1 "
+      "pids=$(ls /proc); echo \"$pids\" | grep -c '^[0-9]'; ls -A / /tmp /run /dev /dev/shm /srv "
+      "/opt; cut -d' ' -f1 "
       "/proc/uptime | grep -c ........; find /tmp /run /opt -name file | xargs cat; "
       "echo left >/tmp/left; echo left >/left; echo left >/srv/left; exit 0";
   const Outcome first = RunOn(SpawnPath::kZygote, look);
