@@ -49,7 +49,10 @@ absl::StatusOr<std::unique_ptr<HeldNamespaces>> HeldNamespaces::Create() {
   if (held->pid_ == 0) Hold(told.get());
   if (held->pid_ < 0) return ErrnoError(errno, "forking a holder of namespaces");
   std::uint64_t said = 0;
-  if (read(told.get(), &said, sizeof(said)) != sizeof(said) || said != 1) {
+  if (read(told.get(), &said, sizeof(said)) != sizeof(said)) {
+    return ErrnoError(errno, "hearing of a holder of namespaces");
+  }
+  if (said != 1) {
     return ErrnoError(static_cast<int>(said) - 1, "making a user and a network namespace");
   }
   const std::string map = fmt::format("0 {} {}", held->first_id_, kIdsPerRange);

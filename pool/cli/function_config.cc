@@ -218,7 +218,9 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   FunctionOptions& options = out.options;
   options.name = name;
   const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
-  if (!given("--mode") && typed.runtime == "lambda") typed.mode = "warm";
+  BROOD_RETURN_IF_ERROR(TakeRuntime(typed.runtime, options));
+  const bool lambda = options.runtime == FunctionRuntime::kLambda;
+  if (!given("--mode") && lambda) typed.mode = "warm";
   if (typed.mode == "cold") {
     options.mode = FunctionMode::kCold;
   } else if (typed.mode == "primed") {
@@ -227,7 +229,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     options.mode = FunctionMode::kForked;
   } else if (typed.mode == "warm") {
     options.mode = FunctionMode::kWarm;
-    if (typed.runtime != "lambda") {
+    if (!lambda) {
       return InvalidError(
           "a function that reads its stdin sees the end of it with its first call: mode = \"warm\" "
           "is for runtime = \"lambda\"");
@@ -257,12 +259,10 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.queue_timeout, options.queue_timeout));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.max_age, options.max_age));
   BROOD_RETURN_IF_ERROR(TakeDuration(typed.idle, options.idle));
-  BROOD_RETURN_IF_ERROR(TakeRuntime(typed.runtime, options));
   if (!typed.max_body.empty()) {
     BROOD_ASSIGN_OR_RETURN(options.max_body, ParseSize(typed.max_body));
   }
-  if (options.runtime == FunctionRuntime::kLambda &&
-      options.max_body > LambdaRuntime::kMaxPayload) {
+  if (lambda && options.max_body > LambdaRuntime::kMaxPayload) {
     return InvalidError("with runtime = \"lambda\", max-body is at most {} bytes",
                         LambdaRuntime::kMaxPayload);
   }
@@ -285,7 +285,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   tmpl.name = options.template_name = "function:" + name;
   BROOD_ASSIGN_OR_RETURN(tmpl.spec, spec_options.Resolve());
   BROOD_RETURN_IF_ERROR(FitFunction(tmpl.spec, options));
-  if (forked && options.runtime == FunctionRuntime::kLambda) {
+  if (forked && lambda) {
     return InvalidError("a custom runtime asks for its call itself, so it cannot be forked");
   }
   if (forked) {

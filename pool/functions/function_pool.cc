@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "pool/functions/backoff.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 
@@ -13,11 +14,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kSoon{1};  // not in the way of the call that has just come
 constexpr std::chrono::milliseconds kQuiet{20};
-
-// Later each time: what cannot start would keep the machine busy.
-std::chrono::milliseconds Backoff(int failures) {
-  return std::chrono::milliseconds(10) * (1 << std::min(failures, 9));
-}
 
 }  // namespace
 

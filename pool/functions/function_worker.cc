@@ -144,10 +144,10 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
 }
 
 absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
-    Pool& pool, const std::shared_ptr<FunctionWorker>& worker) {
+    Pool& pool, const FunctionOptions& function, const std::shared_ptr<FunctionWorker>& worker) {
   for (std::size_t i = 0; i < 2; ++i) {
     if (fcntl(worker->theirs[i].get(), F_SETFL, O_NONBLOCK) != 0) {
-      return ErrnoError(errno, "preparing a pipe to a function");
+      return ErrnoError(errno, "preparing a pipe to function {}", function.name);
     }
   }
   auto call = std::make_shared<LambdaCall>(pool, worker, std::move(worker->theirs[0]),
@@ -171,7 +171,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers
   Stdio stdio = StdioOf(*worker);
   if (function.runtime == FunctionRuntime::kLambda) {
     BROOD_ASSIGN_OR_RETURN(stdio, OpenRuntime(pool, timers, function, worker));
-    BROOD_ASSIGN_OR_RETURN(worker->lambda, NewLambdaCall(pool, worker));
+    BROOD_ASSIGN_OR_RETURN(worker->lambda, NewLambdaCall(pool, function, worker));
     worker->lambda_runtime->Give(worker->lambda);
   }
   BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, path, stdio, worker));

@@ -63,7 +63,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
 
 // The call of a custom runtime that reads what is sent to `worker`, and answers for it.
 absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
-    Pool& pool, const std::shared_ptr<FunctionWorker>& worker);
+    Pool& pool, const FunctionOptions& function, const std::shared_ptr<FunctionWorker>& worker);
 
 // Has the pool start an isolate of a function with FunctionRuntime::kLambda, for calls that are
 // given to its runtime. Of its pipes only `err` is of use.

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <utility>
 
+#include "pool/functions/backoff.h"
 #include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_runtime.h"
 #include "spawn/base/clock.h"
@@ -21,10 +22,6 @@ namespace {
 
 // One that has just served a call asks for the next within this time, or is not counted on.
 constexpr std::int64_t kComesBackNs = 20'000'000;
-
-std::int64_t BackoffNs(int failures) {
-  return failures == 0 ? 0 : std::int64_t{10'000'000} << std::min(failures - 1, 9);
-}
 
 }  // namespace
 
@@ -64,7 +61,7 @@ absl::StatusOr<WarmPool::Served> WarmPool::Serve() {
   if (fcntl(call->theirs[2].get(), F_SETFL, O_NONBLOCK) != 0) {
     return ErrnoError(errno, "preparing a pipe to function {}", function_.name);
   }
-  BROOD_ASSIGN_OR_RETURN(call->lambda, NewLambdaCall(pool_, call));
+  BROOD_ASSIGN_OR_RETURN(call->lambda, NewLambdaCall(pool_, function_, call));
   call->asked_ns = NowNs();
   const std::weak_ptr<WarmPool> weak = weak_from_this();
   const std::weak_ptr<FunctionWorker> weak_call = call;
@@ -136,14 +133,18 @@ void WarmPool::StartMore() {
   while (coming < waiting_.size() || (!closed_ && staying < function_.min)) {
     if (staying >= function_.concurrency) EndOneLost();
     if (const absl::Status started = Start(); !started.ok()) {
-      start_after_ns_ = NowNs() + BackoffNs(++failures_);
-      LookLater(std::chrono::nanoseconds(BackoffNs(failures_)));
+      NoteFailure();
+      LookLater(std::chrono::nanoseconds(start_after_ns_ - NowNs()));
       return FailOldest(started, nullptr);
     }
     ++coming;
     ++staying;
   }
   if (back_soon && !waiting_.empty()) LookLater(std::chrono::nanoseconds(kComesBackNs));
+}
+
+void WarmPool::NoteFailure() {
+  start_after_ns_ = NowNs() + std::chrono::nanoseconds(Backoff(failures_++)).count();
 }
 
 // Of those that have not asked again after their last call, the one that has been gone for longest.
@@ -229,7 +230,7 @@ void WarmPool::OnHostEnded(const Held& isolate) {
     PassErrors(*isolate, *call);
     call->End(outcome);
   } else if (isolate->served == 0 && failed) {
-    start_after_ns_ = NowNs() + BackoffNs(++failures_);
+    NoteFailure();
     if (!isolate->asked) FailOldest(outcome, isolate.get());
   }
   StartMore();
@@ -256,7 +257,8 @@ void WarmPool::Kill(const std::shared_ptr<FunctionWorker>& call) {
     for (const Held& isolate : self->isolates_) {
       if (isolate->call != call) continue;
       isolate->leaving = true;
-      if (isolate->host->kill && !isolate->host->kill().ok()) self->Kill(call);
+      // Whom the pool does not know has ended, which is heard of: it was given a call, so it ran.
+      if (isolate->host->kill) (void)isolate->host->kill();
       return;
     }
     // No isolate has it.
@@ -317,8 +319,7 @@ void WarmPool::Look() {
       continue;
     }
     --staying;
-    const bool hung = isolate->served == 0 && !isolate->asked;
-    if (hung) start_after_ns_ = now + BackoffNs(++failures_);
+    if (isolate->served == 0 && !isolate->asked) NoteFailure();  // it hangs at its beginning
     EndIsolate(*isolate);
   }
   if (next != INT64_MAX) LookLater(std::chrono::nanoseconds(next - now));

@@ -76,6 +76,7 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   bool IsIdle(const Isolate& isolate) const;
   bool IsLost(const Isolate& isolate) const;
   void EndOneLost();
+  void NoteFailure();
   bool HasServedItsTime(const Isolate& isolate) const;
   std::int64_t DueNs(const Isolate& isolate, bool above_min) const;
   void LookLater(std::chrono::nanoseconds after);
@@ -86,7 +87,7 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   const FunctionOptions function_;
   std::list<Held> isolates_;
   std::deque<std::shared_ptr<FunctionWorker>> waiting_;  // calls
-  int failures_ = 0;                 // isolates in a row that ended before they asked
+  int failures_ = 0;                 // isolates in a row that ended before they had served
   std::int64_t start_after_ns_ = 0;  // because of them
   std::optional<Timers::Id> look_;   // what is due by time
   bool closed_ = true;
