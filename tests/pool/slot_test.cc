@@ -122,6 +122,8 @@ struct Leftover {
   const char* leave;
   const char* look;
   const char* found;
+  // The kernel frees it a grace period of RCU after its close: a slot asked for sooner is given up.
+  bool lingers = false;
 };
 
 void PrintTo(const Leftover& leftover, std::ostream* out) { *out << leftover.name; }
@@ -176,7 +178,7 @@ constexpr Leftover kLeftovers[] = {
      "perl -MSocket -e 'socket(S, 16, SOCK_RAW, 0) or die; bind(S, pack(\"S S L L\", 16, 0, 77, "
      "1)) "
      "or die'",
-     "grep -c '  *77 ' /proc/net/netlink", "0\n"},
+     "grep -c '  *77 ' /proc/net/netlink", "0\n", true},
     {"addresses", "ip addr add 10.9.8.7/8 dev lo 2>/dev/null; ip link set lo down 2>/dev/null; :",
      "grep -c 10.9.8.7 /proc/net/fib_trie; tail -n +2 /proc/net/route | wc -l", "0\n0\n"},
     {"modes_and_times",
@@ -230,7 +232,10 @@ TEST_P(SlotLeftoverTest, IsNotThereForTheNextOne) {
     EXPECT_EQ(next.out, clean) << next.err;
     reused += next.slot->used > 0;
   }
-  EXPECT_EQ(reused, Tries()) << ::testing::PrintToString(pool_->Stats().slots.given_up);
+  const auto given_up = pool_->Stats().slots.given_up;
+  const auto sockets = given_up[static_cast<std::size_t>(SlotFault::kSockets)];
+  EXPECT_EQ(reused + (leftover.lingers ? sockets : 0), Tries())
+      << ::testing::PrintToString(given_up);
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, SlotLeftoverTest,
