@@ -58,7 +58,7 @@ enum class Step : std::uint16_t {
   kSeccomp,
   kReceiveFds,  // receiving the descriptors of a launch
   kTerminal,    // opening a pseudo-terminal, and sending its master
-  kEndpoint,    // listening on a port of the worker's own, and sending the socket
+  kEndpoint,    // making sockets in the worker's own network, and sending them
   kStdio,       // dup3 onto 0, 1, 2
   kCloseFds,    // close_range
   kWorkingDirectory,

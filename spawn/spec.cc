@@ -281,7 +281,13 @@ absl::Status Validate(const Command& command) {
     return InvalidError("a timeout must be longer than zero");
   }
   const bool endpoint = command.stdio.mode == StdioMode::kEndpoint;
-  if (endpoint && command.stdio.port == 0) return InvalidError("an endpoint needs a port");
+  if (endpoint && (command.stdio.port == 0) == (command.stdio.sockets == 0)) {
+    return InvalidError("an endpoint needs either a port or a number of sockets");
+  }
+  if (endpoint && command.stdio.sockets > kMaxEndpointSockets) {
+    return InvalidError("an endpoint has {} sockets at most, not {}", kMaxEndpointSockets,
+                        command.stdio.sockets);
+  }
   if ((endpoint || command.stdio.mode == StdioMode::kFds) &&
       std::any_of(command.stdio.fds.begin(), command.stdio.fds.end(),
                   [](int fd) { return fd < 0; })) {

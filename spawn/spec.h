@@ -182,10 +182,13 @@ enum class StdioMode : std::uint8_t {
   kTerminal,  // a pseudo-terminal of the worker's own devpts; fds[0] is a Unix socket over which
               // the worker sends its master, with one byte. End-of-file: it did not get so far
   kEndpoint,  // stdin is /dev/null, stdout and stderr are fds[1] and fds[2]; before it runs the
-              // command, the worker sends a TCP socket that listens on `port` of the 127.0.0.1 of
-              // its network namespace over the Unix socket fds[0], with one byte. It is
-              // non-blocking. End-of-file: it did not get so far
+              // command, the worker sends TCP sockets of its network namespace over the Unix
+              // socket fds[0], one byte with each: one that listens on `port` of 127.0.0.1; or
+              // `sockets` that are not connected, with which one reaches what listens there. They
+              // are non-blocking. End-of-file: it did not get so far
 };
+
+inline constexpr std::uint16_t kMaxEndpointSockets = 128;
 
 struct Stdio {
   StdioMode mode = StdioMode::kNull;
@@ -194,7 +197,8 @@ struct Stdio {
   std::size_t capture_bytes = 1ULL << 20;  // kCapture: kept of each stream; the rest is counted
   std::uint16_t rows = 0;                  // kTerminal: its size; 0: to be set through the master
   std::uint16_t columns = 0;
-  std::uint16_t port = 0;  // kEndpoint
+  std::uint16_t port = 0;     // kEndpoint: either this
+  std::uint16_t sockets = 0;  // or this, kMaxEndpointSockets at most
   // kFds, kEndpoint: they come from another process than the launcher, perhaps with fewer rights.
   bool foreign = false;
 };

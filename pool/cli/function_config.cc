@@ -8,6 +8,7 @@
 
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
+#include "pool/functions/http_runtime.h"
 #include "pool/functions/lambda_environment.h"
 #include "pool/functions/lambda_runtime.h"
 #include "spawn/base/status.h"
@@ -33,6 +34,12 @@ bool IsFunctionName(const std::string& name) {
                      [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; });
 }
 
+bool IsRequestPath(const std::string& text) {
+  return text.starts_with('/') && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return c > 0x20 && c < 0x7f && c != '#';
+         });
+}
+
 absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out) {
   if (text.empty()) return absl::OkStatus();
   BROOD_ASSIGN_OR_RETURN(out, ParseDuration(text));
@@ -41,11 +48,17 @@ absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out
 
 absl::Status TakeRuntime(const std::string& text, FunctionOptions& options) {
   if (text == "stdin") return absl::OkStatus();
-  if (text != "lambda") return InvalidError("runtime takes stdin or lambda, not \"{}\"", text);
+  if (text != "lambda" && text != "http") {
+    return InvalidError("runtime takes stdin, lambda or http, not \"{}\"", text);
+  }
   if (options.cgi) {
     return InvalidError(
-        "cgi is for functions that answer on their stdout, not for runtime = "
-        "\"lambda\"; leave it out");
+        "cgi is for functions that answer on their stdout, not for runtime = \"{}\"; leave it out",
+        text);
+  }
+  if (text == "http") {
+    options.runtime = FunctionRuntime::kHttp;
+    return absl::OkStatus();
   }
   options.runtime = FunctionRuntime::kLambda;
   options.max_body = LambdaRuntime::kMaxPayload;
@@ -67,15 +80,43 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
              "How far a call's isolate is prepared ahead: cold, not at all; parked, "
              "isolated; primed, with the command started and waiting for its stdin; "
              "forked, as a clone of a process that has already loaded; warm, in one that has "
-             "served calls before, as runtime = \"lambda\" is unless told otherwise (default {})",
+             "served calls before, as runtime = \"lambda\" is unless told otherwise, and \"http\" "
+             "always (default {})",
              words.mode))
       ->type_name("cold|parked|primed|forked|warm");
   app.add_option(
          "--runtime", words.runtime,
          fmt::format("How the command gets a call: stdin, on its stdin, answering on its stdout; "
-                     "lambda, as a custom runtime of AWS Lambda (see LAMBDA) (default {})",
+                     "lambda, as a custom runtime of AWS Lambda (see LAMBDA); http, as an HTTP "
+                     "server on $PORT (see HTTP SERVERS) (default {})",
                      words.runtime))
-      ->type_name("stdin|lambda");
+      ->type_name("stdin|lambda|http");
+  app.add_option("--input", words.input,
+                 "What the command finds on its stdin: body, that of the request; request, all of "
+                 "it as HTTP has it, the request line and the fields first; with runtime = "
+                 "\"stdin\" (default body)")
+      ->type_name("body|request");
+  app.add_option("--event", words.event,
+                 "What the event of a call is: body, the request's body, and the response is the "
+                 "answer's; api-gateway-1.0 or api-gateway-2.0, the whole request and answer as "
+                 "API Gateway has them; with runtime = \"lambda\" (default body)")
+      ->type_name("body|api-gateway-1.0|api-gateway-2.0");
+  app.add_option("--port", options.port,
+                 fmt::format("The port of its 127.0.0.1 that the command listens on, as $PORT tells "
+                             "it; with runtime = \"http\" (default {})",
+                             options.port))
+      ->type_name("PORT")
+      ->check(CLI::Range(1, 65535).description(""));
+  app.add_option("--max-inflight", options.max_inflight,
+                 fmt::format("Calls at once in one isolate, each over a connection of its own; "
+                             "with runtime = \"http\" (default {})",
+                             options.max_inflight))
+      ->type_name("N")
+      ->check(CLI::Range(1, static_cast<int>(kMaxEndpointSockets)).description(""));
+  app.add_option("--ready-path", options.ready_path,
+                 "The command is ready once a GET of this path is answered with a status from 200 "
+                 "to 399; with runtime = \"http\" (default: once it listens)")
+      ->type_name("PATH");
   app.add_option(
          "--min", options.min,
          fmt::format("Workers kept ready: parked for the modes parked, primed and warm, and "
@@ -189,6 +230,7 @@ absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
         "a function may not write to a root that outlives it: use root-mode overlay or ro");
   }
   if (options.runtime == FunctionRuntime::kLambda) return FitLambda(spec, options);
+  if (options.runtime == FunctionRuntime::kHttp) return FitHttp(spec, options);
   return absl::OkStatus();
 }
 
@@ -220,7 +262,38 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   const auto given = [&](const char* option) { return app.get_option(option)->count() > 0; };
   BROOD_RETURN_IF_ERROR(TakeRuntime(typed.runtime, options));
   const bool lambda = options.runtime == FunctionRuntime::kLambda;
-  if (!given("--mode") && lambda) typed.mode = "warm";
+  const bool http = options.runtime == FunctionRuntime::kHttp;
+  if (!given("--mode") && (lambda || http)) typed.mode = "warm";
+  if (http && typed.mode != "warm") {
+    return InvalidError("a function that is a server is warm: leave out mode = \"{}\"", typed.mode);
+  }
+  if (given("--event") && !lambda) {
+    return InvalidError("event is without effect unless runtime is lambda");
+  }
+  if (typed.event == "api-gateway-1.0") {
+    options.event = LambdaEvent::kApiGateway1;
+  } else if (typed.event == "api-gateway-2.0") {
+    options.event = LambdaEvent::kApiGateway2;
+  } else if (typed.event != "body") {
+    return InvalidError("event takes body, api-gateway-1.0 or api-gateway-2.0, not \"{}\"",
+                        typed.event);
+  }
+  for (const char* const key : {"--port", "--max-inflight", "--ready-path"}) {
+    if (!given(key) || http) continue;
+    return InvalidError("{} is without effect unless runtime is http", key + 2);
+  }
+  if (!options.ready_path.empty() && !IsRequestPath(options.ready_path)) {
+    return InvalidError("ready-path takes a path that begins with a slash, not \"{}\"",
+                        options.ready_path);
+  }
+  if (given("--input") && options.runtime != FunctionRuntime::kStdin) {
+    return InvalidError("input is without effect unless runtime is stdin");
+  }
+  if (typed.input == "request") {
+    options.input = FunctionInput::kRequest;
+  } else if (typed.input != "body") {
+    return InvalidError("input takes body or request, not \"{}\"", typed.input);
+  }
   if (typed.mode == "cold") {
     options.mode = FunctionMode::kCold;
   } else if (typed.mode == "primed") {
@@ -229,10 +302,10 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     options.mode = FunctionMode::kForked;
   } else if (typed.mode == "warm") {
     options.mode = FunctionMode::kWarm;
-    if (!lambda) {
+    if (!lambda && !http) {
       return InvalidError(
           "a function that reads its stdin sees the end of it with its first call: mode = \"warm\" "
-          "is for runtime = \"lambda\"");
+          "is for runtime = \"lambda\" and \"http\"");
     }
     if (!given("--min")) options.min = 1;
   } else if (typed.mode != "parked") {

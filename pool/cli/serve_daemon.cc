@@ -166,7 +166,7 @@ class Daemon {
     }
   }
 
-  static void LogCall(const Call::Report& report) {
+  static void LogCall(const CallReport& report) {
     nlohmann::ordered_json details = {{"function", report.function}, {"end", report.end}};
     if (report.status != 0) details["status"] = report.status;
     if (!report.message.empty()) details["message"] = report.message;

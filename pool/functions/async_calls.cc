@@ -3,16 +3,16 @@
 #include "pool/functions/async_calls.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "pool/functions/call_id.h"
 #include "pool/functions/call_json.h"
+#include "pool/functions/kept_head.h"
 #include "spawn/base/status.h"
 
 namespace brood {
@@ -26,17 +26,6 @@ std::int64_t WallUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
              std::chrono::system_clock::now().time_since_epoch())
       .count();
-}
-
-// Whoever knows it may read what came of the call, so it cannot be guessed.
-absl::StatusOr<std::string> NewId() {
-  std::array<unsigned char, 16> bytes;
-  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
-    return ErrnoError(errno, "making an id for a call");
-  }
-  std::string id;
-  for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
-  return id;
 }
 
 void AnswerText(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
@@ -67,11 +56,12 @@ class Later : public Exchange {
 // The body of a call that is to be kept, as it arrives.
 class AsyncCalls::AsyncBody : public Exchange, public std::enable_shared_from_this<AsyncBody> {
  public:
-  AsyncBody(AsyncCalls& calls, HttpConnection& connection, std::string function,
+  AsyncBody(AsyncCalls& calls, HttpConnection& connection, std::string function, std::string head,
             std::uint64_t reserved, std::uint64_t limit)
       : calls_(calls),
         connection_(&connection),
         function_(std::move(function)),
+        request_{std::move(head), ""},
         reserved_(reserved),
         limit_(limit) {
     ++calls_.accepting_;
@@ -86,8 +76,8 @@ class AsyncCalls::AsyncBody : public Exchange, public std::enable_shared_from_th
 
   void OnBody(std::string_view bytes) override {
     if (connection_ == nullptr) return;
-    bytes_ += bytes;
-    if (bytes_.size() <= limit_) return;
+    request_.body += bytes;
+    if (request_.body.size() <= limit_) return;
     AnswerText(*Take(), 413, fmt::format("the body is longer than {} bytes", limit_),
                {{"Brood-End", "refused"}});
   }
@@ -99,16 +89,16 @@ class AsyncCalls::AsyncBody : public Exchange, public std::enable_shared_from_th
   void OnGone() override { connection_ = nullptr; }
 
   HttpConnection* Take() { return std::exchange(connection_, nullptr); }
-  const std::string& bytes() const { return bytes_; }
+  const KeptRequest& request() const { return request_; }
   const std::string& function() const { return function_; }
 
  private:
   AsyncCalls& calls_;
   HttpConnection* connection_;
   std::string function_;
+  KeptRequest request_;
   std::uint64_t reserved_;
   std::uint64_t limit_;
-  std::string bytes_;
 };
 
 absl::Status AsyncCalls::Open(std::unique_ptr<CallStore> store) {
@@ -131,6 +121,7 @@ void AsyncCalls::Close() {
 }
 
 std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const RequestHead& head,
+                                             std::string_view path,
                                              const FunctionOptions& function) {
   const std::uint64_t limit = std::min(function.max_body, kMaxBody);
   const std::uint64_t told = head.has_body ? head.content_length.value_or(limit) : std::uint64_t{0};
@@ -145,7 +136,10 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
   } else if (bodies_ + told > kMaxBodies) {
     AnswerText(connection, 503, "too much waits to be written to disk", {{"Brood-End", "refused"}});
   } else {
-    auto body = std::make_shared<AsyncBody>(*this, connection, function.name, told, limit);
+    auto body = std::make_shared<AsyncBody>(*this, connection, function.name,
+                                            KeptHeadToJson({head, std::string(path),
+                                                            connection.peer()}),
+                                            told, limit);
     if (head.expects_continue) connection.Continue();
     return body;
   }
@@ -154,12 +148,12 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
 
 // Only what is on disk has been accepted.
 void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
-  const absl::StatusOr<std::string> id = NewId();
-  if (!id.ok()) return AnswerText(*body->Take(), 503, Message(id.status()));
-  const auto add = [body, id = *id](CallStore& store) {
-    return store.Add(id, body->function(), body->bytes(), WallUs());
+  // Whoever knows it may read what came of the call.
+  const std::string id = RandomDigits();
+  const auto add = [body, id](CallStore& store) {
+    return store.Add(id, body->function(), body->request(), WallUs());
   };
-  store_->Add(add, [this, body, id = *id](const absl::Status& kept) {
+  store_->Add(add, [this, body, id](const absl::Status& kept) {
     HttpConnection* const connection = body->Take();
     if (!kept.ok()) {
       options_.complain(Message(kept));
@@ -223,15 +217,15 @@ bool AsyncCalls::HasRoom(const Queue& queue, const FunctionPool& function) const
 
 // The attempt is on disk before it is made: one that ends the daemon has counted.
 void AsyncCalls::Begin(const std::string& name, const std::string& id) {
-  auto body = std::make_shared<std::string>();
-  const auto start = [id, body](CallStore& store) -> absl::Status {
-    BROOD_ASSIGN_OR_RETURN(*body, store.Start(id, WallUs()));
+  auto request = std::make_shared<KeptRequest>();
+  const auto start = [id, request](CallStore& store) -> absl::Status {
+    BROOD_ASSIGN_OR_RETURN(*request, store.Start(id, WallUs()));
     return absl::OkStatus();
   };
-  Insist(start, [this, name, id, body] { Run(name, id, *body); });
+  Insist(start, [this, name, id, request] { Run(name, id, *request); });
 }
 
-void AsyncCalls::Run(const std::string& name, const std::string& id, const std::string& body) {
+void AsyncCalls::Run(const std::string& name, const std::string& id, const KeptRequest& request) {
   if (closed_) return;
   const std::shared_ptr<FunctionPool> function = find_(name);
   if (!function) {
@@ -240,7 +234,7 @@ void AsyncCalls::Run(const std::string& name, const std::string& id, const std::
   }
   const auto run = std::make_shared<RecordedCall>();
   runs_.emplace(id, run);
-  run->Start(pool_, timers_, function, body, options_.log,
+  run->Start(pool_, timers_, function, request, options_.log,
              [this, name, id](const CallResult& result, bool refused) {
                runs_.erase(id);
                if (refused) return PutBack(name, id);

@@ -36,7 +36,7 @@ class AsyncCalls {
   struct Options {
     std::chrono::nanoseconds keep;  // what has ended
     std::uint32_t max_calls = 0;    // that wait or run
-    std::function<void(const Call::Report&)> log;
+    std::function<void(const CallReport&)> log;
     std::function<void(std::string_view)> complain;  // about the disk
   };
   // Null when the server knows no such function.
@@ -57,7 +57,7 @@ class AsyncCalls {
 
   // Answers the request, later; null when it has been answered at once.
   std::shared_ptr<Exchange> Accept(HttpConnection& connection, const RequestHead& head,
-                                   const FunctionOptions& function);
+                                   std::string_view path, const FunctionOptions& function);
   std::shared_ptr<Exchange> Tell(HttpConnection& connection, const std::string& id);
 
   std::size_t waiting() const { return waiting_; }
@@ -74,7 +74,7 @@ class AsyncCalls {
   void Pump();
   bool HasRoom(const Queue& queue, const FunctionPool& function) const;
   void Begin(const std::string& name, const std::string& id);
-  void Run(const std::string& name, const std::string& id, const std::string& body);
+  void Run(const std::string& name, const std::string& id, const KeptRequest& request);
   void PutBack(const std::string& name, const std::string& id);
   void Finish(const std::string& name, const std::string& id, const CallResult& result);
   // Until the disk takes it.

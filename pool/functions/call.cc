@@ -9,12 +9,14 @@
 #include <array>
 #include <utility>
 
+#include "pool/functions/call_id.h"
+#include "pool/functions/request_text.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 
 namespace brood {
 
-void Call::Start(const RequestHead& head) {
+void Call::Start(const RequestHead& head, std::string_view path) {
   times_.arrived_ns = NowNs();
   const FunctionOptions& options = function_.options();
   if (head.content_length.value_or(0) > options.max_body) {
@@ -22,38 +24,44 @@ void Call::Start(const RequestHead& head) {
                   "refused");
   }
   expects_continue_ = head.expects_continue;
+  PutRequest(head, path);
   self_ = shared_from_this();
-  auto place = function_.Enter([this] { Go(); });
-  if (!place.ok()) {
-    Refuse(429, Message(place.status()), "refused");
-    self_.reset();
-    return;
+  const absl::Status entered = place_.Enter([this] { Go(); },
+                                            [this] {
+                                              const auto self = self_;
+                                              Refuse(503, "no isolate was free in time",
+                                                     "queue_timeout");
+                                              Leave();
+                                            });
+  if (!entered.ok()) {
+    Refuse(429, Message(entered), "refused");
+    return self_.reset();
   }
   ++function_.metrics().accepted;
-  place_ = *place;
-  if (times_.run_ns != 0) {
-    // It may have failed to start in the meantime.
-    if (!worker_) Leave();
-    return;
+}
+
+// What a function on its stdin is told beside the body.
+void Call::PutRequest(const RequestHead& head, std::string_view path) {
+  const FunctionOptions& options = function_.options();
+  if (options.event != LambdaEvent::kBody) {
+    event_ = std::make_unique<EventRequest>(
+        EventRequest{head, std::string(path), connection_->peer(), NewCallId(), EpochMs()});
   }
-  timer_ = timers_.Add(options.queue_timeout, [this] {
-    timer_.reset();
-    const auto self = self_;
-    Refuse(503, "no isolate was free in time", "queue_timeout");
-    Leave();
-  });
+  if (options.runtime != FunctionRuntime::kStdin) return;
+  if (options.input == FunctionInput::kRequest) {
+    return input_.Add(RequestText(head, path));
+  }
+  const bool exec = options.mode == FunctionMode::kCold || options.mode == FunctionMode::kParked;
+  if (exec) environment_ = CgiEnvironment(head, path, options, connection_->peer());
 }
 
 void Call::Go() {
   const auto self = self_;
-  if (timer_) timers_.Cancel(*timer_);
-  timer_.reset();
   times_.run_ns = NowNs();
-  auto taken = function_.Take();
+  auto taken = function_.Take(environment_);
   if (!taken.ok()) {
     Refuse(503, Message(taken.status()), "refused");
-    if (place_) Leave();
-    return;
+    return Leave();
   }
   worker_ = std::move(taken->worker);
   hit_ = taken->hit;
@@ -73,17 +81,25 @@ void Call::Go() {
 
 void Call::OnBody(std::string_view bytes) {
   if (connection_ == nullptr) return;
-  if (input_.bytes() + bytes.size() > function_.options().max_body) {
+  body_bytes_ += bytes.size();
+  if (body_bytes_ > function_.options().max_body) {
     const auto self = shared_from_this();
     Refuse(413, fmt::format("the body is longer than {} bytes", function_.options().max_body),
            "refused");
     return Stop();
+  }
+  if (event_) {
+    event_body_ += bytes;
+    return;
   }
   input_.Add(bytes);
   WriteInput();
 }
 
 void Call::OnBodyEnd() {
+  if (const auto event = std::exchange(event_, nullptr)) {
+    input_.Add(EventJson(function_.options(), *event, std::exchange(event_body_, {})));
+  }
   input_.End();
   WriteInput();
 }
@@ -99,10 +115,10 @@ void Call::OnGone() {
 void Call::Stop() {
   if (worker_ && !worker_->outcome) {
     KillWorker();
-  } else if (!worker_ && place_) {
-    Leave();
   } else if (worker_) {
     FinishCall();
+  } else {
+    Leave();
   }
 }
 
@@ -179,10 +195,40 @@ void Call::TakeOutput(std::string_view bytes) {
     held_.erase(0, head_->bytes);
   }
   if (!head_->error.empty()) return held_.clear();
-  if (held_.size() <= kMaxHeld) return;
+  if (WantsWholeResponse() || held_.size() <= kMaxHeld) return;
   BeginAnswer();
   connection_->Write(held_);
   held_.clear();
+}
+
+// Whether the answer is told from a response that is not whole yet.
+bool Call::WantsWholeResponse() {
+  if (function_.options().event == LambdaEvent::kBody || shaped_) return false;
+  if (FindField(head_->fields, "Content-Type") != kPreludeType) return true;
+  const std::optional<Prelude> prelude = ParsePrelude(held_);
+  if (!prelude) return true;
+  shaped_ = true;
+  head_->status = prelude->answer.status;
+  head_->fields = prelude->answer.fields;
+  head_->error = prelude->answer.error;
+  held_.erase(0, prelude->bytes);
+  return !head_->error.empty();
+}
+
+void Call::ShapeAnswer(CallEnd& end) {
+  if (function_.options().event == LambdaEvent::kBody || shaped_) return;
+  EventAnswer answer = AnswerOfResponse(function_.options().event, held_);
+  if (!answer.error.empty()) {
+    end = {.status = 502,
+           .end = "bad_answer",
+           .why = "the function's response is not one of API Gateway",
+           .message = answer.error};
+    return;
+  }
+  shaped_ = true;
+  head_->status = answer.status;
+  head_->fields = std::move(answer.fields);
+  held_ = std::move(answer.body);
 }
 
 void Call::BeginAnswer() {
@@ -220,8 +266,7 @@ void Call::OnWorkerEnded() {
   input_.Close();
   errors_.ReadRest(worker_->err.get());
   // The isolate is gone, and with it the place: a slow reader of its answer holds no other call up.
-  function_.Leave(place_);
-  place_.reset();
+  place_.Leave();
   if (output_ended_) return FinishCall();
   ReadOutput();
   if (connection_ != nullptr && !connection_->open()) connection_ = nullptr;
@@ -231,8 +276,10 @@ void Call::OnWorkerEnded() {
 void Call::FinishCall() {
   const auto self = self_;
   if (!worker_ || !worker_->outcome) return;
-  times_.AddTo(function_.metrics(), *worker_, hit_);
+  times_.SetWorker(*worker_, hit_);
+  times_.AddTo(function_.metrics());
   CallEnd end = EndOfCall(*worker_, timed_out_, head_);
+  if (end.good()) ShapeAnswer(end);
   if (connection_ == nullptr) {
     end.status = 0;
   } else if (end.good()) {
@@ -252,8 +299,8 @@ void Call::FinishCall() {
 void Call::AnswerWell() {
   Caller& connection = *std::exchange(connection_, nullptr);
   const CgiHead head = head_.value_or(CgiHead{});
-  ++function_.metrics().answers[head.status];
-  Fields fields = times_.ToFields(worker_.get(), hit_);
+  ++function_.metrics().answers[head.status.code];
+  Fields fields = times_.ToFields();
   if (begun_) return connection.Finish(fields);
   fields.insert(fields.begin(), head.fields.begin(), head.fields.end());
   connection.Answer(head.status, std::move(fields), held_);
@@ -266,12 +313,7 @@ void Call::AnswerFailure(const CallEnd& end) {
     return connection.Abort();
   }
   ++function_.metrics().answers[end.status];
-  Fields fields = times_.ToFields(worker_.get(), hit_);
-  fields.insert(fields.end(), end.fields.begin(), end.fields.end());
-  fields.emplace_back("Brood-End", end.end);
-  fields.emplace_back("Content-Type", end.type);
-  if (end.status == 429 || end.status == 503) fields.emplace_back("Retry-After", "1");
-  connection.Answer(end.status, std::move(fields), end.why + "\n");
+  AnswerEnd(connection, end, times_.ToFields());
 }
 
 void Call::Refuse(int status, std::string_view why, std::string_view end) {
@@ -282,9 +324,7 @@ void Call::Refuse(int status, std::string_view why, std::string_view end) {
 // Gives its place up without having run.
 void Call::Leave() {
   const auto self = self_;
-  if (timer_) timers_.Cancel(*timer_);
-  timer_.reset();
-  if (const auto place = std::exchange(place_, nullptr)) function_.Leave(place);
+  place_.Leave();
   self_.reset();
 }
 

@@ -13,16 +13,20 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "pool/core/timers.h"
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_input.h"
+#include "pool/functions/call_place.h"
 #include "pool/functions/call_times.h"
 #include "pool/functions/caller.h"
 #include "pool/functions/cgi_head.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/lambda_event.h"
 #include "pool/functions/watched.h"
 #include "pool/pool.h"
 
@@ -33,17 +37,8 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   static constexpr std::size_t kMaxHeld = 64U << 10;     // bytes of the answer held back
   static constexpr std::chrono::milliseconds kBrief{1};  // what a brief call takes, at most
 
-  // What is logged of a call that did not go well.
-  struct Report {
-    std::string function;
-    int status = 0;  // 0: the caller had gone
-    std::string end;
-    std::string message;
-    std::string err;  // the last bytes of its stderr
-  };
-
   Call(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function, Caller& caller,
-       std::function<void(const Report&)> log)
+       std::function<void(const CallReport&)> log)
       : pool_(pool),
         timers_(timers),
         function_held_(std::move(function)),
@@ -55,8 +50,8 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
     }
   }
 
-  // Queues it, or answers why not.
-  void Start(const RequestHead& head);
+  // Queues it, or answers why not. `path`: of the target, behind the function's name.
+  void Start(const RequestHead& head, std::string_view path);
 
   void OnBody(std::string_view bytes) override;
   void OnBodyEnd() override;
@@ -79,6 +74,9 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   void FinishCall();
   void AnswerWell();
   void AnswerFailure(const CallEnd& end);
+  void PutRequest(const RequestHead& head, std::string_view path);
+  bool WantsWholeResponse();
+  void ShapeAnswer(CallEnd& end);
   void Refuse(int status, std::string_view why, std::string_view end);
   void Leave();
   void Stop();
@@ -89,11 +87,12 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   std::shared_ptr<FunctionPool> function_held_;  // the server may know it no more
   FunctionPool& function_;
   Caller* connection_;  // null: gone, or answered
-  std::function<void(const Report&)> log_;
+  std::function<void(const CallReport&)> log_;
   std::shared_ptr<Call> self_;  // while it has a worker or a place
-  FunctionPool::Place place_;
+  CallPlace place_{timers_, function_};
   std::shared_ptr<FunctionWorker> worker_;
   bool hit_ = false;
+  std::vector<std::string> environment_;  // of the request, beside the function's own
 
   CallInput input_{pool_};
   Watched output_watch_{pool_}, error_watch_{pool_};
@@ -105,8 +104,12 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   ErrorTail errors_;
 
   bool expects_continue_ = false;
+  std::uint64_t body_bytes_ = 0;        // that have come
+  std::unique_ptr<EventRequest> event_;  // of API Gateway's form; until its body is whole
+  std::string event_body_;
+  bool shaped_ = false;  // head_ and held_ are those of the answer, and no longer of a response
   bool timed_out_ = false;
-  std::optional<Timers::Id> timer_;
+  std::optional<Timers::Id> timer_;  // ends it when it runs for too long
   std::optional<Timers::Id> look_timer_;
   CallTimes times_;
 };

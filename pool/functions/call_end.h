@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "pool/functions/caller.h"
 #include "pool/functions/cgi_head.h"
 #include "pool/functions/function_worker.h"
@@ -25,8 +26,22 @@ struct CallEnd {
   bool good() const { return end.empty(); }
 };
 
+// What is logged of a call that did not go well.
+struct CallReport {
+  std::string function;
+  int status = 0;  // 0: the caller had gone
+  std::string end;
+  std::string message;
+  std::string err;  // the last bytes of its stderr
+};
+
+// What the end of its isolate says of a call; good where that says nothing against it.
+CallEnd EndOfIsolate(const absl::StatusOr<Outcome>& outcome);
 // Of a call whose worker has ended, with all its output read. `head`: what that begins with; none
 // where it should begin with one and does not.
 CallEnd EndOfCall(const FunctionWorker& worker, bool timed_out, const std::optional<CgiHead>& head);
+
+// Answers with an end that is not good. `fields`: of the answer, beside those that tell of it.
+void AnswerEnd(Caller& caller, const CallEnd& end, Fields fields);
 
 }  // namespace brood

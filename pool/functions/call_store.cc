@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kSettings =
     "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr const char* kSchema = R"(
   CREATE TABLE calls (
     number INTEGER PRIMARY KEY,
@@ -30,21 +30,26 @@ constexpr const char* kSchema = R"(
     accepted INTEGER NOT NULL,
     started INTEGER NOT NULL DEFAULT 0,
     ended INTEGER NOT NULL DEFAULT 0,
+    request TEXT,
     body BLOB,
     status INTEGER,
     fields TEXT,
     output BLOB,
     truncated INTEGER);
   CREATE INDEX calls_by_end ON calls (ended) WHERE ended > 0;
-  PRAGMA user_version = 1;)";
+  PRAGMA user_version = 2;)";
+// Version 1 kept no more of a request than its body.
+constexpr const char* kFromVersion1 =
+    "ALTER TABLE calls ADD COLUMN request TEXT; PRAGMA user_version = 2;";
 
 constexpr const char* kSql[] = {
-    "INSERT INTO calls (id, function, body, accepted, state) VALUES (?, ?, ?, ?, 'waiting')",
+    "INSERT INTO calls (id, function, request, body, accepted, state) "
+    "VALUES (?, ?, ?, ?, ?, 'waiting')",
     "UPDATE calls SET state = 'running', attempts = attempts + 1, started = ?2 WHERE id = ?1",
-    "SELECT body FROM calls WHERE id = ?",
+    "SELECT request, body FROM calls WHERE id = ?",
     "UPDATE calls SET state = 'waiting', attempts = attempts - 1, started = 0 WHERE id = ?",
     "UPDATE calls SET state = 'done', ended = ?2, status = ?3, fields = ?4, output = ?5, "
-    "truncated = ?6, body = NULL WHERE id = ?1",
+    "truncated = ?6, request = NULL, body = NULL WHERE id = ?1",
     "SELECT function, state, attempts, accepted, started, ended, status, fields, output, truncated "
     "FROM calls WHERE id = ?",
     "DELETE FROM calls WHERE ended > 0 AND ended < ?",
@@ -145,6 +150,7 @@ absl::Status CallStore::Prepare() {
   sqlite3_finalize(query);
   if (!row) return Fault("reading its version");
   if (version == 0) BROOD_RETURN_IF_ERROR(Run(kSchema));
+  if (version == 1) BROOD_RETURN_IF_ERROR(Run(kFromVersion1));
   if (version > kVersion) {
     return Error(absl::StatusCode::kFailedPrecondition, "a newer brood has written it");
   }
@@ -161,7 +167,7 @@ absl::Status CallStore::Prepare() {
 absl::StatusOr<std::vector<CallStore::Waiting>> CallStore::Recover(std::int64_t now_us) {
   BROOD_RETURN_IF_ERROR(Begin());
   const std::string lost = fmt::format(
-      "UPDATE calls SET state = 'given-up', ended = {0}, body = NULL "
+      "UPDATE calls SET state = 'given-up', ended = {0}, request = NULL, body = NULL "
       "WHERE state = 'running' AND attempts >= {1};"
       "UPDATE calls SET state = 'waiting' WHERE state = 'running'",
       now_us, kMaxAttempts);
@@ -188,16 +194,17 @@ absl::StatusOr<std::vector<CallStore::Waiting>> CallStore::Recover(std::int64_t 
 }
 
 absl::Status CallStore::Add(const std::string& id, const std::string& function,
-                            const std::string& body, std::int64_t now_us) {
+                            const KeptRequest& request, std::int64_t now_us) {
   const Use query(queries_[kAdd]);
   BindValue(query.get(), 1, id);
   BindValue(query.get(), 2, function);
-  BindBytes(query.get(), 3, body);
-  sqlite3_bind_int64(query.get(), 4, now_us);
+  BindValue(query.get(), 3, request.head);
+  BindBytes(query.get(), 4, request.body);
+  sqlite3_bind_int64(query.get(), 5, now_us);
   return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("keeping a call");
 }
 
-absl::StatusOr<std::string> CallStore::Start(const std::string& id, std::int64_t now_us) {
+absl::StatusOr<KeptRequest> CallStore::Start(const std::string& id, std::int64_t now_us) {
   {
     const Use query(queries_[kStart]);
     BindValue(query.get(), 1, id);
@@ -207,7 +214,7 @@ absl::StatusOr<std::string> CallStore::Start(const std::string& id, std::int64_t
   const Use query(queries_[kBody]);
   BindValue(query.get(), 1, id);
   const int step = sqlite3_step(query.get());
-  if (step == SQLITE_ROW) return Column(query.get(), 0);
+  if (step == SQLITE_ROW) return KeptRequest{Column(query.get(), 0), Column(query.get(), 1)};
   if (step != SQLITE_DONE) return Fault("reading a call");
   return Error(absl::StatusCode::kNotFound, "call {} is gone", id);
 }

@@ -27,6 +27,11 @@ inline constexpr std::string_view kCallRunning = "running";
 inline constexpr std::string_view kCallDone = "done";
 inline constexpr std::string_view kCallGivenUp = "given-up";
 
+struct KeptRequest {
+  std::string head;  // as JSON (kept_head.h); empty: of an older brood, which kept none
+  std::string body;
+};
+
 struct CallResult {
   int status = 0;
   std::string fields;  // of the answer, a JSON object
@@ -70,10 +75,10 @@ class CallStore {
   absl::Status Commit() { return Run("COMMIT"); }
   void Rollback() { (void)Run("ROLLBACK"); }
 
-  absl::Status Add(const std::string& id, const std::string& function, const std::string& body,
+  absl::Status Add(const std::string& id, const std::string& function, const KeptRequest& request,
                    std::int64_t now_us);
-  // It is running from now on; returns its body.
-  absl::StatusOr<std::string> Start(const std::string& id, std::int64_t now_us);
+  // It is running from now on; returns its request.
+  absl::StatusOr<KeptRequest> Start(const std::string& id, std::int64_t now_us);
   // It could not be begun: it waits again, and the attempt does not count.
   absl::Status PutBack(const std::string& id);
   absl::Status Finish(const std::string& id, const CallResult& result, std::int64_t now_us);

@@ -11,18 +11,24 @@
 
 namespace brood {
 
-Fields CallTimes::ToFields(const FunctionWorker* worker, bool ahead) const {
+void CallTimes::SetWorker(const FunctionWorker& worker, bool ahead) {
+  path = worker.PathName(ahead);
+  served_before = worker.served_before;
+  started_ns = worker.started_ns;
+}
+
+Fields CallTimes::ToFields() const {
   const std::int64_t now = NowNs();
   const auto us = [](std::int64_t ns) {
     return fmt::to_string(std::max<std::int64_t>(ns, 0) / 1000);
   };
   Fields fields;
   const std::int64_t run = run_ns == 0 ? now : run_ns;
-  if (worker != nullptr) {
-    const std::int64_t started = worker->started_ns == 0 ? run : worker->started_ns;
-    fields.emplace_back("Brood-Path", worker->PathName(ahead));
-    if (worker->served_before > 0) {
-      fields.emplace_back("Brood-Served-Before", fmt::to_string(worker->served_before));
+  if (!path.empty()) {
+    const std::int64_t started = started_ns == 0 ? run : started_ns;
+    fields.emplace_back("Brood-Path", path);
+    if (served_before > 0) {
+      fields.emplace_back("Brood-Served-Before", fmt::to_string(served_before));
     }
     fields.emplace_back("Brood-Spawn-Us", us(started - run));
     fields.emplace_back("Brood-Run-Us", us((ended_ns == 0 ? now : ended_ns) - started));
@@ -32,9 +38,9 @@ Fields CallTimes::ToFields(const FunctionWorker* worker, bool ahead) const {
   return fields;
 }
 
-void CallTimes::AddTo(FunctionMetrics& metrics, const FunctionWorker& worker, bool ahead) const {
-  ++metrics.paths[std::string(worker.PathName(ahead))];
-  const std::int64_t started = worker.started_ns == 0 ? run_ns : worker.started_ns;
+void CallTimes::AddTo(FunctionMetrics& metrics) const {
+  ++metrics.paths[std::string(path)];
+  const std::int64_t started = started_ns == 0 ? run_ns : started_ns;
   metrics.queue.Add(run_ns - arrived_ns);
   metrics.spawn.Add(started - run_ns);
   metrics.run.Add(ended_ns - started);

@@ -19,14 +19,18 @@ struct CallTimes {
       "Brood-Total-Us";
 
   std::int64_t arrived_ns = 0;
-  std::int64_t run_ns = 0;    // it may run; 0: not yet
-  std::int64_t ended_ns = 0;  // its worker has; 0: not yet
+  std::int64_t run_ns = 0;         // it may run; 0: not yet
+  std::int64_t started_ns = 0;     // it has its isolate; 0: not yet
+  std::int64_t ended_ns = 0;       // that has served it, or has ended; 0: not yet
+  std::string_view path = "";      // how that came to be; empty: it had none
+  std::uint64_t served_before = 0; // calls that its isolate had served
 
-  // As far as it has come by now. `worker` is null while it has none; `ahead`: it was started
-  // before the call took it.
-  Fields ToFields(const FunctionWorker* worker, bool ahead) const;
-  // Once its worker has ended.
-  void AddTo(FunctionMetrics& metrics, const FunctionWorker& worker, bool ahead) const;
+  // What its worker says of it. `ahead`: that was started before the call took it.
+  void SetWorker(const FunctionWorker& worker, bool ahead);
+  // As far as it has come by now.
+  Fields ToFields() const;
+  // Once its isolate has served it, or has ended.
+  void AddTo(FunctionMetrics& metrics) const;
 };
 
 }  // namespace brood

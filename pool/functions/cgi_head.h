@@ -13,7 +13,7 @@
 namespace brood {
 
 struct CgiHead {
-  int status = 200;
+  HttpStatus status = 200;
   Fields fields;          // those that are a function's to set
   std::string error;      // why it is none; empty: it is one
   std::size_t bytes = 0;  // of the output, its empty line included

@@ -22,7 +22,7 @@ enum class FunctionMode : std::uint8_t {
   kParked,  // isolated already; the call is an exec
   kPrimed,  // has exec'd the function, which waits on stdin; the call is its bytes
   kForked,  // is a clone of a process that has loaded the function
-  kWarm,    // has served calls before, and finds again what it kept; with kLambda alone
+  kWarm,    // has served calls before, and finds again what it kept; not with kStdin
 };
 std::string_view FunctionModeName(FunctionMode mode);
 
@@ -30,8 +30,22 @@ std::string_view FunctionModeName(FunctionMode mode);
 enum class FunctionRuntime : std::uint8_t {
   kStdin,   // the body on stdin, the answer on stdout
   kLambda,  // over AWS Lambda's runtime interface (lambda_runtime.h)
+  kHttp,    // as a server on $PORT that each call is passed on to (http_runtime.h)
 };
 std::string_view FunctionRuntimeName(FunctionRuntime runtime);
+
+// What a function finds on its stdin, with kStdin.
+enum class FunctionInput : std::uint8_t {
+  kBody,     // the request's body
+  kRequest,  // all of it, as HTTP has it: the request line, its fields, an empty line, the body
+};
+
+// What an event of kLambda is made of.
+enum class LambdaEvent : std::uint8_t {
+  kBody,         // the request's body is the event, and the response the answer's body
+  kApiGateway1,  // both are as API Gateway has them (lambda_event.h); its payload version 1.0
+  kApiGateway2,  // version 2.0
+};
 
 // Plain values; see brood.toml(5) for the words they are made of.
 struct FunctionOptions {
@@ -40,6 +54,8 @@ struct FunctionOptions {
   Command command;            // its stdio and timeout are the call's to set
   FunctionMode mode = FunctionMode::kParked;
   FunctionRuntime runtime = FunctionRuntime::kStdin;
+  FunctionInput input = FunctionInput::kBody;
+  LambdaEvent event = LambdaEvent::kBody;
   std::optional<Spec> spec;  // kForked: what a call stands behind; of no template
   FaultInjection fault;      // kForked: test switch, in what a call does
   std::uint32_t min = 4;     // kPrimed, kForked, kWarm: workers kept ahead of their calls
@@ -47,6 +63,10 @@ struct FunctionOptions {
   std::uint64_t max_calls = 0;          // that it serves; 0: any number
   std::chrono::nanoseconds max_age{0};  // 0: any
   std::chrono::nanoseconds idle = std::chrono::minutes(5);
+  // kHttp:
+  std::uint16_t port = 8080;        // that the command listens on
+  std::uint16_t max_inflight = 16;  // calls at once in one isolate
+  std::string ready_path;           // is ready once this is answered 2xx or 3xx; empty: connecting
   std::uint32_t concurrency = 64;                               // calls that may run at once
   std::uint32_t queue = 128;                                    // calls that may wait; beyond, 429
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // of a call that runs

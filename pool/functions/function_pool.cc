@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "pool/functions/backoff.h"
+#include "pool/functions/warm_lambda_call.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 
@@ -87,7 +88,7 @@ void FunctionPool::Prime() {
   while (!closed_ && !waiting_ && primed_.size() < options_.min) {
     if (forked && !process_ready()) return;  // it says when it is
     auto worker =
-        forked ? forks_->Fork() : StartFunction(pool_, timers_, options_, SpawnPath::kParked);
+        forked ? forks_->Fork() : StartFunction(pool_, timers_, options_, SpawnPath::kParked, {});
     if (!worker.ok()) return OnPrimedEnd(nullptr);
     (*worker)->on_ended = [this, raw = worker->get()] { OnPrimedEnd(raw); };
     primed_.push_back(*std::move(worker));
@@ -155,11 +156,13 @@ void FunctionPool::Leave(const Place& place) {
   std::exchange(next->go, nullptr)();
 }
 
-absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
+absl::StatusOr<FunctionPool::Taken> FunctionPool::Take(
+    const std::vector<std::string>& environment) {
   if (warm_) {
-    BROOD_ASSIGN_OR_RETURN(auto served, warm_->Serve());
-    if (served.missed) ++metrics_->misses["none"];
-    return Taken{std::move(served.worker), served.hit};
+    const bool hit = warm_->idle() > 0;
+    if (warm_->size() == 0) ++metrics_->misses["none"];
+    BROOD_ASSIGN_OR_RETURN(auto worker, ServeLambda(warm_));
+    return Taken{std::move(worker), hit};
   }
   const bool forked = options_.mode == FunctionMode::kForked;
   if (options_.mode == FunctionMode::kPrimed || (forked && options_.min > 0)) {
@@ -189,8 +192,9 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take() {
   }
   if (forked) ++metrics_->misses[forks_ ? "loading" : "no-process"];
   const bool cold = forked || options_.mode == FunctionMode::kCold;
-  BROOD_ASSIGN_OR_RETURN(auto worker, StartFunction(pool_, timers_, options_,
-                                                    cold ? SpawnPath::kCold : SpawnPath::kParked));
+  BROOD_ASSIGN_OR_RETURN(
+      auto worker, StartFunction(pool_, timers_, options_,
+                                 cold ? SpawnPath::kCold : SpawnPath::kParked, environment));
   return Taken{std::move(worker), false};
 }
 

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -59,12 +60,16 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   // Every call that has entered leaves, once: it has run, or given up waiting.
   void Leave(const Place& place);
 
-  // A worker for a call that may run. `hit`: it was started ahead, and waited.
+  // A worker for a call that may run. `hit`: it was started ahead, and waited. `environment`: of
+  // the call, for one that is started for it.
   struct Taken {
     std::shared_ptr<FunctionWorker> worker;
     bool hit = false;
   };
-  absl::StatusOr<Taken> Take();
+  absl::StatusOr<Taken> Take(const std::vector<std::string>& environment);
+
+  // The isolates of a function that is warm; null where it is not.
+  const std::shared_ptr<WarmPool>& warm() const { return warm_; }
 
   // Whether calls are over in a moment and say little, as far as the last one tells.
   bool brief() const { return brief_; }

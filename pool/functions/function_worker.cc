@@ -10,7 +10,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 
+#include "pool/functions/http_runtime.h"
 #include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_runtime.h"
 #include "spawn/base/clock.h"
@@ -35,11 +38,19 @@ std::string_view FunctionModeName(FunctionMode mode) {
 }
 
 std::string_view FunctionRuntimeName(FunctionRuntime runtime) {
-  return runtime == FunctionRuntime::kLambda ? "lambda" : "stdin";
+  switch (runtime) {
+    case FunctionRuntime::kStdin:
+      return "stdin";
+    case FunctionRuntime::kLambda:
+      return "lambda";
+    case FunctionRuntime::kHttp:
+      return "http";
+  }
+  return "";
 }
 
 bool FunctionWorker::ready() const {
-  return started_ns != 0 && (!lambda_runtime || lambda_runtime->asks());
+  return started_ns != 0 && (!runtime || runtime->room() > 0);
 }
 
 bool FunctionWorker::Alive() const {
@@ -58,7 +69,7 @@ std::string_view FunctionWorker::PathName(bool ahead) const {
 void FunctionWorker::End(absl::StatusOr<Outcome> result) {
   int left = 0;
   if (ioctl(theirs[0].get(), FIONREAD, &left) == 0) unread = static_cast<std::size_t>(left);
-  if (lambda_runtime) lambda_runtime->OnWorkerEnded();
+  if (runtime) runtime->OnWorkerEnded();
   if (lambda) {
     unread = lambda->unseen();
     lambda->OnServerGone();
@@ -79,12 +90,15 @@ namespace {
 
 // Has the pool start it with `stdio`.
 absl::Status SubmitWorker(Pool& pool, const FunctionOptions& function, SpawnPath path,
-                          const Stdio& stdio, const std::shared_ptr<FunctionWorker>& worker) {
+                          const Stdio& stdio, const std::vector<std::string>& environment,
+                          const std::shared_ptr<FunctionWorker>& worker) {
   worker->asked_ns = NowNs();
   Request request;
   request.template_name = function.template_name;
   request.command = function.command;
   request.command.stdio = stdio;
+  std::vector<std::string>& env = request.command.env;
+  env.insert(env.end(), environment.begin(), environment.end());
   request.path = path;
   request.when_empty = WhenEmpty::kSlower;
   request.on_started = [weak = std::weak_ptr(worker)](const Started& started) {
@@ -111,14 +125,21 @@ Stdio StdioOf(const FunctionWorker& worker) {
   return stdio;
 }
 
-// Opens Lambda's runtime interface. What the worker writes to its stdout is for the log, then.
-absl::StatusOr<Stdio> OpenRuntime(Pool& pool, Timers& timers, const FunctionOptions& function,
-                                  const std::shared_ptr<FunctionWorker>& worker) {
-  Stdio stdio = StdioOf(*worker);
+// The stdio of a worker whose calls come to it in another way: its stdout is for the log, too.
+Stdio StdioToLog(const FunctionWorker& worker) {
+  Stdio stdio = StdioOf(worker);
   stdio.fds[1] = stdio.fds[2];
-  worker->lambda_runtime = std::make_shared<LambdaRuntime>(pool, timers, function);
-  BROOD_RETURN_IF_ERROR(worker->lambda_runtime->Open(worker, stdio));
   return stdio;
+}
+
+absl::StatusOr<std::shared_ptr<LambdaRuntime>> OpenLambda(
+    Pool& pool, Timers& timers, const FunctionOptions& function,
+    const std::shared_ptr<FunctionWorker>& worker, Stdio& stdio) {
+  auto runtime = std::make_shared<LambdaRuntime>(pool, timers, function);
+  stdio = StdioToLog(*worker);
+  BROOD_RETURN_IF_ERROR(runtime->Open(worker, stdio));
+  worker->runtime = runtime;
+  return runtime;
 }
 
 }  // namespace
@@ -156,25 +177,42 @@ absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
   return call;
 }
 
+// The pool may not know yet that the worker runs: then again, soon.
+void EndWorker(Pool& pool, Timers& timers, const std::shared_ptr<FunctionWorker>& worker) {
+  if (worker->outcome || pool.Signal(worker->request, {SIGKILL}).ok()) return;
+  timers.Add(std::chrono::milliseconds(5), [&pool, &timers, weak = std::weak_ptr(worker)] {
+    if (const auto again = weak.lock()) EndWorker(pool, timers, again);
+  });
+}
+
 absl::StatusOr<std::shared_ptr<FunctionWorker>> StartRuntime(Pool& pool, Timers& timers,
                                                              const FunctionOptions& function) {
   BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
-  BROOD_ASSIGN_OR_RETURN(const Stdio stdio, OpenRuntime(pool, timers, function, worker));
-  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, SpawnPath::kParked, stdio, worker));
+  Stdio stdio;
+  if (function.runtime == FunctionRuntime::kHttp) {
+    auto runtime = std::make_shared<HttpRuntime>(pool, timers, function);
+    stdio = StdioToLog(*worker);
+    BROOD_RETURN_IF_ERROR(runtime->Open(stdio));
+    worker->runtime = std::move(runtime);
+  } else {
+    BROOD_RETURN_IF_ERROR(OpenLambda(pool, timers, function, worker, stdio).status());
+  }
+  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, SpawnPath::kParked, stdio, {}, worker));
   return worker;
 }
 
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
-                                                              const FunctionOptions& function,
-                                                              SpawnPath path) {
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(
+    Pool& pool, Timers& timers, const FunctionOptions& function, SpawnPath path,
+    const std::vector<std::string>& environment) {
   BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
   Stdio stdio = StdioOf(*worker);
   if (function.runtime == FunctionRuntime::kLambda) {
-    BROOD_ASSIGN_OR_RETURN(stdio, OpenRuntime(pool, timers, function, worker));
+    BROOD_ASSIGN_OR_RETURN(const auto runtime,
+                           OpenLambda(pool, timers, function, worker, stdio));
     BROOD_ASSIGN_OR_RETURN(worker->lambda, NewLambdaCall(pool, function, worker));
-    worker->lambda_runtime->Give(worker->lambda);
+    runtime->Give(worker->lambda);
   }
-  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, path, stdio, worker));
+  BROOD_RETURN_IF_ERROR(SubmitWorker(pool, function, path, stdio, environment, worker));
   return worker;
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,7 +21,7 @@
 namespace brood {
 
 class LambdaCall;
-class LambdaRuntime;
+class Runtime;
 
 // Only in the pool's thread. Held by its call, and until its end by the pool's callback.
 struct FunctionWorker {
@@ -29,10 +30,11 @@ struct FunctionWorker {
   UniqueFd err;
   std::array<UniqueFd, 3> theirs;  // the other ends, until its outcome
   UniqueFd pidfd;                  // once started
-  // FunctionRuntime::kLambda: what stands between the pipes and the worker. The call has the ends
-  // of theirs that it needs; the worker of a warm call has no runtime, which is its isolate's.
+  // What its command speaks a protocol with; null for FunctionRuntime::kStdin.
+  std::shared_ptr<Runtime> runtime;
+  // FunctionRuntime::kLambda: has the ends of the pipes that it needs. The worker of a warm call
+  // has no runtime, which is its isolate's.
   std::shared_ptr<LambdaCall> lambda;
-  std::shared_ptr<LambdaRuntime> lambda_runtime;
   std::uint64_t served_before = 0;  // calls, by its isolate
   // The pool's number; 0: its maker knows it alone (fork_server.h, warm_pool.h).
   std::uint64_t request = 0;
@@ -65,15 +67,20 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> NewFunctionWorker(const Function
 absl::StatusOr<std::shared_ptr<LambdaCall>> NewLambdaCall(
     Pool& pool, const FunctionOptions& function, const std::shared_ptr<FunctionWorker>& worker);
 
-// Has the pool start an isolate of a function with FunctionRuntime::kLambda, for calls that are
-// given to its runtime. Of its pipes only `err` is of use.
+// Ends it by its init, with which all of its pid namespace ends: a cgroup that was killed as such
+// could not be used again.
+void EndWorker(Pool& pool, Timers& timers, const std::shared_ptr<FunctionWorker>& worker);
+
+// Has the pool start an isolate of a function with FunctionRuntime::kLambda or kHttp, for calls
+// that are given to its runtime. Of its pipes only `err` is of use.
 absl::StatusOr<std::shared_ptr<FunctionWorker>> StartRuntime(Pool& pool, Timers& timers,
                                                              const FunctionOptions& function);
 
 // Has the pool run the function for one call. `path`: the one wanted; a slower one is taken when
-// there is no parked worker. The time is the caller's to limit, with Pool::Kill.
-absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(Pool& pool, Timers& timers,
-                                                              const FunctionOptions& function,
-                                                              SpawnPath path);
+// there is no parked worker. `environment`: of this call, beside the command's own. The time is the
+// caller's to limit, with Pool::Kill.
+absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(
+    Pool& pool, Timers& timers, const FunctionOptions& function, SpawnPath path,
+    const std::vector<std::string>& environment);
 
 }  // namespace brood

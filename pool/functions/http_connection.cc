@@ -2,7 +2,9 @@
 
 #include "pool/functions/http_connection.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -18,49 +20,48 @@ namespace {
 constexpr std::size_t kMaxInput = 64U << 10;  // bytes read ahead of the parser
 constexpr std::chrono::nanoseconds kLinger = std::chrono::seconds(2);
 
+constexpr std::pair<int, std::string_view> kReasons[] = {
+    {101, "Switching Protocols"},
+    {200, "OK"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {206, "Partial Content"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {303, "See Other"},
+    {304, "Not Modified"},
+    {307, "Temporary Redirect"},
+    {308, "Permanent Redirect"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {410, "Gone"},
+    {413, "Content Too Large"},
+    {414, "URI Too Long"},
+    {415, "Unsupported Media Type"},
+    {417, "Expectation Failed"},
+    {422, "Unprocessable Content"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {505, "HTTP Version Not Supported"},
+    {507, "Insufficient Storage"},
+};
+
 std::string_view Reason(int status) {
-  switch (status) {
-    case 200:
-      return "OK";
-    case 202:
-      return "Accepted";
-    case 400:
-      return "Bad Request";
-    case 403:
-      return "Forbidden";
-    case 404:
-      return "Not Found";
-    case 405:
-      return "Method Not Allowed";
-    case 408:
-      return "Request Timeout";
-    case 413:
-      return "Content Too Large";
-    case 414:
-      return "URI Too Long";
-    case 417:
-      return "Expectation Failed";
-    case 429:
-      return "Too Many Requests";
-    case 431:
-      return "Request Header Fields Too Large";
-    case 500:
-      return "Internal Server Error";
-    case 501:
-      return "Not Implemented";
-    case 502:
-      return "Bad Gateway";
-    case 503:
-      return "Service Unavailable";
-    case 504:
-      return "Gateway Timeout";
-    case 505:
-      return "HTTP Version Not Supported";
-    case 507:
-      return "Insufficient Storage";
-    default:
-      return "Status";
+  for (const auto& [code, reason] : kReasons) {
+    if (code == status) return reason;
   }
+  return "Status";
 }
 
 }  // namespace
@@ -99,6 +100,7 @@ void HttpConnection::SetPhase(Phase phase) {
       deadline_ns_ = after(options_.body_timeout);
       break;
     case Phase::kAnswer:
+    case Phase::kTunnel:
       // The function's time, until there is output that nobody takes.
       deadline_ns_ = unsent ? after(options_.body_timeout) : 0;
       break;
@@ -170,7 +172,13 @@ void HttpConnection::Advance() {
       continue;
     }
     if (phase_ == Phase::kAnswer) break;
-    if (phase_ == Phase::kBody && exchange_ && exchange_->full()) break;
+    if (exchange_ && exchange_->full()) break;
+    if (phase_ == Phase::kTunnel) {
+      const std::string bytes = std::exchange(input_, {});
+      if (bytes.empty() || !exchange_) break;
+      exchange_->OnBody(bytes);
+      continue;
+    }
     std::string body;
     const std::size_t taken = parser_->Parse(input_, body);
     input_.erase(0, taken);
@@ -222,6 +230,8 @@ void HttpConnection::Refuse(int status, std::string_view why) {
 void HttpConnection::Ended() {
   answered_ = false;
   begun_ = false;
+  chunked_ = false;
+  bodiless_ = false;
   exchange_.reset();
   if (keep_alive_ && !retired_) {
     parser_ = std::make_unique<HttpParser>();
@@ -234,43 +244,75 @@ void HttpConnection::Ended() {
   if (open()) SetWatches();
 }
 
-void HttpConnection::Put(int status, const Fields& fields, bool more) {
+void HttpConnection::Put(const HttpStatus& status, const Fields& fields) {
   // A body that was not read whole would be taken for the next request.
   if (!parser_->done()) keep_alive_ = false;
-  chunked_ = more && parser_->head().version == 11;
-  if (more && !chunked_) keep_alive_ = false;
-  output_ += fmt::format("HTTP/1.1 {} {}\r\n", status, Reason(status));
+  output_ += fmt::format("HTTP/1.1 {} {}\r\n", status.code,
+                         status.reason.empty() ? Reason(status.code) : status.reason);
   for (const auto& [name, value] : fields) output_ += fmt::format("{}: {}\r\n", name, value);
   if (chunked_) output_ += "Transfer-Encoding: chunked\r\n";
-  if (!keep_alive_) {
+  if (phase_ == Phase::kTunnel) {
+    output_ += "Connection: Upgrade\r\n";
+  } else if (!keep_alive_) {
     output_ += "Connection: close\r\n";
   } else if (parser_->head().version == 10) {
     output_ += "Connection: keep-alive\r\n";
   }
+  output_ += "\r\n";
 }
 
-void HttpConnection::Answer(int status, Fields fields, std::string_view body) {
+void HttpConnection::Answer(HttpStatus status, Fields fields, std::string_view body) {
   if (!open() || answered_) return;
-  fields.emplace_back("Content-Length", fmt::to_string(body.size()));
-  Put(status, fields, /*more=*/false);
-  output_ += "\r\n";
-  if (parser_->head().method != "HEAD") output_ += body;
+  // What a GET would get has its length told there.
+  const bool to_head = parser_->head().method == "HEAD";
+  if (status.has_body() && (!to_head || FindField(fields, "Content-Length").empty())) {
+    fields.emplace_back("Content-Length", fmt::to_string(body.size()));
+  }
+  Put(status, fields);
+  if (status.has_body() && !to_head) output_ += body;
   begun_ = answered_ = true;
   Advance();
 }
 
-void HttpConnection::Begin(int status, Fields fields) {
+void HttpConnection::Begin(HttpStatus status, Fields fields, std::optional<std::uint64_t> length) {
   if (!open()) return;
-  Put(status, fields, /*more=*/true);
-  output_ += "\r\n";
+  bodiless_ = !status.has_body() || parser_->head().method == "HEAD";
+  chunked_ = !length && !bodiless_ && parser_->head().version == 11;
+  if (!length && !bodiless_ && !chunked_) keep_alive_ = false;
+  if (length && status.has_body()) {
+    fields.emplace_back("Content-Length", fmt::to_string(*length));
+  }
+  Put(status, fields);
   begun_ = true;
 }
 
+bool HttpConnection::Upgrade(const Fields& fields) {
+  if (!open()) return false;
+  keep_alive_ = false;
+  SetPhase(Phase::kTunnel);
+  Put(101, fields);
+  begun_ = true;
+  return true;
+}
+
+std::string HttpConnection::peer() const {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  char text[INET6_ADDRSTRLEN] = "";
+  if (getpeername(socket_.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return "";
+  const auto* const v4 = reinterpret_cast<const sockaddr_in*>(&address);
+  const auto* const v6 = reinterpret_cast<const sockaddr_in6*>(&address);
+  if (address.ss_family == AF_INET) inet_ntop(AF_INET, &v4->sin_addr, text, sizeof(text));
+  if (address.ss_family == AF_INET6) inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof(text));
+  return text;
+}
+
 void HttpConnection::Write(std::string_view bytes) {
-  if (!open() || bytes.empty()) return;
-  if (chunked_) output_ += fmt::format("{:x}\r\n", bytes.size());
-  output_ += bytes;
-  if (chunked_) output_ += "\r\n";
+  if (!open()) return;
+  const bool chunk = chunked_ && !bytes.empty();
+  if (chunk) output_ += fmt::format("{:x}\r\n", bytes.size());
+  if (!bodiless_) output_ += bytes;
+  if (chunk) output_ += "\r\n";
   Flush();
   if (open()) SetWatches();
 }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,7 +55,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   // A request has been read whole, and its answer is not there yet.
   bool answering() const { return phase_ == Phase::kAnswer; }
   // The fields behind the body of the request that has just been read whole.
-  const FieldList& trailers() const { return parser_->trailers(); }
+  const Fields& trailers() const { return parser_->trailers(); }
   // Closes when its deadline has passed: no whole head, no byte of a body, an answer that is not
   // read.
   void Expire(std::int64_t now_ns);
@@ -72,20 +73,22 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   // Closes it, telling a caller whose request has begun that it did not arrive in time.
   void GiveUp();
 
-  void Answer(int status, Fields fields, std::string_view body) override;
-  // Chunked, or to HTTP/1.0 up to the connection's end. The trailer's fields are left out for
-  // HTTP/1.0.
-  void Begin(int status, Fields fields) override;
+  void Answer(HttpStatus status, Fields fields, std::string_view body) override;
+  // Without a length: chunked, or to HTTP/1.0 up to the connection's end. The trailer's fields are
+  // left out for HTTP/1.0.
+  void Begin(HttpStatus status, Fields fields, std::optional<std::uint64_t> length) override;
   void Write(std::string_view bytes) override;
   void Finish(const Fields& trailer) override;
   void Abort() override;
+  bool Upgrade(const Fields& fields) override;
 
   void Continue() override;  // 100
   void Resume() override;    // the exchange is no longer full
   bool congested() const override { return output_.size() - sent_ > kHighWater; }
+  std::string peer() const override;
 
  private:
-  enum class Phase : std::uint8_t { kIdle, kHead, kBody, kAnswer, kLinger };
+  enum class Phase : std::uint8_t { kIdle, kHead, kBody, kAnswer, kTunnel, kLinger };
 
   void OnReadable(short events);
   void Advance();
@@ -95,7 +98,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   void Flush();
   void SetWatches();
   void SetPhase(Phase phase);
-  void Put(int status, const Fields& fields, bool more);
+  void Put(const HttpStatus& status, const Fields& fields);
 
   Pool& pool_;
   const HttpOptions& options_;
@@ -111,6 +114,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool answered_ = false;    // the answer to this request has been queued whole
   bool begun_ = false;       // its head has been
   bool chunked_ = false;     // it goes out in chunks
+  bool bodiless_ = false;    // it has no body, whatever is written
   bool keep_alive_ = false;  // another request may follow
   bool retired_ = false;
   bool advancing_ = false;

@@ -2,31 +2,16 @@
 
 #include "pool/functions/http_parser.h"
 
-// The library's headers trip over our warnings, not we.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wconversion"
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#include <boost/beast/http/basic_parser.hpp>
-#pragma GCC diagnostic pop
-
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <limits>
+
+#include "pool/functions/http_message.h"
 
 namespace brood {
 namespace {
 
 namespace http = boost::beast::http;
-using ErrorCode = boost::beast::error_code;
-using View = boost::beast::string_view;
-
-bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
-}
 
 // A name or address, and a port (RFC 3986, 3.2): what else it could hold, proxies read differently.
 bool MayBeHost(std::string_view text) {
@@ -58,27 +43,15 @@ bool AsksForAnotherVersion(std::string_view input) {
 
 }  // namespace
 
-class HttpParser::Impl : public http::basic_parser<true> {
+class HttpParser::Impl : public HttpMessage<true> {
  public:
-  Impl() {
-    header_limit(kMaxHead);
-    // Each function has its own. (boost::none would be less than any length in 1.74.)
-    body_limit(std::numeric_limits<std::uint64_t>::max());
-  }
+  Impl() : HttpMessage(kMaxHead) {}
 
   RequestHead head_;
-  FieldList trailers_;
-  std::string* body_ = nullptr;
+  Fields trailers_;
   int error_ = 0;
   std::string why_;
   std::size_t head_bytes_ = 0;
-  std::uint64_t chunk_left_ = 0;
-
-  // The library, shown less of a last chunk than its shortest form, would fail an assertion when it
-  // is shown a bit more. Nothing that ends properly is shorter from here.
-  std::size_t Least() const {
-    return is_header_done() && chunked() && chunk_left_ == 0 ? std::strlen("0\r\n\r\n") : 1;
-  }
 
   void Refuse(int status, std::string why) {
     if (error_ != 0) return;
@@ -155,49 +128,26 @@ class HttpParser::Impl : public http::basic_parser<true> {
     head_.has_body = chunked() || (length && *length > 0);
   }
 
-  void on_body_init_impl(boost::optional<std::uint64_t> const&, ErrorCode&) override {}
-  std::size_t on_body_impl(View body, ErrorCode&) override {
-    body_->append(body.data(), body.size());
-    return body.size();
-  }
-  void on_chunk_header_impl(std::uint64_t size, View, ErrorCode&) override { chunk_left_ = size; }
-  std::size_t on_chunk_body_impl(std::uint64_t, View body, ErrorCode&) override {
-    chunk_left_ -= body.size();
-    body_->append(body.data(), body.size());
-    return body.size();
-  }
-  void on_finish_impl(ErrorCode&) override {}
-
   bool head_done_ = false;
   int hosts_ = 0;
   int lengths_ = 0;
   int codings_ = 0;
 };
 
-std::string_view FindField(const FieldList& fields, std::string_view name) {
-  for (const auto& [each, value] : fields) {
-    if (EqualsIgnoringCase(each, name)) return value;
-  }
-  return {};
-}
-
 HttpParser::HttpParser() : impl_(std::make_unique<Impl>()) {}
 HttpParser::~HttpParser() = default;
 
 std::size_t HttpParser::Parse(std::string_view input, std::string& body) {
-  impl_->body_ = &body;
   std::size_t taken = 0;
   // Some callers end a body with an empty line that belongs to nothing (RFC 9112, 2.2).
   if (impl_->head_bytes_ == 0) {
     if (input == "\r") return 0;
     if (input.starts_with("\r\n")) taken = impl_->head_bytes_ = std::strlen("\r\n");
   }
-  // One step at a time: the head, a piece of the body, a chunk's header.
   while (impl_->error_ == 0 && !impl_->is_done() && input.size() - taken >= impl_->Least()) {
     const bool had_head = impl_->is_header_done();
-    ErrorCode ec;
-    const std::size_t used =
-        impl_->put(boost::asio::const_buffer(input.data() + taken, input.size() - taken), ec);
+    Impl::ErrorCode ec;
+    const std::size_t used = impl_->Step(input.substr(taken), body, ec);
     if (!had_head && HasFold(input.substr(taken, used))) {
       impl_->Refuse(400, "a field goes on in the next line");
     }
@@ -225,7 +175,7 @@ bool HttpParser::has_head() const { return impl_->error_ == 0 && impl_->is_heade
 bool HttpParser::done() const { return impl_->error_ == 0 && impl_->is_done(); }
 const RequestHead& HttpParser::head() const { return impl_->head_; }
 int HttpParser::error() const { return impl_->error_; }
-const FieldList& HttpParser::trailers() const { return impl_->trailers_; }
+const Fields& HttpParser::trailers() const { return impl_->trailers_; }
 const std::string& HttpParser::why() const { return impl_->why_; }
 
 }  // namespace brood

@@ -9,15 +9,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
+
+#include "pool/functions/http_fields.h"
 
 namespace brood {
-
-// Fields as they were sent, in their order.
-using FieldList = std::vector<std::pair<std::string, std::string>>;
-// The value of the first of that name, whatever its case; empty: there is none.
-std::string_view FindField(const FieldList& fields, std::string_view name);
 
 // What a request says before its body.
 struct RequestHead {
@@ -29,7 +24,7 @@ struct RequestHead {
   bool expects_continue = false;
   bool has_body = false;
   std::optional<std::uint64_t> content_length;
-  FieldList fields;
+  Fields fields;
 };
 
 // One request. Not thread-safe. What is ambiguous, and so could be read in another way by a proxy
@@ -51,7 +46,7 @@ class HttpParser {
   bool has_head() const;  // head() may be used
   bool done() const;      // the whole request has been read
   const RequestHead& head() const;
-  const FieldList& trailers() const;  // behind a body in chunks; whole once done()
+  const Fields& trailers() const;  // behind a body in chunks; whole once done()
   // The status to refuse it with, and why; 0: all is well so far.
   int error() const;
   const std::string& why() const;

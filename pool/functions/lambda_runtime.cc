@@ -3,16 +3,14 @@
 #include "pool/functions/lambda_runtime.h"
 
 #include <fmt/format.h>
-#include <sys/random.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <csignal>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "pool/functions/call_id.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/lambda_environment.h"
 #include "spawn/base/clock.h"
@@ -53,22 +51,6 @@ void Refuse(HttpConnection& connection, int status, std::string_view type, std::
 
 void Accept(HttpConnection& connection) {
   connection.Answer(202, {{"Content-Type", "application/json"}}, R"({"status":"OK"})");
-}
-
-// 32 hexadecimal digits that nobody can guess.
-std::string RandomDigits() {
-  std::array<std::uint8_t, 16> bytes{};
-  while (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
-  }
-  bytes[6] = static_cast<std::uint8_t>(0x40 | (bytes[6] & 0x0f));  // a UUID's version 4, and its
-  bytes[8] = static_cast<std::uint8_t>(0x80 | (bytes[8] & 0x3f));  // variant (RFC 9562, 5.4)
-  return fmt::format("{:02x}", fmt::join(bytes, ""));
-}
-
-std::int64_t EpochMs() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 }  // namespace
@@ -216,15 +198,16 @@ void LambdaRuntime::OnWorkerEnded() {
   const auto self = shared_from_this();
   ended_ = true;
   responder_ = nullptr;
-  on_ask = on_served = nullptr;
+  on_room = on_over = nullptr;
   endpoint_->Close();
   if (!too_long_.empty()) (void)call_->Fail(std::exchange(too_long_, {}));
 }
 
-bool LambdaRuntime::asks() const {
+std::size_t LambdaRuntime::room() const {
   const bool served = call_ == nullptr || call_->over();
-  return !askers_.empty() && !ended_ && !failed_ &&
-         (served || call_->stage() == LambdaCall::Stage::kWaiting);
+  const bool asks = !askers_.empty() && !ended_ && !failed_ &&
+                    (served || call_->stage() == LambdaCall::Stage::kWaiting);
+  return asks ? 1 : 0;
 }
 
 void LambdaRuntime::Give(std::shared_ptr<LambdaCall> call) {
@@ -318,7 +301,7 @@ void LambdaRuntime::Ask(HttpConnection& connection) {
   // It goes on without having said anything shorter.
   if (!too_long_.empty()) Fail(std::exchange(too_long_, {}), /*for_good=*/false);
   Deliver();
-  if (asks() && on_ask) on_ask();
+  if (room() > 0 && on_room) on_room();
 }
 
 void LambdaRuntime::Deliver() {
@@ -333,9 +316,7 @@ void LambdaRuntime::Deliver() {
   begun_ = true;
   endpoint_->BeginCall();
   const std::string event = call_->TakeEvent();
-  const std::string digits = RandomDigits();
-  id_ = fmt::format("{}-{}-{}-{}-{}", digits.substr(0, 8), digits.substr(8, 4),
-                    digits.substr(12, 4), digits.substr(16, 4), digits.substr(20));
+  id_ = NewCallId();
   const std::int64_t left_ns = worker->asked_ns + timeout_.count() - NowNs();
   const std::int64_t now_ms = EpochMs();
   asker.Answer(200,
@@ -351,7 +332,7 @@ void LambdaRuntime::Deliver() {
 
 void LambdaRuntime::Succeed() {
   call_->Succeed();
-  Served();
+  Over();
 }
 
 void LambdaRuntime::Fail(std::string error, bool for_good) {
@@ -366,22 +347,12 @@ void LambdaRuntime::Fail(std::string error, bool for_good) {
   } else {
     call_->Fail(std::move(error));
   }
-  Served();
+  Over();
 }
 
-void LambdaRuntime::Served() {
-  if (!on_served) return EndWorker();
-  on_served();
-}
-
-// By its init, with which all of its pid namespace ends: a cgroup that was killed as such could not
-// be used again. The pool may not know yet that the worker runs: then again, soon.
-void LambdaRuntime::EndWorker() {
-  const auto worker = worker_.lock();
-  if (ended_ || !worker || pool_.Signal(worker->request, {SIGKILL}).ok()) return;
-  timers_.Add(std::chrono::milliseconds(5), [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->EndWorker();
-  });
+void LambdaRuntime::Over() {
+  if (on_over) return on_over();
+  if (const auto worker = worker_.lock()) EndWorker(pool_, timers_, worker);
 }
 
 }  // namespace brood

@@ -20,13 +20,13 @@
 #include "pool/functions/http_connection.h"
 #include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_endpoint.h"
+#include "pool/functions/runtime.h"
 #include "pool/pool.h"
 #include "spawn/spec.h"
 
 namespace brood {
 
-// Only in the pool's thread. Held by its worker.
-class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
+class LambdaRuntime : public Runtime, public std::enable_shared_from_this<LambdaRuntime> {
  public:
   static constexpr std::size_t kMaxPayload = 6U << 20;  // bytes of an event, and of a response
   static constexpr std::size_t kMaxError = 64U << 10;   // bytes of an error
@@ -35,23 +35,14 @@ class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
 
   // Before the worker is asked for: `stdio` becomes that of a worker which opens the endpoint.
   absl::Status Open(std::weak_ptr<FunctionWorker> worker, Stdio& stdio);
-  // The one that it serves next; none may be under way.
+  // The one that it serves next; none may be under way. Without on_over, the isolate is ended
+  // once it is over.
   void Give(std::shared_ptr<LambdaCall> call);
-  // Ends the isolate.
-  void EndWorker();
-  // It has ended.
-  void OnWorkerEnded();
-
-  // It has asked for a call, and has not been given one.
-  bool asks() const;
-  // It can serve no more calls: it has failed in a manner that leaves its state unknown.
-  bool failed() const { return failed_; }
-  // What it said was wrong before it asked for its first call, in the JSON of Lambda's errors.
-  const std::string& error() const { return error_; }
-
-  std::function<void()> on_ask;  // it has begun to ask
-  // Its call is over as far as it is concerned. Null: it is ended then.
-  std::function<void()> on_served;
+  // One, when it has asked for a call and has not been given it.
+  std::size_t room() const override;
+  bool failed() const override { return failed_; }
+  const std::string& error() const override { return error_; }
+  void OnWorkerEnded() override;
 
  private:
   class Question;
@@ -65,7 +56,7 @@ class LambdaRuntime : public std::enable_shared_from_this<LambdaRuntime> {
   void Succeed();
   // `for_good`: no other call may be given to it.
   void Fail(std::string error, bool for_good);
-  void Served();
+  void Over();
 
   Pool& pool_;
   Timers& timers_;

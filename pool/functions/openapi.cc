@@ -134,7 +134,7 @@ Json CallAnswers() {
               "times as trailers, and broken off if the function fails later.",
               With(kTimes, {"Trailer"}),
               {{"application/octet-stream", {{"schema", bytes}}}, {"*/*", {{"schema", bytes}}}})},
-      {"202", Answer("With async=1: the call is on disk. It will be made at least once, even if "
+      {"202", Answer("With async=1, or Prefer: respond-async: the call is on disk. It will be made at least once, even if "
                      "the daemon is killed.",
                      {"Location"},
                      Content("application/json",
@@ -142,7 +142,7 @@ Json CallAnswers() {
                               {"properties",
                                {{"id", {{"type", "string"}}}, {"state", {{"type", "string"}}}}}}))},
       {"404", Sentence("There is no function of that name.")},
-      {"405", Sentence("A function is called with POST.", {"Allow"})},
+      {"405", Sentence("An asynchronous call is made with POST.", {"Allow"})},
       {"413", Sentence("The body is longer than the function's max-body, or, with async=1, than "
                        "1 MiB.",
                        failed)},
@@ -155,28 +155,41 @@ Json CallAnswers() {
                      With(failed, {"Brood-Exit-Code", "Brood-Signal", "X-Amz-Function-Error"}),
                      {{"text/plain", {{"schema", {{"type", "string"}}}}},
                       {"application/json", {{"schema", LambdaErrorSchema()}}}})},
-      {"502", Sentence("The function's output begins with no CGI head.", failed)},
+      {"502", Sentence("The function's output begins with no CGI head, or what it sent is no "
+                       "answer, or it closed its connection without one.",
+                       failed)},
       {"503", Busy(failed)},
       {"504", Sentence("The function ran longer than its timeout and was killed.", failed)},
       {"507", Sentence("The function ran out of memory and was killed.", failed)},
   };
-  for (const std::string_view range : {"2XX", "3XX", "4XX", "5XX"}) {
+  for (const std::string_view range : {"1XX", "2XX", "3XX", "4XX", "5XX"}) {
     out[std::string(range)] = Answer(
-        "The answer of a function whose output begins with a CGI head, with fields of its "
-        "own and without Brood-End.",
+        "The answer of a function that sets its status: by a CGI head, as a server, or by a "
+        "response of API Gateway's form; with fields of its own and without Brood-End.",
         With(kTimes, {"Trailer"}), Content("*/*", bytes));
   }
   return out;
 }
 
-Json CallPath() {
-  Json post =
-      Operation("callFunction", "Call a function, in an isolate of its own.", CallAnswers());
-  post["requestBody"] = {{"description", "The function's stdin."},
-                         {"content", Content("*/*", {{"type", "string"}, {"format", "binary"}})}};
-  post["parameters"] = Json::array({Reference("parameters", "async")});
-  return {{"parameters", Json::array({Reference("parameters", "name")})},
-          {"post", std::move(post)}};
+// `deeper`: with more of the path behind the function's name.
+Json CallPath(bool deeper) {
+  Json item = {{"parameters", Json::array({Reference("parameters", "name")})}};
+  if (deeper) item["parameters"].push_back(Reference("parameters", "path"));
+  const Json bytes = Content("*/*", {{"type", "string"}, {"format", "binary"}});
+  for (const std::string_view method :
+       {"get", "head", "post", "put", "patch", "delete", "options", "trace"}) {
+    Json call = Operation(fmt::format("{}Function{}", method, deeper ? "Path" : ""),
+                          "Call a function, which hears of the method, the path behind its name, "
+                          "the query and the fields.",
+                          CallAnswers());
+    if (method == "post" || method == "put" || method == "patch") {
+      call["requestBody"] = {{"description", "The function's stdin, event or request body."},
+                             {"content", bytes}};
+    }
+    if (method == "post") call["parameters"] = Json::array({Reference("parameters", "async")});
+    item[std::string(method)] = std::move(call);
+  }
+  return item;
 }
 
 Json KeptCallSchema() {
@@ -226,7 +239,7 @@ Json FunctionSchema() {
   Json properties = {
       {"name", {{"type", "string"}}},
       {"mode", {{"type", "string"}, {"enum", {"cold", "parked", "primed", "forked", "warm"}}}},
-      {"runtime", {{"type", "string"}, {"enum", {"stdin", "lambda"}}}},
+      {"runtime", {{"type", "string"}, {"enum", {"stdin", "lambda", "http"}}}},
       {"timeout_seconds", {{"type", "number"}}},
   };
   for (const std::string_view name :
@@ -260,16 +273,23 @@ Json Components() {
       {"description", "The function's."},
       {"schema",
        {{"type", "string"}, {"maxLength", 64}, {"pattern", "^[a-zA-Z0-9][a-zA-Z0-9_-]*$"}}}};
+  const Json path = {{"name", "path"},
+                     {"in", "path"},
+                     {"required", true},
+                     {"description", "What the function makes of it; it may have slashes."},
+                     {"schema", {{"type", "string"}}}};
   const Json async = {{"name", "async"},
                       {"in", "query"},
-                      {"description", "1: do not wait for the answer."},
+                      {"description",
+                       "1: do not wait for the answer. Not with runtime http, whose query is the "
+                       "function's own: there the field Prefer: respond-async says it."},
                       {"schema", {{"type", "string"}}}};
   const Json id = {{"name", "id"},
                    {"in", "path"},
                    {"required", true},
                    {"description", "The call's."},
                    {"schema", {{"type", "string"}}}};
-  return {{"parameters", {{"name", name}, {"async", async}, {"id", id}}},
+  return {{"parameters", {{"name", name}, {"path", path}, {"async", async}, {"id", id}}},
           {"headers", std::move(headers)},
           {"schemas", {{"Function", FunctionSchema()}, {"Call", KeptCallSchema()}}}};
 }
@@ -280,7 +300,8 @@ std::string DescribeOpenApi(std::string_view version) {
   const Json functions =
       Content("application/json", {{"type", "array"}, {"items", Reference("schemas", "Function")}});
   const Json paths = {
-      {"/functions/{name}", CallPath()},
+      {"/functions/{name}", CallPath(/*deeper=*/false)},
+      {"/functions/{name}/{path}", CallPath(/*deeper=*/true)},
       {"/calls/{id}", KeptCallPath()},
       {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
                              Answer("In the order of their names.", {}, functions))},
@@ -296,7 +317,7 @@ std::string DescribeOpenApi(std::string_view version) {
       {"openapi", "3.0.3"},
       {"info",
        {{"title", "brood"},
-        {"description", "Functions over HTTP, each call in a fresh isolate."},
+        {"description", "Functions over HTTP, each call in an isolate of its own, unless its function is warm."},
         {"license", {{"name", "Apache-2.0"}}},
         {"version", version}}},
       {"paths", paths},

@@ -6,6 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "pool/functions/kept_head.h"
+#include "pool/functions/start_call.h"
+
 namespace brood {
 namespace {
 
@@ -24,23 +27,22 @@ std::string_view Find(const Fields& fields, std::string_view name) {
 }  // namespace
 
 void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
-                         const std::string& body, std::function<void(const Call::Report&)> log,
+                         const KeptRequest& request, std::function<void(const CallReport&)> log,
                          Done done) {
   done_ = std::move(done);
   const auto self = shared_from_this();
-  call_ = std::make_shared<Call>(pool, timers, std::move(function), *this,
-                                 [self, log = std::move(log)](const Call::Report& report) {
-                                   if (log) log(report);
-                                   self->OnReport(report);
-                                 });
-  RequestHead head;
-  head.method = "POST";
-  head.has_body = !body.empty();
-  head.content_length = body.size();
-  const auto call = call_;
-  call->Start(head);
+  KeptHead kept = KeptHeadFromJson(request.head);
+  peer_ = std::move(kept.peer);
+  kept.head.has_body = !request.body.empty();
+  kept.head.content_length = request.body.size();
+  const auto call = StartCall(pool, timers, std::move(function), *this, kept.head, kept.path,
+                              [self, log = std::move(log)](const CallReport& report) {
+                                if (log) log(report);
+                                self->OnReport(report);
+                              });
   if (!done_) return;
-  call->OnBody(body);
+  call_ = call;
+  call->OnBody(request.body);
   if (done_) call->OnBodyEnd();
 }
 
@@ -50,14 +52,14 @@ void RecordedCall::Drop() {
   if (const auto call = std::exchange(call_, nullptr)) call->OnGone();
 }
 
-void RecordedCall::Answer(int status, Fields fields, std::string_view body) {
-  Begin(status, std::move(fields));
+void RecordedCall::Answer(HttpStatus status, Fields fields, std::string_view body) {
+  Begin(std::move(status), std::move(fields), body.size());
   Write(body);
   End();
 }
 
-void RecordedCall::Begin(int status, Fields fields) {
-  result_.status = status;
+void RecordedCall::Begin(HttpStatus status, Fields fields, std::optional<std::uint64_t> /*length*/) {
+  result_.status = status.code;
   fields_ = std::move(fields);
 }
 
@@ -73,7 +75,7 @@ void RecordedCall::Finish(const Fields& trailer) {
 }
 
 // An answer that had begun well and then was broken off: the status is that of its end.
-void RecordedCall::OnReport(const Call::Report& report) {
+void RecordedCall::OnReport(const CallReport& report) {
   if (!broken_) return;
   result_.status = report.status;
   fields_.emplace_back("Brood-End", report.end);

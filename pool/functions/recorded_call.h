@@ -8,9 +8,11 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/call.h"
+#include "pool/functions/call_end.h"
 #include "pool/functions/call_store.h"
 #include "pool/functions/caller.h"
+#include "pool/functions/function_pool.h"
+#include "pool/functions/http_connection.h"
 
 namespace brood {
 
@@ -24,25 +26,28 @@ class RecordedCall : public Caller, public std::enable_shared_from_this<Recorded
 
   // Runs it. `done` is called once, at once or later, unless it is dropped; `log` as for any call.
   void Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
-             const std::string& body, std::function<void(const Call::Report&)> log, Done done);
+             const KeptRequest& request, std::function<void(const CallReport&)> log, Done done);
   // Ends what runs; `done` is not called any more.
   void Drop();
 
-  void Answer(int status, Fields fields, std::string_view body) override;
-  void Begin(int status, Fields fields) override;
+  void Answer(HttpStatus status, Fields fields, std::string_view body) override;
+  void Begin(HttpStatus status, Fields fields, std::optional<std::uint64_t> length) override;
   void Write(std::string_view bytes) override;
   void Finish(const Fields& trailer) override;
   void Abort() override { broken_ = true; }  // why is told to the log, next
+  bool Upgrade(const Fields&) override { return false; }
   void Continue() override {}
   void Resume() override {}
   bool congested() const override { return false; }
   bool open() const override { return true; }
+  std::string peer() const override { return peer_; }
 
  private:
-  void OnReport(const Call::Report& report);
+  void OnReport(const CallReport& report);
   void End();
 
-  std::shared_ptr<Call> call_;  // and it holds this; until either has ended
+  std::shared_ptr<Exchange> call_;  // and it holds this; until either has ended
+  std::string peer_;
   Done done_;
   CallResult result_;
   Fields fields_;

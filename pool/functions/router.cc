@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "pool/functions/openapi.h"
+#include "pool/functions/start_call.h"
 
 namespace brood {
 namespace {
@@ -22,14 +24,16 @@ constexpr std::string_view kWarmNote =
     "an isolate serves many calls, and what one leaves in its memory, its files and its processes "
     "is there for the next";
 
-// Whether async=1 is one of the query's parts.
-bool IsAsync(std::string_view query) {
+// The value of the first of the query's parts of that name.
+std::optional<std::string_view> QueryValue(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::size_t end = std::min(query.find('&'), query.size());
-    if (query.substr(0, end) == "async=1") return true;
+    const std::string_view part = query.substr(0, end);
+    const std::size_t equals = std::min(part.find('='), part.size());
+    if (part.substr(0, equals) == name) return part.substr(std::min(equals + 1, part.size()));
     query.remove_prefix(std::min(end + 1, query.size()));
   }
-  return false;
+  return std::nullopt;
 }
 
 void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
@@ -87,10 +91,20 @@ std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const Reque
     return nullptr;
   }
   if (path.starts_with(kCalls)) return HandleKept(connection, head);
-  const std::shared_ptr<FunctionPool> function =
-      path.starts_with(kFunctions) ? Find(path.substr(kFunctions.size())) : nullptr;
-  if (function) return HandleCall(connection, head, function);
-  Plain(connection, 404, "there is nothing of that name\n");
+  if (!path.starts_with(kFunctions)) {
+    Plain(connection, 404,
+          "there is no such path; a function is called at /functions/NAME, and /openapi.json tells "
+          "what else there is\n");
+    return nullptr;
+  }
+  // Behind its name the path is the function's own.
+  const std::size_t end = std::min(path.find('/', kFunctions.size()), path.size());
+  const std::string_view name = path.substr(kFunctions.size(), end - kFunctions.size());
+  if (const auto function = Find(name)) {
+    return HandleCall(connection, head, path.substr(end), function);
+  }
+  Plain(connection, 404,
+        fmt::format("there is no function \"{}\"; /functions lists those that there are\n", name));
   return nullptr;
 }
 
@@ -100,21 +114,26 @@ std::shared_ptr<FunctionPool> Router::Find(std::string_view name) const {
 }
 
 std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const RequestHead& head,
+                                             std::string_view path,
                                              const std::shared_ptr<FunctionPool>& function) {
-  const bool async = IsAsync(head.query);
-  if (head.method != "POST") {
-    Plain(connection, 405, "a function is called with POST\n", {{"Allow", "POST"}});
+  // The query of a function that is a server is its own.
+  const bool proxied = function->options().runtime == FunctionRuntime::kHttp;
+  const auto asked = proxied ? std::nullopt : QueryValue(head.query, "async");
+  const bool async = asked == "1" || ListsToken(head.fields, "Prefer", "respond-async");
+  if (asked && asked != "1" && asked != "0") {
+    Plain(connection, 400,
+          fmt::format("async takes 0 or 1, not \"{}\"\n", *asked));
   } else if (async && options_.calls == nullptr) {
     Plain(connection, 501, kNotKept);
+  } else if (async && head.method != "POST") {
+    Plain(connection, 405, "an asynchronous call is made with POST\n", {{"Allow", "POST"}});
   } else if (draining_ || (options_.memory_is_short && options_.memory_is_short())) {
     Plain(connection, 503, draining_ ? "the daemon is shutting down\n" : "memory is short\n",
           {{"Retry-After", "1"}});
   } else if (async) {
-    return options_.calls->Accept(connection, head, function->options());
+    return options_.calls->Accept(connection, head, path, function->options());
   } else {
-    auto call = std::make_shared<Call>(pool_, timers_, function, connection, options_.log);
-    call->Start(head);
-    return call;
+    return StartCall(pool_, timers_, function, connection, head, path, options_.log);
   }
   return nullptr;
 }

@@ -11,15 +11,16 @@
 
 #include "pool/core/timers.h"
 #include "pool/functions/async_calls.h"
-#include "pool/functions/call.h"
+#include "pool/functions/call_end.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
 #include "pool/pool.h"
 
 namespace brood {
 
-//   POST /functions/NAME   a call        GET /functions   what there is
-//   ... ?async=1           an asynchronous one; GET /calls/ID tells its result
+//   /functions/NAME/PATH?QUERY   a call, with any method    GET /functions   what there is
+//   POST ... ?async=1, or with Prefer: respond-async        an asynchronous one
+//   GET /calls/ID                                           its result
 //   GET /healthz           200, or 503 while the daemon drains
 //   GET /metrics           Prometheus text
 //   GET /openapi.json      all of this, for programs
@@ -28,7 +29,7 @@ class Router {
  public:
   struct Options {
     std::function<bool()> memory_is_short;  // new calls are refused; may be null
-    std::function<void(const Call::Report&)> log;
+    std::function<void(const CallReport&)> log;
     std::string version;          // of the program, for /openapi.json
     AsyncCalls* calls = nullptr;  // null: none are kept
   };
@@ -49,6 +50,7 @@ class Router {
 
  private:
   std::shared_ptr<Exchange> HandleCall(HttpConnection& connection, const RequestHead& head,
+                                       std::string_view path,
                                        const std::shared_ptr<FunctionPool>& function);
   std::shared_ptr<Exchange> HandleKept(HttpConnection& connection, const RequestHead& head);
   std::string Describe() const;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The isolates of a warm function: each serves many calls, one after the other.
+// The isolates of a warm function: each serves many calls.
 //
-//   Serve -> (an isolate asks) -> LambdaRuntime::Give -> ... -> FunctionWorker::End -> asks again
+//   Serve -> (an isolate has room) -> WarmCall::OnGiven -> ... -> Done, or the runtime's on_over
 //
-// A call waits for whichever isolate asks first, and no later call overtakes it.
+// A call waits for whichever isolate has room first, and no later call overtakes it.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/core/timers.h"
 #include "pool/functions/error_tail.h"
@@ -25,59 +28,84 @@
 
 namespace brood {
 
+// A call, as the pool of isolates knows it.
+class WarmCall {
+ public:
+  virtual ~WarmCall() = default;
+
+  // It has an isolate, which has been given `served_before` calls before, and whose runtime has
+  // room for it.
+  virtual void OnGiven(const FunctionWorker& host, std::uint64_t served_before) = 0;
+  // The isolate's runtime says that it is over. `said`: the last of the isolate's stderr.
+  virtual void OnOver(std::string_view said) = 0;
+  // Its isolate has ended, or none can be started for it. `error`: Runtime::error.
+  virtual void OnLost(absl::StatusOr<Outcome> outcome, std::string_view said,
+                      const std::string& error) = 0;
+};
+
 // Only in the pool's thread. Held by the function's pool; what outlives it has weak references.
 class WarmPool : public std::enable_shared_from_this<WarmPool> {
  public:
+  using Call = std::shared_ptr<WarmCall>;
+
   WarmPool(Pool& pool, Timers& timers, const FunctionOptions& function)
       : pool_(pool), timers_(timers), function_(function) {}
   ~WarmPool();
 
   // Starts `min` isolates, and goes on keeping so many.
   void Open();
-  // Ends those that are idle, and each other one after its call.
+  // Ends those that have no calls, and each other one after its calls.
   void Close();
 
-  // A worker for one call, whose end is told as that of any other, while its isolate goes on.
-  struct Served {
-    std::shared_ptr<FunctionWorker> worker;
-    bool hit = false;     // an isolate waits for it
-    bool missed = false;  // there is none at all
-  };
-  absl::StatusOr<Served> Serve();
+  // Gives it an isolate, at once or later.
+  void Serve(const Call& call);
+  // It is over, or has been given up; one that waits is forgotten. `fit`: the isolate may be given
+  // another. Returns the last of what that has written to its stderr.
+  std::string Done(const Call& call, bool fit);
+  // Kills its isolate, whose end it hears of. False: it has none.
+  bool Kill(const Call& call);
 
-  std::size_t idle() const;
+  std::size_t idle() const;  // isolates that have room and no call
+  std::size_t size() const { return isolates_.size(); }
+
+  Pool& pool() { return pool_; }
+  Timers& timers() { return timers_; }
+  const FunctionOptions& function() const { return function_; }
 
  private:
   struct Isolate {
     explicit Isolate(Pool& pool) : errors_watch(pool) {}
     std::shared_ptr<FunctionWorker> host;  // the pool's worker
-    std::shared_ptr<FunctionWorker> call;  // null: none under way
-    std::uint64_t served = 0;
+    std::vector<Call> calls;               // under way
+    std::uint64_t served = 0;              // calls that it has been given
     std::int64_t born_ns = 0;
-    std::int64_t free_since_ns = 0;  // when its last call was over
-    bool asked = false;              // ever
-    bool leaving = false;            // it has been ended
+    std::int64_t free_since_ns = 0;  // it has had no call
+    bool had_room = false;           // ever
+    bool leaving = false;            // it has been ended, or will be after its calls
     Watched errors_watch;
-    ErrorTail errors;  // what it has said since its last call was over, or began
+    ErrorTail errors;  // what it has said since it had no call
   };
   using Held = std::shared_ptr<Isolate>;
 
   absl::Status Start();
   void StartMore();
-  void Admit(const std::shared_ptr<FunctionWorker>& call);
-  void Give(const Held& isolate, const std::shared_ptr<FunctionWorker>& call);
-  void OnAsk(const Held& isolate);
-  void OnServed(const Held& isolate);
+  void Give(const Held& isolate, const Call& call);
+  void GiveWaiting(const Held& isolate);
+  void OnRoom(const Held& isolate);
+  void OnOver(const Held& isolate);
   void OnHostEnded(const Held& isolate);
+  void GoOn(const Held& isolate);
+  Held HolderOf(const Call& call) const;
+  bool Leaves(const Isolate& isolate) const;
   void EndIsolate(Isolate& isolate);
-  void Kill(const std::shared_ptr<FunctionWorker>& call);
   void FailOldest(absl::StatusOr<Outcome> outcome, Isolate* isolate);
-  static void PassErrors(Isolate& isolate, const FunctionWorker& call);
-  bool IsIdle(const Isolate& isolate) const;
+  static const std::string& ReadErrors(Isolate& isolate);
+  bool HasRoom(const Isolate& isolate) const;
   bool IsLost(const Isolate& isolate) const;
   void EndOneLost();
   void NoteFailure();
   bool HasServedItsTime(const Isolate& isolate) const;
+  std::size_t capacity() const;
   std::int64_t DueNs(const Isolate& isolate, bool above_min) const;
   void LookLater(std::chrono::nanoseconds after);
   void Look();
@@ -86,7 +114,7 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   Timers& timers_;
   const FunctionOptions function_;
   std::list<Held> isolates_;
-  std::deque<std::shared_ptr<FunctionWorker>> waiting_;  // calls
+  std::deque<Call> waiting_;
   int failures_ = 0;                 // isolates in a row that ended before they had served
   std::int64_t start_after_ns_ = 0;  // because of them
   std::optional<Timers::Id> look_;   // what is due by time

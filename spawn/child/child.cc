@@ -279,28 +279,40 @@ sys::Result OpenTerminal(LaunchRecord& launch) {
   return 0;
 }
 
-// Made by the worker, in its own network namespace, as the terminal is in its devpts: the launcher
-// accepts there without a way in, and it is there before the command looks for it.
-sys::Result OpenEndpoint(LaunchRecord& launch) {
+// A TCP socket of the worker's own network namespace.
+sys::Result MakeSocket() {
+  return sys::Socket(/*AF_INET*/ 2, /*SOCK_STREAM*/ 1 | O_CLOEXEC | O_NONBLOCK, 0);
+}
+
+sys::Result Listen(int fd, std::uint16_t port) {
   struct Address {  // struct sockaddr_in
     std::uint16_t family = /*AF_INET*/ 2;
     std::uint8_t port[2];  // the network's order
     std::uint8_t address[4] = {127, 0, 0, 1};
     std::uint8_t padding[8] = {};
   };
-  const Address address = {.port = {static_cast<std::uint8_t>(launch.port >> 8),
-                                    static_cast<std::uint8_t>(launch.port)}};
-  const sys::Result made =
-      sys::Socket(/*AF_INET*/ 2, /*SOCK_STREAM*/ 1 | O_CLOEXEC | O_NONBLOCK, 0);
-  if (made < 0) return made;
-  const int fd = static_cast<int>(made);
+  const Address address = {
+      .port = {static_cast<std::uint8_t>(port >> 8), static_cast<std::uint8_t>(port)}};
   const sys::Result bound = sys::Bind(fd, &address, sizeof(address));
-  if (bound < 0) return bound;
-  const sys::Result listens = sys::Listen(fd, /*backlog*/ 16);
-  if (listens < 0) return listens;
-  const sys::Result sent = SendFd(launch.fds[0], fd);
-  if (sent < 0) return sent;
-  sys::Close(fd);
+  return bound < 0 ? bound : sys::Listen(fd, /*backlog*/ 16);
+}
+
+// Made by the worker, as the terminal is in its devpts: the launcher accepts and connects there
+// without a way in, and what listens is there before the command looks for it.
+sys::Result OpenEndpoint(LaunchRecord& launch) {
+  const int count = launch.port != 0 ? 1 : launch.sockets;
+  for (int i = 0; i < count; ++i) {
+    const sys::Result made = MakeSocket();
+    if (made < 0) return made;
+    const int fd = static_cast<int>(made);
+    if (launch.port != 0) {
+      const sys::Result listens = Listen(fd, launch.port);
+      if (listens < 0) return listens;
+    }
+    const sys::Result sent = SendFd(launch.fds[0], fd);
+    if (sent < 0) return sent;
+    sys::Close(fd);
+  }
   const sys::Result null = sys::OpenAt(kCwd, "/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return null;
   launch.fds[0] = static_cast<int>(null);
@@ -386,7 +398,7 @@ sys::Result RefuseMagicLinks(const LaunchRecord& launch) {
   if (launch.terminal != 0) {
     step(Step::kTerminal, [&] { return OpenTerminal(launch); });
   }
-  if (launch.port != 0) {
+  if (launch.port != 0 || launch.sockets != 0) {
     step(Step::kEndpoint, [&] { return OpenEndpoint(launch); });
   }
   step(Step::kStdio, [&] { return PlaceStdio(launch); });

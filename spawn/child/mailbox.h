@@ -38,9 +38,11 @@ struct LaunchRecord {
   std::int32_t lane = -1;              // >= 0: receive the three descriptors over this lane instead
   // The worker opens a pseudo-terminal of its own devpts for 0, 1 and 2, and sends the master over
   // the socket fds[0].
-  std::uint16_t terminal = 0;
-  // The worker listens on this port of its 127.0.0.1, and sends the socket over fds[0]; its stdin
-  // is /dev/null then. 0: it does not.
+  std::uint8_t terminal = 0;
+  // The worker sends so many sockets that are not connected over fds[0], one by one; its stdin is
+  // /dev/null then.
+  std::uint8_t sockets = 0;
+  // The same with one that listens on this port of its 127.0.0.1. 0: it does not.
   std::uint16_t port = 0;
   std::uint16_t rows = 0;  // its size; 0: unknown
   std::uint16_t columns = 0;

@@ -69,7 +69,9 @@ void LaunchLayout::Write(char* to, std::uint64_t base, LaunchRecord& record) con
   record.argv = array(command_.argv);
   record.cwd = put(command_.cwd);
   record.terminal = command_.stdio.mode == StdioMode::kTerminal ? 1 : 0;
-  record.port = command_.stdio.mode == StdioMode::kEndpoint ? command_.stdio.port : 0;
+  const bool endpoint = command_.stdio.mode == StdioMode::kEndpoint;
+  record.port = endpoint ? command_.stdio.port : 0;
+  record.sockets = endpoint ? static_cast<std::uint8_t>(command_.stdio.sockets) : std::uint8_t{0};
   record.rows = command_.stdio.rows;
   record.columns = command_.stdio.columns;
 }

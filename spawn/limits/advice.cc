@@ -70,7 +70,7 @@ constexpr StepFacts kSteps[] = {
     {Step::kSeccomp, "seccomp", "installing the seccomp filter"},
     {Step::kReceiveFds, "receive_fds", "receiving the command's descriptors"},
     {Step::kTerminal, "terminal", "opening the worker's terminal"},
-    {Step::kEndpoint, "endpoint", "listening on the worker's own loopback address"},
+    {Step::kEndpoint, "endpoint", "opening sockets in the worker's own network"},
     {Step::kStdio, "stdio", "placing stdin, stdout and stderr"},
     {Step::kCloseFds, "close_fds", "closing the launcher's descriptors"},
     {Step::kWorkingDirectory, "working_directory", "changing to the working directory"},

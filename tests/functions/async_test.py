@@ -148,6 +148,11 @@ class Results(Async):
         self.assertEqual(self.call("../calls/x").status, 404)
         self.assertEqual(self.call("echo?async=0", b"now").body, b"now")
         self.assertEqual(self.call("echo?x&async=1", b"later").status, 202)
+        self.assertEqual(self.call("echo", b"later", headers={"Prefer": "respond-async"}).status, 202)
+        answer = self.call("echo?async=2", b"x")
+        self.assertEqual((answer.status, answer.body), (400, b'async takes 0 or 1, not "2"\n'))
+        answer = self.call("echo?async=1", b"", "GET")
+        self.assertEqual((answer.status, answer.headers["Allow"]), (405, "POST"))
 
     def test_curl_with_an_expectation(self):
         answer = subprocess.run(

@@ -29,6 +29,13 @@ class Calls(Node):
         ]
     ) + function("cgi", 'read a; printf "Status: 201\\r\\nX-A: $a\\r\\nConnection: x\\r\\n\\r\\nyes"',
                  cgi=True, mode="primed", min=1) \
+      + function("variables-cold", "env; cat", mode="cold") \
+      + function("variables-parked", "env; cat", env=["HTTP_X_OWN=mine"]) \
+      + "".join(function(f"request-{mode}", "cat", mode=mode, input="request", min=1)
+                for mode in (*MODES, "forked")) \
+      + function("no-body", 'printf "Status: 204\\n\\ndropped"', cgi=True) \
+      + function("moved", 'printf "Location: /there\\n\\n"', cgi=True) \
+      + function("reason", 'printf "STATUS: 418 I am a teapot\\n\\n"', cgi=True) \
       + function("bad-cgi", "cat; echo no head", cgi=True) \
       + function("long", "head -c 300000 /dev/zero | tr '\\0' '~'") \
       + function("small", "exec cat", **{"max-body": "1000"}) \
@@ -207,13 +214,58 @@ class Calls(Node):
         self.assertEqual(statuses[2:], [(200, None)])
         self.assertEqual(self.metric("running", function="one"), 0)
 
+    def test_the_request_is_told_in_variables(self):
+        for mode in ("cold", "parked"):
+            answer = self.call(f"variables-{mode}/a%20b?q=%20", b"the body", "PUT",
+                               {"X-Own": "theirs", "Content-Type": "text/x", "Proxy": "evil",
+                                "Authorization": "Basic x"})
+            text = answer.body.decode()
+            self.assertTrue(text.endswith("the body"), text)
+            lines = text.split("\n")
+            for line in ("REQUEST_METHOD=PUT", "PATH_INFO=/a b", "QUERY_STRING=q=%20",
+                         f"SCRIPT_NAME=/functions/variables-{mode}", "CONTENT_LENGTH=8",
+                         "CONTENT_TYPE=text/x", "REMOTE_ADDR=127.0.0.1", "SERVER_NAME=127.0.0.1",
+                         f"SERVER_PORT={self.port}", "GATEWAY_INTERFACE=CGI/1.1",
+                         "HTTP_X_OWN=" + ("theirs" if mode == "cold" else "mine")):
+                self.assertIn(line, lines)
+            for secret in ("HTTP_PROXY", "HTTP_AUTHORIZATION"):
+                self.assertNotIn(secret, text)
+
+    def test_the_request_on_stdin(self):
+        for mode in (*MODES, "forked"):
+            for body, coded in ((b"the body", False), (b"", False), (b"in pieces", True)):
+                answer = self.call(f"request-{mode}/x/y?z", iter([body]) if coded else body,
+                                   "PATCH", {"X-A": "1", "Connection": "close"},
+                                   encode_chunked=coded)
+                head, _, rest = answer.body.partition(b"\r\n\r\n")
+                lines = head.split(b"\r\n")
+                self.assertEqual((lines[0], rest), (b"PATCH /x/y?z HTTP/1.1", body), mode)
+                self.assertIn(b"X-A: 1", lines)
+                self.assertNotIn(b"Connection: close", lines)
+
+    def test_cgi_answers_by_the_book(self):
+        answer = self.call("no-body")
+        self.assertEqual((answer.status, answer.body, answer.headers["Content-Length"]),
+                         (204, b"", None))
+        answer = self.call("moved")
+        self.assertEqual((answer.status, answer.headers["Location"]), (302, "/there"))
+        answer = self.call("reason")
+        self.assertEqual((answer.status, answer.reason), (418, "I am a teapot"))
+
+    def test_a_head_has_no_body(self):
+        answer = self.call("echo-cold", b"", "HEAD")
+        self.assertEqual((answer.status, answer.body), (200, b""))
+
     def test_what_there_is(self):
         self.assertEqual(self.get("/healthz"), (200, "ok\n"))
         names = [each["name"] for each in json.loads(self.get("/functions")[1])]
         self.assertIn("echo-primed", names)
         self.assertEqual(self.get("/functions/none")[0], 404)
-        self.assertEqual(self.get("/functions/echo-cold")[0], 405)
-        self.assertEqual(self.call("none").status, 404)
+        self.assertEqual(self.get("/functions/echo-cold"), (200, ""))
+        none = self.call("none")
+        self.assertEqual((none.status, none.body),
+                         (404, b'there is no function "none"; /functions lists those that there are\n'))
+        self.assertIn("/functions/NAME", self.get("/nothing")[1])
         self.assertEqual(self.call("../healthz").status, 404)
 
     def test_curl_with_an_expectation(self):

@@ -10,7 +10,7 @@ def check(document, method, target, status, headers):
     `headers` are an answer's fields by name."""
     path = target.split("?")[0]
     found = [each for each in document["paths"]
-             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path)]
+             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each.replace("{path}", ".*")), path)]
     if not found:
         # Refused before anybody looked at the path, which any request may be.
         known = status == 404 or status >= 400 and all(
@@ -25,7 +25,7 @@ def check(document, method, target, status, headers):
         return f"{method} {path} is not described, yet it answers {status}"
     responses = (item[method.lower()] if known else operations[0])["responses"]
     # A function may answer as it likes, but not in the server's name.
-    own = "Brood-Path" in headers and "Brood-End" not in headers
+    own = ("Brood-Path" in headers or "Trailer" in headers) and "Brood-End" not in headers
     response = responses.get(str(status)) or (own and responses.get(f"{status // 100}XX"))
     if not response:
         return f"{method} {path} answers {status}, which is not described"

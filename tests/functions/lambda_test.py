@@ -370,6 +370,65 @@ time.sleep(1000)
         self.assertTrue(self.wait_for(lambda: self.sockets() <= before), self.sockets())
 
 
+class Gateway(Lambda):
+    """Events and responses as API Gateway has them."""
+
+    SAYS = """
+while True:
+    event = json.loads(wait())
+    path = event.get("rawPath") or event["path"]
+    if path == "/event": respond(json.dumps({"statusCode": 200, "body": json.dumps(event)}))
+    elif path == "/teapot":
+        respond(json.dumps({"statusCode": 418, "headers": {"X-A": "b", "Content-Type": "a/b"},
+                            "body": base64.b64encode(b"\\0\\1" * 50000).decode(),
+                            "isBase64Encoded": True}))
+    elif path == "/plain": respond(json.dumps({"hello": "you"}))
+    elif path == "/streamed":
+        respond(iter([b'{"statusCode": 201, "headers": {"X-S": "1"}}', b"\\0" * 8, b"first",
+                      b"x" * 100000]),
+                Lambda_Runtime_Function_Response_Mode="streaming",
+                Content_Type="application/vnd.awslambda.http-integration-response")
+    else: respond(json.dumps({"statusCode": 9999}))
+"""
+    CONFIG = runtime("one", SAYS, mode=None, min=None, event="api-gateway-1.0") + \
+        runtime("two", SAYS, mode=None, min=None, event="api-gateway-2.0") + \
+        runtime("parked", SAYS, mode="parked", event="api-gateway-2.0")
+
+    def test_the_event_is_the_request(self):
+        for name in ("two", "parked"):
+            answer = self.call(f"{name}/event?a=1&a=2", b"\xff\0", "PUT",
+                               {"X-A": "1", "Cookie": "c=d", "User-Agent": "tests"})
+            self.assertEqual(answer.status, 200, answer.body)
+            event = json.loads(answer.body)
+            self.assertEqual(
+                [event["version"], event["rawPath"], event["rawQueryString"], event["cookies"],
+                 event["headers"]["x-a"], event["queryStringParameters"], event["body"],
+                 event["isBase64Encoded"], event["requestContext"]["http"]["method"],
+                 event["requestContext"]["http"]["sourceIp"]],
+                ["2.0", "/event", "a=1&a=2", ["c=d"], "1", {"a": "1,2"}, "/wA=", True, "PUT",
+                 "127.0.0.1"])
+        event = json.loads(self.call("one/event?a=1&a=2", b"text").body)
+        self.assertEqual(
+            [event["version"], event["path"], event["httpMethod"], event["body"],
+             event["multiValueQueryStringParameters"], event["isBase64Encoded"]],
+            ["1.0", "/event", "POST", "text", {"a": ["1", "2"]}, False])
+        self.assertIsNone(json.loads(self.call("one/event", method="GET").body)["body"])
+
+    def test_the_response_is_the_answer(self):
+        for name in ("one", "two", "parked"):
+            answer = self.call(f"{name}/teapot")
+            self.assertEqual((answer.status, answer.headers["X-A"], answer.headers["Content-Type"],
+                              answer.body), (418, "b", "a/b", b"\0\1" * 50000), name)
+            answer = self.call(f"{name}/streamed")
+            self.assertEqual((answer.status, answer.headers["X-S"], answer.body),
+                             (201, "1", b"first" + b"x" * 100000), name)
+        answer = self.call("two/plain")
+        self.assertEqual((answer.status, answer.body), (200, b'{"hello": "you"}'))
+        for target in ("one/plain", "two/odd"):
+            answer = self.call(target)
+            self.assertEqual((answer.status, answer.headers["Brood-End"]), (502, "bad_answer"))
+
+
 class Isolation(Lambda):
     # A runtime out of Bash alone: it is quick.
     QUICK = r"""

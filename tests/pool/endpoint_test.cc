@@ -142,6 +142,55 @@ TEST_F(EndpointTest, APortThatIsTakenIsToldAsTheStepThatFailed) {
       << ended->message;
 }
 
+TEST_F(EndpointTest, SocketsReachWhatTheCommandListensOn) {
+  Start();
+  for (const SpawnPath path : {SpawnPath::kParked, SpawnPath::kCold, SpawnPath::kZygote}) {
+    Request request;
+    request.command.argv = {"/usr/bin/perl", "-MSocket", "-e",
+                            "socket(L, AF_INET, SOCK_STREAM, 0) or die; bind(L, sockaddr_in(77, "
+                            "INADDR_LOOPBACK)) or die; listen(L, 9) or die; $| = 1; print 'x'; "
+                            "for (1..3) { accept(A, L) or die; syswrite(A, \"call $_\"); "
+                            "shutdown(A, 1); sysread(A, $b, 1) }"};
+    request.command.env = DefaultEnvironment();
+    request.command.stdio.mode = StdioMode::kEndpoint;
+    request.command.stdio.fds = {theirs_.get(), to_.get(), to_.get()};
+    request.command.stdio.sockets = 2;
+    request.path = path;
+    auto submitted = brood::Submit(*pool_, std::move(request));
+    ASSERT_TRUE(submitted.ok()) << submitted.status();
+    const UniqueFd first = Receive(ours_.get());
+    const UniqueFd second = Receive(ours_.get());
+    ASSERT_TRUE(first.valid());
+    ASSERT_TRUE(second.valid());
+    char byte = 0;
+    ASSERT_EQ(read(from_.get(), &byte, 1), 1);  // it listens
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(77);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    // One of them is used twice.
+    const std::pair<int, const char*> calls[] = {
+        {first.get(), "call 1"}, {second.get(), "call 2"}, {first.get(), "call 3"}};
+    for (const auto& [socket, said] : calls) {
+      const int connected =
+          connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+      ASSERT_TRUE(connected == 0 || errno == EINPROGRESS) << errno;  // they are not blocking
+      ASSERT_TRUE(Readable(socket));
+      char text[16] = {};
+      ASSERT_EQ(read(socket, text, sizeof(text)), 6);
+      EXPECT_STREQ(text, said);
+      const sockaddr none{.sa_family = AF_UNSPEC, .sa_data = {}};
+      ASSERT_EQ(connect(socket, &none, sizeof(none)), 0);
+      int error = 0;
+      socklen_t length = sizeof(error);
+      ASSERT_EQ(getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+    }
+    const auto ended = submitted->outcome.get();
+    ASSERT_TRUE(ended.ok()) << ended.status();
+    EXPECT_TRUE(ended->ok()) << ended->message;
+  }
+}
+
 TEST_F(EndpointTest, WithoutAPortThereIsNone) {
   Start();
   Request request;

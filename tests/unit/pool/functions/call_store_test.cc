@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+constexpr const char* kKeptHead = R"({"method": "PUT"})";
 
 class CallStoreTest : public ::testing::Test {
  protected:
@@ -69,12 +72,13 @@ class CallStoreTest : public ::testing::Test {
 TEST_F(CallStoreTest, TheWayOfACall) {
   Open();
   const std::string body("a\0b", 3);
-  ASSERT_TRUE(store_->Add("x", "echo", body, 1).ok());
+  ASSERT_TRUE(store_->Add("x", "echo", {kKeptHead, body}, 1).ok());
   EXPECT_EQ(Found("x").state, kCallWaiting);
   EXPECT_EQ(Found("x").accepted_us, 1);
   const auto started = store_->Start("x", 2);
   ASSERT_TRUE(started.ok()) << started.status();
-  EXPECT_EQ(*started, body);
+  EXPECT_EQ(started->head, kKeptHead);
+  EXPECT_EQ(started->body, body);
   EXPECT_EQ(Found("x").state, kCallRunning);
   EXPECT_EQ(Found("x").attempts, 1);
   ASSERT_TRUE(store_->Finish("x", {200, "{}", body, true}, 3).ok());
@@ -88,9 +92,33 @@ TEST_F(CallStoreTest, TheWayOfACall) {
   EXPECT_TRUE(done.result->truncated);
 }
 
+// A file of version 1, which kept bodies alone.
+TEST_F(CallStoreTest, ReadsWhatAnOlderOneHasKept) {
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &database), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(database,
+                         "CREATE TABLE calls (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, "
+                         "function TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL "
+                         "DEFAULT 0, accepted INTEGER NOT NULL, started INTEGER NOT NULL DEFAULT "
+                         "0, ended INTEGER NOT NULL DEFAULT 0, body BLOB, status INTEGER, fields "
+                         "TEXT, output BLOB, truncated INTEGER); INSERT INTO calls (id, function, "
+                         "state, accepted, body) VALUES ('x', 'echo', 'waiting', 1, 'old'); "
+                         "PRAGMA user_version = 1;",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(database);
+  EXPECT_THAT(Recovered(), ElementsAre("x of echo"));
+  const auto started = store_->Start("x", 2);
+  ASSERT_TRUE(started.ok()) << started.status();
+  EXPECT_EQ(started->head, "");
+  EXPECT_EQ(started->body, "old");
+  ASSERT_TRUE(store_->Add("y", "echo", {kKeptHead, ""}, 3).ok());
+  EXPECT_EQ(store_->Start("y", 4)->head, kKeptHead);
+}
+
 TEST_F(CallStoreTest, WhatCouldNotBeBegunIsNoAttempt) {
   Open();
-  ASSERT_TRUE(store_->Add("x", "echo", "", 1).ok());
+  ASSERT_TRUE(store_->Add("x", "echo", {kKeptHead, ""}, 1).ok());
   ASSERT_TRUE(store_->Start("x", 2).ok());
   ASSERT_TRUE(store_->PutBack("x").ok());
   EXPECT_EQ(Found("x").state, kCallWaiting);
@@ -100,15 +128,15 @@ TEST_F(CallStoreTest, WhatCouldNotBeBegunIsNoAttempt) {
 
 TEST_F(CallStoreTest, WhatRanWaitsAgainUntilItIsGivenUp) {
   Open();
-  ASSERT_TRUE(store_->Add("a", "one", "body", 1).ok());
-  ASSERT_TRUE(store_->Add("b", "two", "", 2).ok());
-  ASSERT_TRUE(store_->Add("c", "one", "", 3).ok());
+  ASSERT_TRUE(store_->Add("a", "one", {kKeptHead, "body"}, 1).ok());
+  ASSERT_TRUE(store_->Add("b", "two", {kKeptHead, ""}, 2).ok());
+  ASSERT_TRUE(store_->Add("c", "one", {kKeptHead, ""}, 3).ok());
   ASSERT_TRUE(store_->Start("c", 3).ok());
   ASSERT_TRUE(store_->Finish("c", {500, "{}", "", false}, 4).ok());
   for (int attempt = 1; attempt < CallStore::kMaxAttempts; ++attempt) {
     const auto body = store_->Start("a", 5);
     ASSERT_TRUE(body.ok());
-    EXPECT_EQ(*body, "body");
+    EXPECT_EQ(body->body, "body");
     EXPECT_THAT(Recovered(), ElementsAre("a of one", "b of two"));
   }
   ASSERT_TRUE(store_->Start("a", 5).ok());
@@ -122,7 +150,7 @@ TEST_F(CallStoreTest, WhatRanWaitsAgainUntilItIsGivenUp) {
 TEST_F(CallStoreTest, OnlyWhatHasEndedIsRemoved) {
   Open();
   for (const char* const id : {"old", "new", "waits", "runs"}) {
-    ASSERT_TRUE(store_->Add(id, "echo", "", 1).ok());
+    ASSERT_TRUE(store_->Add(id, "echo", {kKeptHead, ""}, 1).ok());
   }
   ASSERT_TRUE(store_->Start("runs", 2).ok());
   ASSERT_TRUE(store_->Finish("old", {}, 10).ok());
@@ -137,7 +165,7 @@ TEST_F(CallStoreTest, OnlyWhatHasEndedIsRemoved) {
 TEST_F(CallStoreTest, WhatWasNotCommittedIsNotThere) {
   Open();
   ASSERT_TRUE(store_->Begin().ok());
-  ASSERT_TRUE(store_->Add("x", "echo", "", 1).ok());
+  ASSERT_TRUE(store_->Add("x", "echo", {kKeptHead, ""}, 1).ok());
   store_->Rollback();
   EXPECT_THAT(Recovered(), IsEmpty());
 }

@@ -24,7 +24,7 @@ TEST(CgiHeadTest, EndsWithAnEmptyLine) {
   const auto head = ParseCgiHead(std::string(kHead) + "body\n\n");
   ASSERT_TRUE(head);
   EXPECT_EQ(head->error, "");
-  EXPECT_EQ(head->status, 201);
+  EXPECT_EQ(head->status.code, 201);
   EXPECT_THAT(head->fields, ElementsAre(Pair("Content-Type", "text/html"), Pair("X-A", "b")));
   EXPECT_EQ(head->bytes, kHead.size());
 }
@@ -32,9 +32,31 @@ TEST(CgiHeadTest, EndsWithAnEmptyLine) {
 TEST(CgiHeadTest, MayHaveNoFields) {
   const auto head = ParseCgiHead("\nbody");
   ASSERT_TRUE(head);
-  EXPECT_EQ(head->status, 200);
+  EXPECT_EQ(head->status.code, 200);
   EXPECT_THAT(head->fields, IsEmpty());
   EXPECT_EQ(head->bytes, 1U);
+}
+
+TEST(CgiHeadTest, TheStatusLineSaysAll) {
+  struct Case {
+    const char* output;
+    int code;
+    const char* reason;
+  };
+  const Case cases[] = {
+      {"Status: 404 Nobody Home\n\n", 404, "Nobody Home"},
+      {"STATUS: 204\n\n", 204, ""},
+      {"status: 304 Not Modified\n\n", 304, "Not Modified"},
+      {"Location: /there\n\n", 302, ""},
+      {"location: https://example.org/\nStatus: 301 Moved\n\n", 301, "Moved"},
+  };
+  for (const Case& each : cases) {
+    const auto head = ParseCgiHead(each.output);
+    ASSERT_TRUE(head) << each.output;
+    EXPECT_EQ(head->error, "") << each.output;
+    EXPECT_EQ(head->status.code, each.code) << each.output;
+    EXPECT_EQ(head->status.reason, each.reason) << each.output;
+  }
 }
 
 TEST(CgiHeadTest, LeavesOutWhatIsNotTheFunctionsToSet) {
@@ -51,7 +73,7 @@ TEST(CgiHeadTest, IsRefusedAtTheFirstLineThatIsNoField) {
     ASSERT_TRUE(head) << output;
     EXPECT_EQ(head->error, "a line of its head is not a header field") << output;
   }
-  for (const std::string_view status : {"", "100", "199", "204", "304", "600", "x", "-200"}) {
+  for (const std::string_view status : {"", "100", "199", "600", "x", "-200", "200x"}) {
     const auto head = ParseCgiHead("Status: " + std::string(status) + "\n");
     ASSERT_TRUE(head) << status;
     EXPECT_THAT(head->error, HasSubstr("200 to 599")) << status;

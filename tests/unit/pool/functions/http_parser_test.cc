@@ -31,7 +31,7 @@ struct Taken {
   int error = 0;
   std::string why;
   std::size_t used = 0;  // bytes
-  FieldList trailers;
+  Fields trailers;
 };
 
 // One request of `stream`, which arrives in pieces of so many bytes.

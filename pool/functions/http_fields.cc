@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "pool/functions/http_fields.h"
+
+#include <algorithm>
+#include <cctype>
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kOfConnection[] = {"connection",   "keep-alive", "proxy-authenticate",
+                                              "proxy-authorization", "proxy-connection",
+                                              "te",           "trailer",    "transfer-encoding",
+                                              "upgrade"};
+
+bool IsOneOf(std::string_view name, const auto& names) {
+  return std::any_of(std::begin(names), std::end(names), [&](std::string_view each) {
+    return EqualsIgnoringCase(name, each);
+  });
+}
+
+}  // namespace
+
+bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+std::string_view FindField(const Fields& fields, std::string_view name) {
+  for (const auto& [each, value] : fields) {
+    if (EqualsIgnoringCase(each, name)) return value;
+  }
+  return {};
+}
+
+bool ListsToken(const Fields& fields, std::string_view name, std::string_view token) {
+  for (const auto& [each, value] : fields) {
+    if (!EqualsIgnoringCase(each, name)) continue;
+    std::string_view rest = value;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find(','), rest.size());
+      std::string_view item = rest.substr(0, end);
+      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
+      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
+      if (EqualsIgnoringCase(item, token)) return true;
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+  }
+  return false;
+}
+
+bool IsOfConnection(const Fields& fields, std::string_view name) {
+  return IsOneOf(name, kOfConnection) || ListsToken(fields, "Connection", name);
+}
+
+bool MaySetField(std::string_view name) {
+  return !IsOneOf(name, kOfConnection) && !EqualsIgnoringCase(name, "content-length") &&
+         !EqualsIgnoringCase(name.substr(0, 6), "brood-");
+}
+
+bool IsFieldValue(std::string_view value) {
+  return std::none_of(value.begin(), value.end(),
+                      [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
+}
+
+bool IsToken(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 ||
+           std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos;
+  });
+}
+
+}  // namespace brood
