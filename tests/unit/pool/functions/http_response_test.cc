@@ -76,7 +76,7 @@ TEST(HttpResponseTest, WhateverItsLengthIsToldBy) {
       {"junk", "SSH-2.0-OpenSSH\r\n\r\n", 0, "", false, false, false, false, true},
       {"two_lengths", ok + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", 0, "", false, false,
        false, false, true},
-      {"bad_chunk", ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n", 0, "", false, false, false,
+      {"bad_chunk", ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 0, "", false, false, false,
        false, true},
   };
   for (const ResponseCase& each : cases) {
