@@ -200,6 +200,16 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
                  fmt::format("How long a connection is kept between two requests (default {})",
                              Seconds(options.idle_timeout)))
       ->type_name("DURATION");
+  app.add_option("--tokens", options.tokens,
+                 "File of who may call, by tokens (see TOKENS); SIGHUP reads it again (default: "
+                 "everyone who reaches the address)")
+      ->type_name("FILE");
+  app.add_flag("--open", options.open,
+               "Serve without tokens even where others than this machine's own processes reach the "
+               "address (default false)");
+  app.add_flag("--share", options.share,
+               "Let another daemon listen on the same port, as one that takes over while this one "
+               "ends its calls (SO_REUSEPORT; default false)");
   app.add_option("--calls", options.calls,
                  "SQLite file for asynchronous calls, made if it does not exist (default: none, "
                  "and such calls are answered 501)")
@@ -389,14 +399,29 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
 }
 
 absl::Status ParseHttpAddress(const std::string& text, HttpOptions& http) {
+  if (text == "inherited") {
+    http.inherited = true;
+    return absl::OkStatus();
+  }
+  if (const std::string_view unix_prefix = "unix:"; text.starts_with(unix_prefix)) {
+    http.path = text.substr(unix_prefix.size());
+  } else if (text.starts_with('/')) {
+    http.path = text;
+  }
+  if (!http.path.empty()) return absl::OkStatus();
   const std::size_t colon = text.rfind(':');
-  if (colon == std::string::npos || colon == 0) {
-    return InvalidError("--http takes ADDRESS:PORT, as 127.0.0.1:8080, not \"{}\"", text);
+  if (colon == std::string::npos) {
+    return InvalidError(
+        "--http takes ADDRESS:PORT, as 127.0.0.1:8080 or :8080, the path of a Unix socket, or "
+        "inherited, not \"{}\"",
+        text);
   }
   std::string address = text.substr(0, colon);
   if (address.starts_with('[') && address.ends_with(']')) {
     address = address.substr(1, address.size() - 2);
   }
+  // Names are not looked up: what they lead to is not this machine's to say, but for this one.
+  if (address == "localhost") address = "127.0.0.1";
   BROOD_ASSIGN_OR_RETURN(const std::uint64_t port,
                          ParseCount("--http", text.substr(colon + 1), 0, 65535));
   http.address = std::move(address);

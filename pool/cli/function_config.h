@@ -58,11 +58,11 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
 // check above, and what its runtime needs of them.
 absl::Status FitFunction(const Spec& spec, FunctionOptions& options);
 
-// The table [http] as words: max-connections, header-timeout, body-timeout, idle-timeout, calls,
-// keep and max-calls.
+// The table [http] as words: the keys of AddHttpOptions.
 absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http);
 
-// "127.0.0.1:8080", "[::1]:8080"; port 0 is the kernel's choice.
+// "127.0.0.1:8080", "[::1]:8080", "localhost:8080"; ":8080" for all addresses; "/run/x.sock" or
+// "unix:x.sock"; "inherited". Port 0 is the kernel's choice.
 absl::Status ParseHttpAddress(const std::string& text, HttpOptions& http);
 
 }  // namespace brood

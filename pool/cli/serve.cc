@@ -26,8 +26,8 @@ CommandAction AddServeCommand(CLI::App& app) {
            "  brood serve --pool 64\n"
            "  brood serve --template 'web=--rootfs /srv/debian --root-mode overlay --parked 32'\n"
            "  brood serve --config /etc/brood/brood.toml\n\n"
-           "SIGTERM: refuse new commands and end after the last one; a second SIGTERM ends all at "
-           "once.\n"
+           "SIGTERM: refuse new commands and end after the last one, or after --drain; a second "
+           "SIGTERM ends all\nat once.\n"
            "SIGHUP: read templates and functions again; running commands go on.");
   serve->add_option("--config", words->config_file, "Configuration, a TOML file")
       ->type_name("FILE");
@@ -48,9 +48,16 @@ CommandAction AddServeCommand(CLI::App& app) {
       ->allow_extra_args(false);
   serve
       ->add_option("--http", words->http,
-                   "Serve the configuration's functions over HTTP at this address and port. There "
-                   "is no authentication: every client that reaches it may call them")
-      ->type_name("ADDRESS:PORT");
+                   "Serve the configuration's functions over HTTP: at this address and port, as "
+                   "127.0.0.1:8080, or :8080 for all addresses; at this path, a Unix socket; or "
+                   "inherited, where systemd listens already. Beyond this machine only with tokens "
+                   "([http] tokens, or open = true there)")
+      ->type_name("ADDRESS:PORT|PATH|inherited");
+  serve
+      ->add_option("--drain", words->drain,
+                   "How long what runs may go on after SIGTERM, before it is killed (default 30s); 0 "
+                   "for as long as it takes")
+      ->type_name("DURATION");
   serve->add_option("--pool", words->pool, "Parked workers when no template is given (default 16)")
       ->type_name("N");
   serve

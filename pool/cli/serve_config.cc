@@ -20,7 +20,7 @@
 namespace brood {
 namespace {
 
-constexpr std::array<ServeSetting, 5> kSettings{{
+constexpr std::array<ServeSetting, 6> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
      "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
@@ -29,6 +29,9 @@ constexpr std::array<ServeSetting, 5> kSettings{{
     {"max-unclaimed", "N",
      "Ended detached commands whose outcome and output are kept until they are waited for (default "
      "1024); beyond that, the one that ended first is dropped"},
+    {"drain", "DURATION",
+     "How long running commands and calls may go on after SIGTERM, before they are killed (default "
+     "30s); 0 for as long as they take"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
 }};
 
@@ -241,6 +244,15 @@ absl::Status ParseHttpTable(const toml::table& table, HttpOptions& http,
                     line);
 }
 
+}  // namespace
+
+absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text) {
+  if (text == "0") return std::chrono::nanoseconds(0);
+  return ParseDuration(text);
+}
+
+namespace {
+
 absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeConfig& config) {
   const auto text = value.value_exact<std::string>();
   const auto number = value.value_exact<std::int64_t>();
@@ -256,16 +268,18 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
     BROOD_ASSIGN_OR_RETURN(const std::uint64_t count,
                            ParseCount("max-unclaimed", fmt::to_string(*number), 1, kMaxUnclaimed));
     config.max_unclaimed = static_cast<std::uint32_t>(count);
+  } else if (key == "drain" && (text || number == 0)) {
+    BROOD_ASSIGN_OR_RETURN(config.drain, ParseDrain(text.value_or("0")));
   } else if (key == "log-size" && text) {
     BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
-  } else if (key == "socket" || key == "group" || key == "log-size") {
+  } else if (key == "socket" || key == "group" || key == "log-size" || key == "drain") {
     return InvalidError("{} must be a string", key);
   } else if (key == "max-running" || key == "max-unclaimed") {
     return InvalidError("{} must be a whole number", key);
   } else {
     return InvalidError(
         "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
-        "log-size, and tables [template.NAME], [function.NAME] and [http]",
+        "log-size, drain, and tables [template.NAME], [function.NAME] and [http]",
         key);
   }
   return absl::OkStatus();

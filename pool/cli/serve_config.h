@@ -4,7 +4,9 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -13,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "pool/cli/function_config.h"
+#include "pool/functions/tokens.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -33,8 +36,11 @@ struct ServeConfig {
   std::optional<std::uint32_t> max_running;
   std::optional<std::uint32_t> max_unclaimed;
   std::optional<std::uint64_t> log_bytes;
+  // How long what runs may go on once the daemon has been told to end; 0: without end.
+  std::chrono::nanoseconds drain = std::chrono::seconds(30);
   std::vector<ServeTemplate> templates;  // the first is the default
   HttpOptions http;                      // what [http] says
+  std::shared_ptr<const Tokens> tokens;  // what its file of tokens says; null: it names none
   std::vector<ServeFunction> functions;
 };
 
@@ -55,7 +61,10 @@ void AddTemplateOptions(CLI::App& app, TemplateOptions& options);
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words);
 
-// A TOML file: socket, group, max-running, max-unclaimed, log-size, and a table [template.NAME] for
+// "30s"; "0": without end.
+absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text);
+
+// A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, and a table [template.NAME] for
 // each template, whose keys are the words above without their dashes; what can be given again is an
 // array. What is not known is an error. [function.NAME] and [http] are described in
 // pool/cli/function_config.h. `text` is the file's content, `file` its name for sentences.

@@ -2,6 +2,7 @@
 
 #include "pool/cli/serve_daemon.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -9,11 +10,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -32,6 +35,7 @@
 #include "pool/functions/http_server.h"
 #include "pool/functions/router.h"
 #include "pool/pool.h"
+#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/cgroup/cgroup.h"
 #include "spawn/cgroup/cgroup_controllers.h"
@@ -62,7 +66,7 @@ class Daemon {
     BROOD_ASSIGN_OR_RETURN(ListeningSocket socket, ListeningSocket::Bind(path, config_.group));
     UniqueFd http_socket;
     if (!words_.http.empty()) {
-      BROOD_ASSIGN_OR_RETURN(http_socket, ListenHttp(config_.http, config_.http.port));
+      BROOD_ASSIGN_OR_RETURN(http_socket, OpenDoor());
     }
     std::unique_ptr<CallStore> store;
     if (!words_.http.empty() && !config_.http.calls.empty()) {
@@ -116,6 +120,7 @@ class Daemon {
       if (http_ != nullptr) {
         BROOD_RETURN_IF_ERROR(http_timers.Open());
         BROOD_RETURN_IF_ERROR(http.Open());
+        router.SetTokens(config_.tokens);
         for (const ServeFunction& each : config_.functions) router.Put(each.options);
         if (calls_ != nullptr) {
           calls_->Start([&router](const std::string& name) { return router.Find(name); });
@@ -129,10 +134,7 @@ class Daemon {
         LogEvent("not had", {{"wanted", each.wanted}, {"used", each.used}, {"errno", each.error}});
       }
       if (http_ != nullptr) {
-        LogEvent("http", {{"address", config_.http.address},
-                          {"port", config_.http.port},
-                          {"max_connections", http.max_connections()},
-                          {"functions", config_.functions.size()}});
+        LogHttp(http);
       }
       NotifyManager("READY=1");
       WaitForEnd(service, server);
@@ -174,6 +176,44 @@ class Daemon {
     LogEvent("call", details);
   }
 
+  // Where requests come in.
+  absl::StatusOr<UniqueFd> OpenDoor() {
+    HttpOptions& http = config_.http;
+    UniqueFd socket;
+    if (http.inherited) {
+      BROOD_ASSIGN_OR_RETURN(socket, InheritHttp());
+    } else if (!http.path.empty()) {
+      BROOD_ASSIGN_OR_RETURN(http_path_, ListeningSocket::Bind(http.path, config_.group));
+      socket.reset(fcntl(http_path_->fd(), F_DUPFD_CLOEXEC, 3));
+      if (!socket.valid()) return ErrnoError(errno, "listening for HTTP on {}", http.path);
+    } else {
+      BROOD_ASSIGN_OR_RETURN(socket, ListenHttp(http, http.port));
+    }
+    if (IsReachedFromOutside(socket.get()) && !config_.tokens && !http.open) {
+      return InvalidError(
+          "without tokens, everyone who reaches {} could call every function: name a file of "
+          "tokens ([http] tokens = FILE), listen on 127.0.0.1, or say open = true there",
+          words_.http);
+    }
+    return socket;
+  }
+
+  void LogHttp(const HttpServer& http) {
+    nlohmann::ordered_json details;
+    if (config_.http.inherited) {
+      details["inherited"] = true;
+    } else if (!config_.http.path.empty()) {
+      details["path"] = config_.http.path;
+    } else {
+      details["address"] = config_.http.address;
+      details["port"] = config_.http.port;
+    }
+    details["max_connections"] = http.max_connections();
+    details["functions"] = config_.functions.size();
+    if (config_.tokens) details["tokens"] = config_.tokens->size();
+    LogEvent("http", details);
+  }
+
   absl::Status StartPool() {
     PoolOptions options;
     if (const auto host = CgroupHost::Discover(); host.ok()) {
@@ -211,14 +251,18 @@ class Daemon {
   }
 
   void WaitForEnd(Service& service, Server& server) {
-    bool draining = false;
+    service_ = &service;
     bool service_idle = false;
     for (;;) {
       std::array<pollfd, 2> fds{{{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}}};
       if (service_idle) fds[1].fd = -1;
-      if (poll(fds.data(), fds.size(), service_idle ? 20 : -1) < 0) continue;
+      if (poll(fds.data(), fds.size(), PollTime(service_idle)) < 0) continue;
       if (fds[1].revents != 0) service_idle = true;
       if (service_idle && !HttpBusy()) return;
+      if (drain_until_ns_ != 0 && NowNs() >= drain_until_ns_) {
+        drain_until_ns_ = 0;
+        EndAll("drain");
+      }
       if (fds[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
@@ -230,31 +274,54 @@ class Daemon {
         } else {
           LogEvent("not reloaded", {{"why", std::string(Message(reloaded))}});
         }
-        continue;
+      } else if (draining_) {
+        EndAll("signal");
+      } else {
+        LogEvent("draining", {{"signal", info.ssi_signo}});
+        Drain(server);
       }
-      LogEvent(draining ? "ending at once" : "draining", {{"signal", info.ssi_signo}});
-      NotifyManager("STOPPING=1");
-      (void)InPool([&] {
-        if (draining) {
-          service.KillAll();
-          if (http_ != nullptr) http_->Close();
-          if (calls_ != nullptr) calls_->Close();
-        } else {
-          if (http_ != nullptr) {
-            router_->Drain();
-            if (calls_ != nullptr) calls_->Drain();
-            http_->StopListening();
-          }
-          server.StopListening();
-          service.Drain([this] {
-            const std::uint64_t one = 1;
-            (void)!write(idle_.get(), &one, sizeof(one));
-          });
-        }
-        return absl::OkStatus();
-      });
-      draining = true;
     }
+  }
+
+  // Milliseconds until there is something to look at; -1: only when it is told.
+  int PollTime(bool service_idle) const {
+    if (service_idle) return 20;
+    if (drain_until_ns_ == 0) return -1;
+    return static_cast<int>(std::clamp<std::int64_t>(
+        (drain_until_ns_ - NowNs()) / 1'000'000 + 1, 0, std::numeric_limits<int>::max()));
+  }
+
+  void Drain(Server& server) {
+    draining_ = true;
+    NotifyManager("STOPPING=1");
+    if (config_.drain.count() > 0) drain_until_ns_ = NowNs() + config_.drain.count();
+    (void)InPool([&] {
+      if (http_ != nullptr) {
+        router_->Drain();
+        if (calls_ != nullptr) calls_->Drain();
+        http_->StopListening();
+      }
+      server.StopListening();
+      service_->Drain([this] {
+        const std::uint64_t one = 1;
+        (void)!write(idle_.get(), &one, sizeof(one));
+      });
+      return absl::OkStatus();
+    });
+    http_path_.reset();
+  }
+
+  // What has not ended by itself.
+  void EndAll(std::string_view why) {
+    (void)InPool([&] {
+      nlohmann::ordered_json details = {{"why", why}, {"running", pool_->Stats().running}};
+      if (router_ != nullptr) details["calls"] = router_->running();
+      LogEvent("ending at once", details);
+      service_->KillAll();
+      if (http_ != nullptr) http_->Close();
+      if (calls_ != nullptr) calls_->Close();
+      return absl::OkStatus();
+    });
   }
 
   const ServeWords& words_;
@@ -263,9 +330,13 @@ class Daemon {
   ServeConfig config_;  // as it was at the start
   UniqueFd idle_;       // eventfd: nothing runs any more
   std::unique_ptr<Pool> pool_;
+  std::optional<ListeningSocket> http_path_;  // of --http PATH
   HttpServer* http_ = nullptr;  // with --http
   Router* router_ = nullptr;
   AsyncCalls* calls_ = nullptr;  // where they are kept
+  Service* service_ = nullptr;
+  bool draining_ = false;
+  std::int64_t drain_until_ns_ = 0;  // 0: without end
   std::optional<ServedConfig> served_;
   JobThread jobs_;  // its jobs use the others
 };

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "pool/cli/token_file.h"
 #include "pool/functions/http_server.h"
 #include "spawn/base/status.h"
 #include "spawn/plan/source_state.h"
@@ -67,8 +68,14 @@ absl::StatusOr<ServeConfig> ReadServeConfig(const ServeWords& words) {
     }
   }
   if (!words.http.empty()) BROOD_RETURN_IF_ERROR(ParseHttpAddress(words.http, config.http));
+  if (!config.http.tokens.empty()) {
+    BROOD_ASSIGN_OR_RETURN(config.tokens, ReadTokens(config.http.tokens));
+  }
   if (!words.socket.empty()) config.socket = words.socket;
   if (!words.group.empty()) config.group = words.group;
+  if (!words.drain.empty()) {
+    BROOD_ASSIGN_OR_RETURN(config.drain, ParseDrain(words.drain));
+  }
   if (words.max_running != 0) config.max_running = words.max_running;
   if (words.max_unclaimed != 0) config.max_unclaimed = words.max_unclaimed;
   return config;

@@ -18,6 +18,7 @@ struct ServeWords {
   std::string socket;
   std::string group;
   std::string http;
+  std::string drain;
   std::vector<std::string> templates;
   std::optional<std::uint32_t> pool;
   std::uint32_t max_running = 0;

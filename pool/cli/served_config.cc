@@ -38,6 +38,10 @@ void ServedConfig::PublishTemplates() {
 absl::Status ServedConfig::Change(ServeConfig next) {
   next.http.address = config_.http.address;
   next.http.port = config_.http.port;
+  if (next.tokens == nullptr && config_.tokens != nullptr) {
+    return InvalidError("[http] tokens is gone: without a restart the door is not opened");
+  }
+  next.http.tokens = config_.http.tokens;
   if (next.socket != config_.socket || next.group != config_.group ||
       next.max_running != config_.max_running || next.log_bytes != config_.log_bytes ||
       next.max_unclaimed != config_.max_unclaimed || next.http != config_.http) {
@@ -48,6 +52,7 @@ absl::Status ServedConfig::Change(ServeConfig next) {
   BROOD_RETURN_IF_ERROR(PutOwnTemplates(changes.put));
   const absl::Status put = PutTemplates(next.templates);
   if (put.ok()) {
+    config_.tokens = next.tokens;
     SwitchFunctions(changes);
   } else {
     for (const ServeFunction& each : changes.put) RemoveOwnTemplate(each);
@@ -89,6 +94,7 @@ void ServedConfig::SwitchFunctions(const FunctionChanges& changes) {
   };
   (void)RunInPool(pool_, [&] {
     if (router_ == nullptr) return absl::OkStatus();
+    router_->SetTokens(config_.tokens);
     for (const std::string& name : changes.removed) router_->Remove(name, gone(name));
     for (const ServeFunction& each : changes.put) {
       router_->Put(each.options, gone(each.options.name));

@@ -174,22 +174,26 @@ void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
   });
 }
 
-std::shared_ptr<Exchange> AsyncCalls::Tell(HttpConnection& connection, const std::string& id) {
+std::shared_ptr<Exchange> AsyncCalls::Tell(
+    HttpConnection& connection, const std::string& id,
+    std::function<bool(const std::string& function)> may_know) {
   auto later = std::make_shared<Later>(connection);
   auto found = std::make_shared<std::optional<StoredCall>>();
   const auto find = [id, found](CallStore& store) -> absl::Status {
     BROOD_ASSIGN_OR_RETURN(*found, store.Find(id));
     return absl::OkStatus();
   };
-  store_->Add(find, [this, later, found](const absl::Status& read) {
+  const auto tell = [this, later, found, may_know = std::move(may_know)](const absl::Status& read) {
     if (!read.ok()) options_.complain(Message(read));
+    if (*found && may_know && !may_know((*found)->function)) found->reset();
     HttpConnection* const to = later->Take();
     if (to == nullptr) return;
     if (!read.ok()) return AnswerText(*to, 503, "the calls cannot be read");
     if (!*found)
       return AnswerText(*to, 404, "there is no call with that id, or it is no longer kept");
     to->Answer(200, {{"Content-Type", "application/json"}}, CallToJson(**found));
-  });
+  };
+  store_->Add(find, tell);
   return later;
 }
 

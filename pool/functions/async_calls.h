@@ -58,7 +58,9 @@ class AsyncCalls {
   // Answers the request, later; null when it has been answered at once.
   std::shared_ptr<Exchange> Accept(HttpConnection& connection, const RequestHead& head,
                                    std::string_view path, const FunctionOptions& function);
-  std::shared_ptr<Exchange> Tell(HttpConnection& connection, const std::string& id);
+  // `may_know`: whether the caller may know of a function's calls; null: of all.
+  std::shared_ptr<Exchange> Tell(HttpConnection& connection, const std::string& id,
+                                 std::function<bool(const std::string& function)> may_know);
 
   std::size_t waiting() const { return waiting_; }
   std::size_t running() const { return busy_; }

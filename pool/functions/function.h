@@ -76,8 +76,15 @@ struct FunctionOptions {
 };
 
 struct HttpOptions {
-  std::string address = "127.0.0.1";  // numeric; IPv6 without brackets
-  std::uint16_t port = 8080;          // 0: the kernel's choice
+  // Where it listens: a numeric address, IPv6 without brackets, empty for all of both families; or
+  // else the path of a Unix socket, or what the manager that started us listens on already.
+  std::string address = "127.0.0.1";
+  std::uint16_t port = 8080;  // 0: the kernel's choice
+  std::string path;
+  bool inherited = false;
+  bool share = false;  // another daemon may listen on the same port, to take over (SO_REUSEPORT)
+  std::string tokens;  // the file of who may call; empty: everyone who reaches it
+  bool open = false;   // also where others than this machine's reach it
   std::uint32_t max_connections = 4096;
   std::chrono::nanoseconds header_timeout = std::chrono::seconds(10);  // for the whole head
   std::chrono::nanoseconds body_timeout = std::chrono::seconds(20);    // without a byte either way

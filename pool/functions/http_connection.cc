@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -19,6 +20,8 @@ namespace {
 
 constexpr std::size_t kMaxInput = 64U << 10;  // bytes read ahead of the parser
 constexpr std::chrono::nanoseconds kLinger = std::chrono::seconds(2);
+// What a caller who has just come has to begin its request, once no more are taken.
+constexpr std::chrono::nanoseconds kLastRequest = std::chrono::seconds(1);
 
 constexpr std::pair<int, std::string_view> kReasons[] = {
     {101, "Switching Protocols"},
@@ -126,7 +129,10 @@ void HttpConnection::Expire(std::int64_t now_ns) {
 
 void HttpConnection::Retire() {
   retired_ = true;
-  if (phase_ == Phase::kIdle || (phase_ == Phase::kHead && input_.empty())) Close();
+  if (phase_ != Phase::kIdle && (phase_ != Phase::kHead || !input_.empty())) return;
+  // Who has had an answer may come again elsewhere; who has come to ask is still heard.
+  if (served_) return Close();
+  deadline_ns_ = std::min(deadline_ns_, NowNs() + kLastRequest.count());
 }
 
 HttpConnection::Spare HttpConnection::spare() const {
@@ -228,6 +234,7 @@ void HttpConnection::Refuse(int status, std::string_view why) {
 
 // The answer has been queued: the next request, or the end.
 void HttpConnection::Ended() {
+  served_ = true;
   answered_ = false;
   begun_ = false;
   chunked_ = false;

@@ -117,6 +117,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool bodiless_ = false;    // it has no body, whatever is written
   bool keep_alive_ = false;  // another request may follow
   bool retired_ = false;
+  bool served_ = false;  // a request has been answered
   bool advancing_ = false;
   std::int64_t deadline_ns_ = 0;
   std::int64_t since_ns_ = 0;  // of the phase

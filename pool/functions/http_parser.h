@@ -25,6 +25,7 @@ struct RequestHead {
   bool has_body = false;
   std::optional<std::uint64_t> content_length;
   Fields fields;
+  std::string user;  // whose token it came with (tokens.h); not the parser's to know
 };
 
 // One request. Not thread-safe. What is ambiguous, and so could be read in another way by a proxy

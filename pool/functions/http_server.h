@@ -20,6 +20,10 @@ namespace brood {
 
 // Bound and listening; any thread. `port` gets the number, where the kernel chose it.
 absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& port);
+// The one that systemd passes, which listens already; once, before other threads start.
+absl::StatusOr<UniqueFd> InheritHttp();
+// Whether others than this machine's own processes can connect to it.
+bool IsReachedFromOutside(int socket);
 
 // Only in the pool's thread. Must live until the pool has been shut down.
 class HttpServer {
@@ -35,14 +39,16 @@ class HttpServer {
   // Connections may take half of the process's descriptors, if those are fewer than
   // max_connections: calls need some, too (PoolOptions::watched_fds).
   absl::Status Open();
-  // Accepts no more, and closes connections once the request under way has been answered.
+  // Accepts no more, and closes connections once the request under way has been answered. With
+  // HttpOptions::share that begins a moment later, in which another daemon may take over.
   void StopListening();
   void Close();
-  bool idle() const { return connections_.empty(); }
+  bool idle() const { return connections_.empty() && !socket_.valid(); }
   std::size_t max_connections() const { return max_connections_; }
 
  private:
-  void Accept();
+  bool Accept();
+  void ShutDoor();
   // Closes connections that wait for their caller, those idle longest first, to make room for
   // others. False: there are none.
   bool MakeRoom();
@@ -58,6 +64,7 @@ class HttpServer {
   std::map<HttpConnection*, std::shared_ptr<HttpConnection>> connections_;
   std::size_t max_connections_ = 0;
   std::int64_t no_room_until_ns_ = 0;  // none to close was found a moment ago
+  bool stopping_ = false;
   bool closed_ = false;
 };
 

@@ -18,7 +18,8 @@ std::string KeptHeadToJson(const KeptHead& kept) {
   }
   const nlohmann::json json = {{"method", kept.head.method}, {"path", kept.path},
                                {"query", kept.head.query},   {"version", kept.head.version},
-                               {"fields", fields},           {"peer", kept.peer}};
+                               {"fields", fields},           {"peer", kept.peer},
+                               {"user", kept.head.user}};
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -32,6 +33,7 @@ KeptHead KeptHeadFromJson(std::string_view text) {
   kept.head.version = json.value("version", 11);
   kept.path = json.value("path", "");
   kept.peer = json.value("peer", "");
+  kept.head.user = json.value("user", "");
   for (const auto& field : json.value("fields", nlohmann::json::array())) {
     if (field.size() == 2) kept.head.fields.emplace_back(field[0], field[1]);
   }

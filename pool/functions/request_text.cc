@@ -13,6 +13,7 @@ namespace brood {
 namespace {
 
 constexpr std::string_view kPrefix = "/functions/";
+constexpr std::string_view kUser = "X-Forwarded-User";  // by us, never by the caller
 
 std::string Target(const RequestHead& head, std::string_view path) {
   return fmt::format("{}{}{}", path.empty() ? "/" : path, head.query.empty() ? "" : "?",
@@ -37,7 +38,10 @@ bool IsSecret(std::string_view field) {
 
 void PutFields(const RequestHead& head, std::string& out) {
   for (const auto& [name, value] : head.fields) {
-    if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect")) continue;
+    if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect") ||
+        EqualsIgnoringCase(name, kUser)) {
+      continue;
+    }
     out += fmt::format("{}: {}\r\n", name, value);
   }
 }
@@ -77,7 +81,7 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
   std::map<std::string, std::string, std::less<>> variables;
   for (const auto& [field, value] : head.fields) {
     if (IsOfConnection(head.fields, field) || IsSecret(field) ||
-        EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, "Content-Type") ||
+        EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, kUser) || EqualsIgnoringCase(field, "Content-Type") ||
         EqualsIgnoringCase(field, "Content-Length")) {
       continue;
     }
@@ -102,6 +106,10 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
   variables["PATH_INFO"] = PercentDecoded(path);
   variables["QUERY_STRING"] = head.query;
   if (!peer.empty()) variables["REMOTE_ADDR"] = variables["REMOTE_HOST"] = std::string(peer);
+  if (!head.user.empty()) {
+    variables["AUTH_TYPE"] = "Bearer";
+    variables["REMOTE_USER"] = head.user;
+  }
   if (const auto type = FindField(head.fields, "Content-Type"); !type.empty()) {
     variables["CONTENT_TYPE"] = std::string(type);
   }
@@ -118,6 +126,7 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
 std::string RequestText(const RequestHead& head, std::string_view path) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\n", head.method, Target(head, path));
   PutFields(head, out);
+  if (!head.user.empty()) out += fmt::format("{}: {}\r\n", kUser, head.user);
   return out + "\r\n";
 }
 
@@ -127,7 +136,7 @@ std::string ForwardedText(const RequestHead& head, std::string_view path,
   std::string from;
   for (const auto& [name, value] : head.fields) {
     if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect") ||
-        EqualsIgnoringCase(name, "X-Forwarded-Prefix")) {
+        EqualsIgnoringCase(name, "X-Forwarded-Prefix") || EqualsIgnoringCase(name, kUser)) {
       continue;
     }
     if (EqualsIgnoringCase(name, "X-Forwarded-For")) {
@@ -143,6 +152,7 @@ std::string ForwardedText(const RequestHead& head, std::string_view path,
   if (!from.empty()) out += fmt::format("X-Forwarded-For: {}\r\n", from);
   if (FindField(head.fields, "X-Forwarded-Proto").empty()) out += "X-Forwarded-Proto: http\r\n";
   out += fmt::format("X-Forwarded-Prefix: {}{}\r\n", kPrefix, function.name);
+  if (!head.user.empty()) out += fmt::format("{}: {}\r\n", kUser, head.user);
   if (IsChunked(head)) out += "Transfer-Encoding: chunked\r\n";
   if (AsksForUpgrade(head)) {
     out += fmt::format("Connection: Upgrade\r\nUpgrade: {}\r\n", FindField(head.fields, "Upgrade"));

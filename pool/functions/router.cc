@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "pool/functions/call_id.h"
 #include "pool/functions/openapi.h"
 #include "pool/functions/start_call.h"
 
@@ -39,6 +40,11 @@ std::optional<std::string_view> QueryValue(std::string_view query, std::string_v
 void Plain(HttpConnection& connection, int status, std::string_view text, Fields fields = {}) {
   fields.emplace_back("Content-Type", "text/plain");
   connection.Answer(status, std::move(fields), text);
+}
+
+void Forbid(HttpConnection& connection, std::string_view why) {
+  Plain(connection, 403, fmt::format("{}\n", why),
+        {{"WWW-Authenticate", "Bearer realm=\"brood\", error=\"insufficient_scope\""}});
 }
 
 }  // namespace
@@ -73,10 +79,36 @@ void Router::Close() {
 }
 
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
+  // Of a token, functions hear the name alone.
+  if (!tokens_ || head.path == "/healthz") return HandleKnown(connection, head, nullptr);
+  const Tokens::Found found = tokens_->Find(FindField(head.fields, "Authorization"), EpochMs() / 1000);
+  if (found.token == nullptr) {
+    Plain(connection, 401,
+          found.why.empty() ? "a token is needed (Authorization: Bearer ...)\n"
+                            : fmt::format("{}\n", found.why),
+          {{"WWW-Authenticate", found.why.empty()
+                                    ? std::string("Bearer realm=\"brood\"")
+                                    : fmt::format("Bearer realm=\"brood\", error=\"invalid_token\", "
+                                                  "error_description=\"{}\"",
+                                                  found.why)}});
+    return nullptr;
+  }
+  RequestHead own = head;
+  std::erase_if(own.fields,
+                [](const auto& field) { return EqualsIgnoringCase(field.first, "Authorization"); });
+  own.user = found.token->name;
+  return HandleKnown(connection, own, found.token);
+}
+
+// `token`: null where none is needed.
+std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const RequestHead& head,
+                                              const Token* token) {
   const bool reads = head.method == "GET" || head.method == "HEAD";
   const std::string_view path = head.path;
   if (path == "/functions" || path == "/healthz" || path == "/metrics" || path == "/openapi.json") {
-    if (!reads) {
+    if (token != nullptr && !token->admin) {
+      Forbid(connection, "this token is not for administration");
+    } else if (!reads) {
       Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
     } else if (path == "/healthz") {
       Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
@@ -90,7 +122,7 @@ std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const Reque
     }
     return nullptr;
   }
-  if (path.starts_with(kCalls)) return HandleKept(connection, head);
+  if (path.starts_with(kCalls)) return HandleKept(connection, head, token);
   if (!path.starts_with(kFunctions)) {
     Plain(connection, 404,
           "there is no such path; a function is called at /functions/NAME, and /openapi.json tells "
@@ -100,12 +132,22 @@ std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const Reque
   // Behind its name the path is the function's own.
   const std::size_t end = std::min(path.find('/', kFunctions.size()), path.size());
   const std::string_view name = path.substr(kFunctions.size(), end - kFunctions.size());
+  if (token != nullptr && !Tokens::MayCall(*token, name)) {
+    Forbid(connection, fmt::format("this token is not for function \"{}\"", name));
+    return nullptr;
+  }
   if (const auto function = Find(name)) {
     return HandleCall(connection, head, path.substr(end), function);
   }
   Plain(connection, 404,
         fmt::format("there is no function \"{}\"; /functions lists those that there are\n", name));
   return nullptr;
+}
+
+std::size_t Router::running() const {
+  std::size_t count = 0;
+  for (const auto& [name, function] : functions_) count += function->running();
+  return count;
 }
 
 std::shared_ptr<FunctionPool> Router::Find(std::string_view name) const {
@@ -127,7 +169,8 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
     Plain(connection, 501, kNotKept);
   } else if (async && head.method != "POST") {
     Plain(connection, 405, "an asynchronous call is made with POST\n", {{"Allow", "POST"}});
-  } else if (draining_ || (options_.memory_is_short && options_.memory_is_short())) {
+  } else if ((draining_ && async) || (options_.memory_is_short && options_.memory_is_short())) {
+    // Who has come in time is still served; calls that can wait are for the next daemon.
     Plain(connection, 503, draining_ ? "the daemon is shutting down\n" : "memory is short\n",
           {{"Retry-After", "1"}});
   } else if (async) {
@@ -138,13 +181,21 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
   return nullptr;
 }
 
-std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const RequestHead& head) {
+std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const RequestHead& head,
+                                             const Token* token) {
   if (head.method != "GET" && head.method != "HEAD") {
     Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
   } else if (options_.calls == nullptr) {
     Plain(connection, 501, kNotKept);
   } else {
-    return options_.calls->Tell(connection, head.path.substr(kCalls.size()));
+    // To others it is as if it were not there.
+    std::function<bool(const std::string&)> may_know;
+    if (token != nullptr && !token->admin) {
+      may_know = [tokens = tokens_, token](const std::string& function) {
+        return Tokens::MayCall(*token, function);
+      };
+    }
+    return options_.calls->Tell(connection, head.path.substr(kCalls.size()), may_know);
   }
   return nullptr;
 }

@@ -14,6 +14,7 @@
 #include "pool/functions/call_end.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/tokens.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -41,9 +42,13 @@ class Router {
   void Put(FunctionOptions function, std::function<void()> gone = nullptr);
   // Takes a function away in the same manner.
   void Remove(const std::string& name, std::function<void()> gone);
+  std::size_t running() const;  // calls, of all functions
   // Null when there is none of that name.
   std::shared_ptr<FunctionPool> Find(std::string_view name) const;
-  void Drain();  // new calls are refused
+  // Who may call from now on; null: everyone.
+  void SetTokens(std::shared_ptr<const Tokens> tokens) { tokens_ = std::move(tokens); }
+  // Ends what is primed. Who has come in time is still served; no asynchronous call is accepted.
+  void Drain();
   void Close();  // ends what is primed
 
   std::shared_ptr<Exchange> Handle(HttpConnection& connection, const RequestHead& head);
@@ -52,7 +57,10 @@ class Router {
   std::shared_ptr<Exchange> HandleCall(HttpConnection& connection, const RequestHead& head,
                                        std::string_view path,
                                        const std::shared_ptr<FunctionPool>& function);
-  std::shared_ptr<Exchange> HandleKept(HttpConnection& connection, const RequestHead& head);
+  std::shared_ptr<Exchange> HandleKept(HttpConnection& connection, const RequestHead& head,
+                                       const Token* token);
+  std::shared_ptr<Exchange> HandleKnown(HttpConnection& connection, const RequestHead& head,
+                                        const Token* token);
   std::string Describe() const;
   std::string Metrics();
 
@@ -60,6 +68,7 @@ class Router {
   Timers& timers_;
   Options options_;
   std::map<std::string, std::shared_ptr<FunctionPool>, std::less<>> functions_;
+  std::shared_ptr<const Tokens> tokens_;
   bool draining_ = false;
 };
 

@@ -52,6 +52,8 @@ class Node(unittest.TestCase):
     Whatever it answers is held against its /openapi.json."""
 
     CONFIG = ""
+    HTTP = "127.0.0.1:0"
+    OPTIONS = []
     cwd = None  # where the daemon starts; None: here
 
     @classmethod
@@ -67,14 +69,14 @@ class Node(unittest.TestCase):
         before = len(cls.log())
         cls.daemon = subprocess.Popen(
             [BROOD, "serve", "--socket", os.path.join(cls.directory.name, "s"),
-             "--config", cls.config, "--http", "127.0.0.1:0"],
+             "--config", cls.config, "--http", cls.HTTP, *cls.OPTIONS],
             stderr=cls.log_file, stdin=subprocess.DEVNULL, cwd=cls.cwd)
         found = cls.wait_for(
-            lambda: re.search(r'"event":"http".*"port":(\d+)', cls.log()[before:]), 20)
+            lambda: re.search(r'"event":"http"(?:.*"port":(\d+))?.*', cls.log()[before:]), 20)
         if not found:
             cls.daemon.kill()
             raise AssertionError("the daemon did not start: " + cls.log()[before:])
-        cls.port = int(found.group(1))
+        cls.port = int(found.group(1) or 0)
         cls.cgroup = re.search(r'"cgroup":"([^"]*)"', cls.log()[before:]).group(1)
 
     @classmethod
