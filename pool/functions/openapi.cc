@@ -26,6 +26,7 @@ constexpr HeaderText kHeaders[] = {
     {"Allow", "string", "The methods that the path knows."},
     {"Location", "string", "Where to ask for the call's result."},
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
+    {"WWW-Authenticate", "string", "That a bearer token is needed, or what is wrong with this one."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
     {"Brood-Path", "string",
      "How the isolate was started: primed, parked, forked, zygote or cold; warm: for a call "
@@ -82,6 +83,9 @@ Json Sentence(std::string_view text, const Names& headers = {}) {
 Json Refusals() {
   return {
       {"400", Sentence("Not a request, or one that could be read in two ways.")},
+      {"401", Sentence("Where tokens are needed: there is none, or nobody has it, or it has expired.",
+                       {"WWW-Authenticate"})},
+      {"403", Sentence("The token is not for this.", {"WWW-Authenticate"})},
       {"408", Sentence("The request did not arrive in time.")},
       {"414", Sentence("The target is longer than 4096 bytes.")},
       {"417", Sentence("Another expectation than 100-continue.")},
@@ -291,6 +295,11 @@ Json Components() {
                    {"schema", {{"type", "string"}}}};
   return {{"parameters", {{"name", name}, {"path", path}, {"async", async}, {"id", id}}},
           {"headers", std::move(headers)},
+          {"securitySchemes",
+           {{"token",
+             {{"type", "http"},
+              {"scheme", "bearer"},
+              {"description", "Where the configuration names a file of tokens."}}}}},
           {"schemas", {{"Function", FunctionSchema()}, {"Call", KeptCallSchema()}}}};
 }
 
@@ -320,6 +329,7 @@ std::string DescribeOpenApi(std::string_view version) {
         {"description", "Functions over HTTP, each call in an isolate of its own, unless its function is warm."},
         {"license", {{"name", "Apache-2.0"}}},
         {"version", version}}},
+      {"security", Json::array({Json::object(), {{"token", Json::array()}}})},
       {"paths", paths},
       {"components", Components()},
   };
