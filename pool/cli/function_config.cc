@@ -5,7 +5,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
 
+#include "pool/cli/function_program.h"
 #include "pool/cli/isolation_options.h"
 #include "pool/cli/values.h"
 #include "pool/functions/http_runtime.h"
@@ -24,6 +28,37 @@ absl::Status ParseWords(CLI::App& app, const std::vector<std::string>& words) {
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::ParseError& error) {
     return InvalidError("{}", error.what());
+  }
+  return absl::OkStatus();
+}
+
+// "NAME=value" as it is, "NAME" with the value that this process has, and what a file has of either:
+// a line each, empty ones and those that begin with # left out.
+absl::Status AddVariable(const std::string& entry, std::string_view where,
+                         std::vector<std::string>& env) {
+  const std::size_t equals = entry.find('=');
+  const std::string name = entry.substr(0, equals);
+  const bool is_name = !name.empty() && name.find_first_of(" \t") == std::string::npos;
+  if (!is_name) return InvalidError("{} has \"{}\", which is not NAME=value or NAME", where, entry);
+  const char* const own = equals == std::string::npos ? std::getenv(name.c_str()) : nullptr;
+  if (equals == std::string::npos && own == nullptr) {
+    return InvalidError("{} has {} without a value, and brood serve has no such variable itself",
+                        where, name);
+  }
+  std::erase_if(env, [&](const std::string& old) { return old.starts_with(name + "="); });
+  env.push_back(own != nullptr ? fmt::format("{}={}", name, own) : entry);
+  return absl::OkStatus();
+}
+
+absl::Status AddVariablesOf(const std::string& path, std::vector<std::string>& env) {
+  std::ifstream file(path);
+  if (!file) return ErrnoError(errno, "reading env-file {}", path);
+  int number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() || line.starts_with('#')) continue;
+    BROOD_RETURN_IF_ERROR(AddVariable(line, fmt::format("env-file {}, line {}", path, number), env));
   }
   return absl::OkStatus();
 }
@@ -167,6 +202,10 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                              "runtime = \"lambda\" {}M at most (default {}M)",
                              LambdaRuntime::kMaxPayload >> 20, options.max_body >> 20))
       ->type_name("SIZE");
+  app.add_option("--env-file", words.env_files,
+                 "File with variables for the environment, a NAME=VALUE or NAME a line; may be given "
+                 "again, and env wins")
+      ->type_name("FILE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))
       ->type_name("DIR");
@@ -239,6 +278,7 @@ absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
     return InvalidError(
         "a function may not write to a root that outlives it: use root-mode overlay or ro");
   }
+  BROOD_RETURN_IF_ERROR(CheckProgram(spec, options.command));
   if (options.runtime == FunctionRuntime::kLambda) return FitLambda(spec, options);
   if (options.runtime == FunctionRuntime::kHttp) return FitHttp(spec, options);
   return absl::OkStatus();
@@ -264,8 +304,18 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   const bool own = std::none_of(words.begin(), words.end(), [](const std::string& word) {
     return word.starts_with("--template=");
   });
-  if (own) spec_options.AddTo(app);
+  spec_options.AddTo(app);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
+  if (!own) {
+    CLI::App function_app;
+    FunctionWords other;
+    AddFunctionOptions(function_app, other);
+    for (const CLI::Option* const option : app.get_options()) {
+      const std::string& key = option->get_lnames().empty() ? "" : option->get_lnames().front();
+      if (option->count() == 0 || function_app.get_option_no_throw("--" + key) != nullptr) continue;
+      return InvalidError("{} is the template's to say; leave out one of them", key);
+    }
+  }
   out.options = std::move(typed.options);
   FunctionOptions& options = out.options;
   options.name = name;
@@ -351,16 +401,14 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   }
   options.command.argv = command;
   options.command.env = DefaultEnvironment();
-  for (const std::string& entry : env) {
-    const std::size_t equals = entry.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      return InvalidError("env has \"{}\", which is not NAME=value", entry);
-    }
-    const std::string head = entry.substr(0, equals + 1);
-    std::erase_if(options.command.env,
-                  [&](const std::string& old) { return old.starts_with(head); });
-    options.command.env.push_back(entry);
+  for (const std::string& path : typed.env_files) {
+    BROOD_RETURN_IF_ERROR(AddVariablesOf(path, options.command.env));
   }
+  for (const std::string& entry : env) {
+    BROOD_RETURN_IF_ERROR(AddVariable(entry, "env", options.command.env));
+  }
+  // What files and this process say of them may be another the next time.
+  out.words.insert(out.words.end(), options.command.env.begin(), options.command.env.end());
   BROOD_RETURN_IF_ERROR(Validate(options.command));
   if (!own) return out;
   TemplateOptions tmpl;

@@ -32,6 +32,7 @@ struct FunctionWords {
   std::string mode = std::string(FunctionModeName(FunctionOptions().mode));
   std::string runtime = std::string(FunctionRuntimeName(FunctionOptions().runtime));
   std::string input = "body", event = "body";
+  std::vector<std::string> env_files;
   std::string timeout, queue_timeout, max_body, max_age, idle;
   std::uint32_t max = 0;
 };
@@ -45,7 +46,8 @@ struct HttpWords {
 void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": the keys of
-// AddFunctionOptions, and, without template, the isolation of `brood run`. `env`: "NAME=value", beside the usual ones.
+// AddFunctionOptions, and, without template, the isolation of `brood run`. `env`: "NAME=value", or "NAME" with the value that
+// this process has, beside the usual ones.
 //
 // Isolation through which one call could reach another is refused: a process, ipc, mount or user
 // namespace that is not its own, and a root it may write to that outlives it.

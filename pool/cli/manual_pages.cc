@@ -240,7 +240,8 @@ std::string FunctionKeys() {
   out += Item({"command"}, " = ", "[WORD, ...]",
               "The program and its arguments, or one string that is split at spaces (required)");
   out += Item({"env"}, " = ", "[NAME=VALUE, ...]",
-              "Variables added to the usual environment (default: none)");
+              "Variables added to the usual environment; NAME alone has the value that brood serve "
+              "has (default: none)");
   return out + Options(OptionsOf(app), true);
 }
 

@@ -58,21 +58,19 @@ absl::Status AppendWords(std::string_view key, const toml::node& value,
   return absl::OkStatus();
 }
 
-// `false` leaves a flag out. For anything else it would be a value, and no option takes that one.
-// `app` has the options that the table's keys are.
-absl::Status CheckFalse(const std::string& key, const toml::node& value, const CLI::App& app) {
-  const auto is_false = [](const toml::node& node) {
-    return !node.value_exact<bool>().value_or(true);
-  };
-  const auto* array = value.as_array();
-  if (!is_false(value) &&
-      (array == nullptr || std::none_of(array->begin(), array->end(), is_false)))
-    return absl::OkStatus();
+// `app` has the options that the table's keys are. `false` leaves a flag out; for anything else it
+// would be a value, and no option takes that one.
+absl::Status CheckKey(const std::string& key, const toml::node& value, const CLI::App& app) {
   const CLI::Option* const option = app.get_option_no_throw("--" + key);
-  if (option == nullptr) return InvalidError("there is no option {}", key);
-  if (option->get_items_expected_max() == 0) return absl::OkStatus();
-  return InvalidError("{} takes a value ({}), not false; leave it out", key,
-                      option->get_type_name());
+  if (option == nullptr || key == "help") return InvalidError("there is no key {}", key);
+  const bool is_flag = option->get_items_expected_max() == 0;
+  const auto is_bool = [](const toml::node& node) { return node.value_exact<bool>().has_value(); };
+  const auto* array = value.as_array();
+  const bool has_bool =
+      is_bool(value) || (array != nullptr && std::any_of(array->begin(), array->end(), is_bool));
+  if (is_flag && !is_bool(value)) return InvalidError("{} is true or false, not a value", key);
+  if (is_flag || !has_bool) return absl::OkStatus();
+  return InvalidError("{} takes a value ({}), not true or false", key, option->get_type_name());
 }
 
 // An array of strings, or one string split as a shell would.
@@ -106,25 +104,31 @@ class TableKeys {
                                       toml::source_position& line) {
     TableKeys out;
     out.lists_ = lists;
-    for (const auto& [key, value] : table) {
+    for (const CLI::Option* const option : options.get_options()) {
+      for (const std::string& name : option->get_lnames()) out.names_.push_back(name);
+    }
+    std::vector<std::pair<toml::source_position, std::string>> keys;
+    for (const auto& [key, value] : table) keys.emplace_back(key.source().begin, key.str());
+    std::sort(keys.begin(), keys.end(),
+              [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [at, key] : keys) {
+      const toml::node& value = *table.get(key);
       KeyWords& one = out.keys_.emplace_back();
-      one.key = key.str();
-      one.at = key.source().begin;
+      one.key = key;
+      one.at = at;
       absl::Status taken;
       if (out.IsList(one)) {
         absl::StatusOr<std::vector<std::string>> strings = StringsOf(one.key, value);
         taken = strings.status();
         if (taken.ok()) one.words = *std::move(strings);
       } else {
-        taken = CheckFalse(one.key, value, options);
+        taken = CheckKey(one.key, value, options);
         if (taken.ok()) taken = AppendWords(one.key, value, one.words);
       }
       if (taken.ok()) continue;
       line = one.at;
       return taken;
     }
-    std::sort(out.keys_.begin(), out.keys_.end(),
-              [](const auto& a, const auto& b) { return a.at < b.at; });
     return out;
   }
 
@@ -163,20 +167,38 @@ class TableKeys {
       if (to_blame == nullptr && !IsList(one) && now != wrong) to_blame = &one;
     }
     without_ = nullptr;
+    // Without a list that is needed something else is wrong: the sentence has its first word.
+    for (const KeyWords& one : keys_) {
+      const bool named = IsList(one) && !one.words.empty() && !one.words.front().empty() &&
+                         Message(wrong).find(one.words.front()) != std::string_view::npos;
+      if (to_blame == nullptr && named) to_blame = &one;
+    }
     if (to_blame == nullptr) return wrong;
     line = to_blame->at;
-    const std::string_view message = Message(wrong);
-    if (message.find(to_blame->key) != std::string_view::npos) return wrong;
+    const std::string message = InFileWords(std::string(Message(wrong)));
+    if (message.find(to_blame->key) != std::string::npos) return Error(wrong.code(), "{}", message);
     return Error(wrong.code(), "{}: {}", to_blame->key, message);
   }
 
  private:
+  // Options are keys here: "--root-mode" is root-mode.
+  std::string InFileWords(std::string message) const {
+    for (std::size_t at = message.find("--"); at != std::string::npos;
+         at = message.find("--", at + 1)) {
+      const std::size_t end = message.find_first_not_of("abcdefghijklmnopqrstuvwxyz-", at + 2);
+      const std::string name = message.substr(at + 2, end == std::string::npos ? end : end - at - 2);
+      if (std::find(names_.begin(), names_.end(), name) != names_.end()) message.erase(at, 2);
+    }
+    return message;
+  }
+
   bool IsList(const KeyWords& one) const {
     return std::find(lists_.begin(), lists_.end(), one.key) != lists_.end();
   }
 
   std::vector<KeyWords> keys_;
   std::vector<std::string_view> lists_;
+  std::vector<std::string> names_;  // of all options
   const KeyWords* without_ = nullptr;
 };
 

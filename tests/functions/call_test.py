@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -251,6 +252,21 @@ class Calls(Node):
         self.assertEqual((answer.status, answer.headers["Location"]), (302, "/there"))
         answer = self.call("reason")
         self.assertEqual((answer.status, answer.reason), (418, "I am a teapot"))
+
+    def test_variables_of_files_and_of_the_daemon(self):
+        path = f"{self.directory.name}/variables"
+        with open(path, "w") as file:
+            file.write("# comment\n\nFROM_FILE=a b\nBOTH=file\nHOME\n")
+        more = function("of-files", "env", env=["BOTH=key", "PATH"], **{"env-file": path})
+        self.assertEqual(self.reload(self.CONFIG + more), "reloaded")
+        lines = self.call("of-files").body.decode().split("\n")
+        for line in ("FROM_FILE=a b", "BOTH=key", f"PATH={os.environ['PATH']}",
+                     f"HOME={os.environ.get('HOME', '')}"):
+            self.assertIn(line, lines)
+        with open(path, "w") as file: file.write("FROM_FILE=other\n")
+        self.assertEqual(self.reload(self.CONFIG + more), "reloaded")
+        self.assertIn("FROM_FILE=other", self.call("of-files").body.decode())
+        self.assertEqual(self.reload(self.CONFIG), "reloaded")
 
     def test_a_head_has_no_body(self):
         answer = self.call("echo-cold", b"", "HEAD")

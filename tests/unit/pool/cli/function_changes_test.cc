@@ -16,7 +16,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 constexpr char kNow[] =
-    "[function.a]\ncommand = ['/bin/a']\nmin = 2\n[function.b]\ncommand = ['/bin/b']\n"
+    "[function.a]\ncommand = ['/bin/cat']\nmin = 2\n[function.b]\ncommand = ['/bin/true']\n"
     "template = 'web'\n[template.web]\nparked = 1\nhostname = 'web'\n";
 
 struct Changed {
@@ -47,12 +47,12 @@ TEST(FunctionChangesTest, TheSameTextChangesNothing) {
 
 TEST(FunctionChangesTest, AKeyACommandOrAnEnvironmentIsAChange) {
   EXPECT_THAT(Between(kNow, Replaced(kNow, "min = 2", "min = 3")).put, ElementsAre("a"));
-  EXPECT_THAT(Between(kNow, Replaced(kNow, "'/bin/a'", "'/bin/a', 'x'")).put, ElementsAre("a"));
+  EXPECT_THAT(Between(kNow, Replaced(kNow, "'/bin/cat'", "'/bin/cat', 'x'")).put, ElementsAre("a"));
   EXPECT_THAT(Between(kNow, Replaced(kNow, "min = 2", "min = 2\nenv = ['A=b']")).put,
               ElementsAre("a"));
   // A word is not the same in another place.
-  EXPECT_THAT(Between("[function.a]\ncommand = ['/bin/a', 'A=b']\n",
-                      "[function.a]\ncommand = ['/bin/a']\nenv = ['A=b']\n")
+  EXPECT_THAT(Between("[function.a]\ncommand = ['/bin/cat', 'A=b']\n",
+                      "[function.a]\ncommand = ['/bin/cat']\nenv = ['A=b']\n")
                   .put,
               ElementsAre("a"));
 }

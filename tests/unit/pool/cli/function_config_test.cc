@@ -204,7 +204,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{"--memory=much"}, kCommand, {}, "much"},
       {{"--rootfs=/nowhere/at/all"}, kCommand, {}, "/nowhere/at/all"},
       {{"--cwd=somewhere"}, kCommand, {}, "somewhere"},
-      {{}, kCommand, {"A"}, "\"A\""},
+      {{}, kCommand, {"A"}, "env has A without"},
       {{}, kCommand, {"=b"}, "\"=b\""},
       // No call may meet another's.
       {{"--no-pid"}, kCommand, {}, "pid namespace of its own"},
@@ -218,7 +218,7 @@ TEST(FunctionConfigTest, WhatIsWrongIsNamed) {
       {{"--runtime=lambda", "--cgi"}, kCommand, {}, "cgi"},
       {{"--runtime=lambda", "--max-body=7M"}, kCommand, {}, "max-body is at most 6291456 bytes"},
       // Whose isolation is the template's own.
-      {{"--template=web", "--memory=64M"}, kCommand, {}, "--memory"},
+      {{"--template=web", "--memory=64M"}, kCommand, {}, "memory is the template's"},
   };
   for (const BadFunction& each : cases) {
     const auto function = ParseServeFunction("echo", each.words, each.command, each.env);
@@ -256,17 +256,26 @@ struct Address {
 TEST(FunctionConfigTest, AddressesAreTakenApart) {
   for (const Address& each :
        {Address{"127.0.0.1:8080", "127.0.0.1", 8080}, Address{"[::1]:0", "::1", 0},
-        Address{"0.0.0.0:65535", "0.0.0.0", 65535}}) {
+        Address{"0.0.0.0:65535", "0.0.0.0", 65535}, Address{":8080", "", 8080},
+        Address{"localhost:1", "127.0.0.1", 1}}) {
     HttpOptions http;
     ASSERT_TRUE(ParseHttpAddress(each.text, http).ok()) << each.text;
     EXPECT_EQ(http.address, each.address);
     EXPECT_EQ(http.port, each.port);
   }
   for (const char* const text :
-       {"", "8080", ":8080", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"}) {
+       {"", "8080", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"}) {
     HttpOptions http;
     EXPECT_FALSE(ParseHttpAddress(text, http).ok()) << text;
   }
+  for (const char* const text : {"/run/x.sock", "unix:/run/x.sock"}) {
+    HttpOptions http;
+    ASSERT_TRUE(ParseHttpAddress(text, http).ok()) << text;
+    EXPECT_EQ(http.path, "/run/x.sock");
+  }
+  HttpOptions http;
+  ASSERT_TRUE(ParseHttpAddress("inherited", http).ok());
+  EXPECT_TRUE(http.inherited);
 }
 
 }  // namespace
