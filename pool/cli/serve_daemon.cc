@@ -87,6 +87,7 @@ class Daemon {
     Service service(*pool_, std::move(options));
     Server server(*pool_, service, socket);
     Timers http_timers(*pool_);
+    RunningCalls running;
     std::unique_ptr<AsyncCalls> calls;
     if (store) {
       calls = std::make_unique<AsyncCalls>(
@@ -96,7 +97,8 @@ class Daemon {
                               .log = LogCall,
                               .complain = [](std::string_view why) {
                                 LogEvent("calls", {{"why", std::string(why)}});
-                              }});
+                              },
+                              .running = &running});
       BROOD_RETURN_IF_ERROR(calls->Open(std::move(store)));
     }
     calls_ = calls.get();
@@ -104,7 +106,8 @@ class Daemon {
                   {.memory_is_short = [] { return MemoryReserve::Short(); },
                    .log = LogCall,
                    .version = BROOD_VERSION,
-                   .calls = calls_});
+                   .calls = calls_,
+                   .running = &running});
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);
@@ -170,6 +173,7 @@ class Daemon {
 
   static void LogCall(const CallReport& report) {
     nlohmann::ordered_json details = {{"function", report.function}, {"end", report.end}};
+    if (!report.id.empty()) details["id"] = report.id;
     if (report.status != 0) details["status"] = report.status;
     if (!report.message.empty()) details["message"] = report.message;
     if (!report.err.empty()) details["stderr"] = report.err;

@@ -238,7 +238,7 @@ void AsyncCalls::Run(const std::string& name, const std::string& id, const KeptR
   }
   const auto run = std::make_shared<RecordedCall>();
   runs_.emplace(id, run);
-  run->Start(pool_, timers_, function, request, options_.log,
+  run->Start(pool_, timers_, function, id, request, *options_.running, options_.log,
              [this, name, id](const CallResult& result, bool refused) {
                runs_.erase(id);
                if (refused) return PutBack(name, id);

@@ -21,6 +21,7 @@
 #include "pool/functions/function.h"
 #include "pool/functions/http_connection.h"
 #include "pool/functions/recorded_call.h"
+#include "pool/functions/running_calls.h"
 #include "pool/pool.h"
 
 namespace brood {
@@ -38,6 +39,7 @@ class AsyncCalls {
     std::uint32_t max_calls = 0;    // that wait or run
     std::function<void(const CallReport&)> log;
     std::function<void(std::string_view)> complain;  // about the disk
+    RunningCalls* running;                           // where calls are noted
   };
   // Null when the server knows no such function.
   using FindFunction = std::function<std::shared_ptr<FunctionPool>(const std::string&)>;

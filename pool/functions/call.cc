@@ -18,6 +18,7 @@ namespace brood {
 
 void Call::Start(const RequestHead& head, std::string_view path) {
   times_.arrived_ns = NowNs();
+  times_.id = head.id;
   const FunctionOptions& options = function_.options();
   if (head.content_length.value_or(0) > options.max_body) {
     return Refuse(413, fmt::format("{} takes {} bytes at most", options.name, options.max_body),
@@ -109,6 +110,16 @@ void Call::OnGone() {
   connection_ = nullptr;
   ++function_.metrics().gone;
   Stop();
+}
+
+void Call::Kill() {
+  const auto self = shared_from_this();
+  if (!worker_) {
+    Refuse(500, "the call was killed", "killed");
+    return Leave();
+  }
+  killed_ = true;
+  KillWorker();
 }
 
 // Nobody waits for it any more. What runs is killed; its end is heard of in OnWorkerEnded.
@@ -242,7 +253,7 @@ void Call::BeginAnswer() {
 // has seen nothing of the call when all that was sent to it still lies in its pipe. What it has
 // said already would stand before another one's answer.
 bool Call::MayTryAgain() const {
-  if (!hit_ || timed_out_ || connection_ == nullptr || has_output_) return false;
+  if (!hit_ || timed_out_ || killed_ || connection_ == nullptr || has_output_) return false;
   const absl::StatusOr<Outcome>& outcome = *worker_->outcome;
   const bool killed = outcome.ok() && (outcome->end == End::kSignalled ||
                                        outcome->end == End::kKilled || outcome->end == End::kOom);
@@ -288,7 +299,7 @@ void Call::FinishCall() {
     AnswerFailure(end);
   }
   if (!end.good()) {
-    log_({function_.options().name, end.status, std::move(end.end), std::move(end.message),
+    log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message),
           errors_.text()});
   }
   WatchOutput(false);

@@ -58,6 +58,8 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   bool full() const override { return input_.full(); }
   void OnDrained() override { ReadOutput(); }
   void OnGone() override;
+  void Kill() override;
+  bool over() const override { return !self_; }
 
  private:
   void Go();
@@ -109,6 +111,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   std::string event_body_;
   bool shaped_ = false;  // head_ and held_ are those of the answer, and no longer of a response
   bool timed_out_ = false;
+  bool killed_ = false;
   std::optional<Timers::Id> timer_;  // ends it when it runs for too long
   std::optional<Timers::Id> look_timer_;
   CallTimes times_;

@@ -29,6 +29,7 @@ struct CallEnd {
 // What is logged of a call that did not go well.
 struct CallReport {
   std::string function;
+  std::string id;  // of the call; empty: of none
   int status = 0;  // 0: the caller had gone
   std::string end;
   std::string message;

@@ -23,6 +23,7 @@ Fields CallTimes::ToFields() const {
     return fmt::to_string(std::max<std::int64_t>(ns, 0) / 1000);
   };
   Fields fields;
+  if (!id.empty()) fields.emplace_back("Brood-Call-Id", id);
   const std::int64_t run = run_ns == 0 ? now : run_ns;
   if (!path.empty()) {
     const std::int64_t started = started_ns == 0 ? run : started_ns;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "pool/functions/caller.h"
@@ -15,9 +16,10 @@ namespace brood {
 struct CallTimes {
   // The fields that ToFields makes, as an answer that has them behind it announces them.
   static constexpr std::string_view kFields =
-      "Brood-Path, Brood-Served-Before, Brood-Queue-Us, Brood-Spawn-Us, Brood-Run-Us, "
+      "Brood-Call-Id, Brood-Path, Brood-Served-Before, Brood-Queue-Us, Brood-Spawn-Us, Brood-Run-Us, "
       "Brood-Total-Us";
 
+  std::string id;  // of the call
   std::int64_t arrived_ns = 0;
   std::int64_t run_ns = 0;         // it may run; 0: not yet
   std::int64_t started_ns = 0;     // it has its isolate; 0: not yet

@@ -36,6 +36,8 @@ class Exchange {
   virtual bool full() const = 0;  // takes no more for now; it calls Resume when it does
   virtual void OnDrained() = 0;   // the connection is congested no more
   virtual void OnGone() = 0;      // the caller has gone; the connection must not be used again
+  virtual void Kill() {}          // of a call: ends it, and tells its caller
+  virtual bool over() const { return false; }
 };
 
 class HttpConnection : public Caller, public std::enable_shared_from_this<HttpConnection> {

@@ -25,7 +25,9 @@ struct RequestHead {
   bool has_body = false;
   std::optional<std::uint64_t> content_length;
   Fields fields;
-  std::string user;  // whose token it came with (tokens.h); not the parser's to know
+  // Not the parser's to know:
+  std::string user;  // whose token it came with (tokens.h)
+  std::string id;    // of the call that it makes
 };
 
 // One request. Not thread-safe. What is ambiguous, and so could be read in another way by a proxy

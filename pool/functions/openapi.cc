@@ -28,6 +28,7 @@ constexpr HeaderText kHeaders[] = {
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
     {"WWW-Authenticate", "string", "That a bearer token is needed, or what is wrong with this one."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
+    {"Brood-Call-Id", "string", "The call's id, by which the log names it and /calls knows it."},
     {"Brood-Path", "string",
      "How the isolate was started: primed, parked, forked, zygote or cold; warm: for a call "
      "before."},
@@ -49,8 +50,9 @@ constexpr HeaderText kHeaders[] = {
 
 // Which headers an answer may have.
 using Names = std::vector<std::string_view>;
-const Names kTimes = {"Brood-Path",     "Brood-Served-Before", "Brood-Queue-Us",
-                      "Brood-Spawn-Us", "Brood-Run-Us",        "Brood-Total-Us"};
+const Names kTimes = {"Brood-Call-Id",  "Brood-Path",     "Brood-Served-Before",
+                      "Brood-Queue-Us", "Brood-Spawn-Us", "Brood-Run-Us",
+                      "Brood-Total-Us"};
 
 Names With(const Names& names, std::initializer_list<std::string_view> more) {
   Names out = names;
@@ -235,6 +237,11 @@ Json KeptCallPath() {
     item[method]["responses"]["501"] =
         Sentence("A transfer coding other than chunked, or no calls are kept.");
   }
+  item["delete"] = Operation(
+      "killCall", "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
+      {{"204", {{"description", "It is being ended."}}},
+       {"404", Sentence("No call with that id waits or runs.")},
+       {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
   item["parameters"] = Json::array({Reference("parameters", "id")});
   return item;
 }
@@ -262,6 +269,17 @@ Json FunctionSchema() {
   properties["note"] = {{"type", "string"},
                         {"description", "Of a warm function: what its calls may share."}};
   return {{"type", "object"}, {"properties", std::move(properties)}, {"required", required}};
+}
+
+Json RunningCallSchema() {
+  const Json text = {{"type", "string"}};
+  return {{"type", "object"},
+          {"required", {"id", "function", "seconds"}},
+          {"properties",
+           {{"id", text},
+            {"function", text},
+            {"seconds", {{"type", "number"}, {"description", "Since it came, or was begun."}}},
+            {"user", {{"type", "string"}, {"description", "Whose token it came with."}}}}}};
 }
 
 Json Components() {
@@ -300,7 +318,10 @@ Json Components() {
              {{"type", "http"},
               {"scheme", "bearer"},
               {"description", "Where the configuration names a file of tokens."}}}}},
-          {"schemas", {{"Function", FunctionSchema()}, {"Call", KeptCallSchema()}}}};
+          {"schemas",
+           {{"Function", FunctionSchema()},
+            {"Call", KeptCallSchema()},
+            {"RunningCall", RunningCallSchema()}}}};
 }
 
 }  // namespace
@@ -311,6 +332,11 @@ std::string DescribeOpenApi(std::string_view version) {
   const Json paths = {
       {"/functions/{name}", CallPath(/*deeper=*/false)},
       {"/functions/{name}/{path}", CallPath(/*deeper=*/true)},
+      {"/calls", Reading("listCalls", "The calls that wait or run.",
+                         Answer("The oldest first.", {},
+                                Content("application/json",
+                                        {{"type", "array"},
+                                         {"items", Reference("schemas", "RunningCall")}})))},
       {"/calls/{id}", KeptCallPath()},
       {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
                              Answer("In the order of their names.", {}, functions))},

@@ -43,6 +43,7 @@ Fields OwnFields(const ResponseHead& head) {
 
 void ProxyCall::Start(const RequestHead& head, std::string_view path) {
   times_.arrived_ns = NowNs();
+  times_.id = head.id;
   const FunctionOptions& options = function_.options();
   if (head.content_length.value_or(0) > options.max_body) {
     return Refuse(413, fmt::format("{} takes {} bytes at most", options.name, options.max_body),
@@ -281,6 +282,11 @@ void ProxyCall::OnTimeout() {
   Fail({.status = 504, .end = "timeout", .why = "the function took too long"}, /*fit=*/upgraded_);
 }
 
+void ProxyCall::Kill() {
+  const auto self = shared_from_this();
+  Fail({.status = 500, .end = "killed", .why = "the call was killed"}, /*fit=*/false);
+}
+
 void ProxyCall::OnGone() {
   const auto self = shared_from_this();
   if (caller_ == nullptr) return;
@@ -331,7 +337,7 @@ void ProxyCall::Fail(CallEnd end, bool fit) {
     ++function_.metrics().answers[end.status];
     AnswerEnd(*caller, end, times_.ToFields());
   }
-  log_({function_.options().name, end.status, std::move(end.end), std::move(end.message), said_});
+  log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message), said_});
   Finish();
 }
 

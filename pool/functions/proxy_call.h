@@ -55,6 +55,8 @@ class ProxyCall : public Exchange,
   bool full() const override;
   void OnDrained() override;
   void OnGone() override;
+  void Kill() override;
+  bool over() const override { return !self_; }
 
   void OnGiven(const FunctionWorker& host, std::uint64_t served_before) override;
   void OnOver(std::string_view) override {}  // it is this that knows

@@ -27,14 +27,16 @@ std::string_view Find(const Fields& fields, std::string_view name) {
 }  // namespace
 
 void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
-                         const KeptRequest& request, std::function<void(const CallReport&)> log,
-                         Done done) {
+                         const std::string& id, const KeptRequest& request, RunningCalls& running,
+                         std::function<void(const CallReport&)> log, Done done) {
   done_ = std::move(done);
   const auto self = shared_from_this();
   KeptHead kept = KeptHeadFromJson(request.head);
   peer_ = std::move(kept.peer);
   kept.head.has_body = !request.body.empty();
   kept.head.content_length = request.body.size();
+  kept.head.id = id;
+  const std::string name = function->options().name;
   const auto call = StartCall(pool, timers, std::move(function), *this, kept.head, kept.path,
                               [self, log = std::move(log)](const CallReport& report) {
                                 if (log) log(report);
@@ -42,6 +44,7 @@ void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPoo
                               });
   if (!done_) return;
   call_ = call;
+  running.Add(kept.head, name, call);
   call->OnBody(request.body);
   if (done_) call->OnBodyEnd();
 }

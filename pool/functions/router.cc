@@ -55,7 +55,7 @@ void Router::Put(FunctionOptions function, std::function<void()> gone) {
   if (place) place->Retire(std::move(gone));
   auto log = [log = options_.log, name = function.name](std::string_view why,
                                                         std::string_view err) {
-    if (log) log({name, 0, "process", std::string(why), std::string(err)});
+    if (log) log({name, "", 0, "process", std::string(why), std::string(err)});
   };
   place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics),
                                          std::move(log));
@@ -105,7 +105,8 @@ std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const 
                                               const Token* token) {
   const bool reads = head.method == "GET" || head.method == "HEAD";
   const std::string_view path = head.path;
-  if (path == "/functions" || path == "/healthz" || path == "/metrics" || path == "/openapi.json") {
+  if (path == "/functions" || path == "/healthz" || path == "/metrics" || path == "/openapi.json" ||
+      path == "/calls") {
     if (token != nullptr && !token->admin) {
       Forbid(connection, "this token is not for administration");
     } else if (!reads) {
@@ -114,6 +115,8 @@ std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const 
       Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
     } else if (path == "/metrics") {
       connection.Answer(200, {{"Content-Type", "text/plain; version=0.0.4"}}, Metrics());
+    } else if (path == "/calls") {
+      connection.Answer(200, {{"Content-Type", "application/json"}}, options_.running->ToJson());
     } else if (path == "/openapi.json") {
       connection.Answer(200, {{"Content-Type", "application/json"}},
                         DescribeOpenApi(options_.version));
@@ -176,28 +179,44 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
   } else if (async) {
     return options_.calls->Accept(connection, head, path, function->options());
   } else {
-    return StartCall(pool_, timers_, function, connection, head, path, options_.log);
+    RequestHead named = head;
+    named.id = RandomDigits();
+    const auto call =
+        StartCall(pool_, timers_, function, connection, named, path, options_.log);
+    options_.running->Add(named, function->options().name, call);
+    return call;
   }
   return nullptr;
 }
 
+// `token`: null where none is needed. To who may not call a function, its calls are not there.
 std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const RequestHead& head,
                                              const Token* token) {
-  if (head.method != "GET" && head.method != "HEAD") {
-    Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
-  } else if (options_.calls == nullptr) {
-    Plain(connection, 501, kNotKept);
-  } else {
-    // To others it is as if it were not there.
-    std::function<bool(const std::string&)> may_know;
-    if (token != nullptr && !token->admin) {
-      may_know = [tokens = tokens_, token](const std::string& function) {
-        return Tokens::MayCall(*token, function);
-      };
-    }
-    return options_.calls->Tell(connection, head.path.substr(kCalls.size()), may_know);
+  const std::string id = head.path.substr(kCalls.size());
+  const bool reads = head.method == "GET" || head.method == "HEAD";
+  const auto may_know = [tokens = tokens_, token](const std::string& function) {
+    return token == nullptr || token->admin || Tokens::MayCall(*token, function);
+  };
+  if (!reads && head.method != "DELETE") {
+    Plain(connection, 405, "a call can be read, or ended with DELETE\n",
+          {{"Allow", "GET, HEAD, DELETE"}});
+    return nullptr;
   }
-  return nullptr;
+  if (!reads) {
+    const std::string* const function = options_.running->FunctionOf(id);
+    if (function == nullptr || !may_know(*function)) {
+      Plain(connection, 404, "no call with that id waits or runs\n");
+    } else {
+      options_.running->Kill(id);
+      connection.Answer(204, {}, "");
+    }
+    return nullptr;
+  }
+  if (options_.calls == nullptr) {
+    Plain(connection, 501, kNotKept);
+    return nullptr;
+  }
+  return options_.calls->Tell(connection, id, may_know);
 }
 
 std::string Router::Describe() const {

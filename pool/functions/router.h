@@ -14,6 +14,7 @@
 #include "pool/functions/call_end.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_connection.h"
+#include "pool/functions/running_calls.h"
 #include "pool/functions/tokens.h"
 #include "pool/pool.h"
 
@@ -22,6 +23,7 @@ namespace brood {
 //   /functions/NAME/PATH?QUERY   a call, with any method    GET /functions   what there is
 //   POST ... ?async=1, or with Prefer: respond-async        an asynchronous one
 //   GET /calls/ID                                           its result
+//   GET /calls             those that wait or run           DELETE /calls/ID   ends one
 //   GET /healthz           200, or 503 while the daemon drains
 //   GET /metrics           Prometheus text
 //   GET /openapi.json      all of this, for programs
@@ -33,6 +35,7 @@ class Router {
     std::function<void(const CallReport&)> log;
     std::string version;          // of the program, for /openapi.json
     AsyncCalls* calls = nullptr;  // null: none are kept
+    RunningCalls* running;        // where calls are noted
   };
   Router(Pool& pool, Timers& timers, Options options)
       : pool_(pool), timers_(timers), options_(std::move(options)) {}

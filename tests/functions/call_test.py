@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller gets, in every mode."""
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -34,6 +35,12 @@ class Calls(Node):
       + function("variables-parked", "env; cat", env=["HTTP_X_OWN=mine"]) \
       + "".join(function(f"request-{mode}", "cat", mode=mode, input="request", min=1)
                 for mode in (*MODES, "forked")) \
+      + "".join(function(f"sleeps-{mode}", "read x; sleep 1000", mode=mode, min=1)
+                for mode in (*MODES, "forked")) \
+      + """[function.server]
+runtime = "http"
+command = ["/usr/bin/python3", "-c", "import http.server, time\\nclass H(http.server.BaseHTTPRequestHandler):\\n def do_POST(self): time.sleep(1000)\\nhttp.server.HTTPServer(('127.0.0.1', 8080), H).serve_forever()"]
+""" \
       + function("no-body", 'printf "Status: 204\\n\\ndropped"', cgi=True) \
       + function("moved", 'printf "Location: /there\\n\\n"', cgi=True) \
       + function("reason", 'printf "STATUS: 418 I am a teapot\\n\\n"', cgi=True) \
@@ -252,6 +259,34 @@ class Calls(Node):
         self.assertEqual((answer.status, answer.headers["Location"]), (302, "/there"))
         answer = self.call("reason")
         self.assertEqual((answer.status, answer.reason), (418, "I am a teapot"))
+
+    def test_a_call_has_an_id_and_can_be_killed(self):
+        answer = self.call("echo-cold", b"x")
+        self.assertRegex(answer.headers["Brood-Call-Id"], "^[0-9a-f]{32}$")
+        failed = self.call("exit-cold", b"x")
+        self.logged(f'"id":"{failed.headers["Brood-Call-Id"]}"')
+        for name in [f"sleeps-{mode}" for mode in (*MODES, "forked")] + ["server"]:
+            with concurrent.futures.ThreadPoolExecutor() as thread:
+                killed = thread.submit(self.call, name, b"")
+                running = self.wait_for(lambda: [each for each in json.loads(self.get("/calls")[1])
+                                                 if each["function"] == name])
+                self.assertEqual(len(running), 1)
+                time.sleep(0.2)
+                call = running[0]["id"]
+                self.assertEqual(self.delete(f"/calls/{call}"), 204)
+                answer = killed.result(timeout=20)
+                self.assertEqual((answer.status, answer.headers["Brood-End"],
+                                  answer.headers["Brood-Call-Id"]), (500, "killed", call), name)
+            self.assertEqual(self.delete(f"/calls/{call}"), 404)
+        self.assertTrue(self.wait_for(lambda: json.loads(self.get("/calls")[1]) == []))
+
+    def delete(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("DELETE", path)
+        status = connection.getresponse().status
+        connection.close()
+        self.described("DELETE", path, status, {})
+        return status
 
     def test_variables_of_files_and_of_the_daemon(self):
         path = f"{self.directory.name}/variables"

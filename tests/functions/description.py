@@ -19,7 +19,7 @@ def check(document, method, target, status, headers):
         return None if known else f"there is no path {path}, yet it answers {status}"
     # Of two that fit, the one without a parameter is meant.
     item = document["paths"][min(found, key=lambda each: "{" in each)]
-    operations = [item[each] for each in ("get", "head", "post") if each in item]
+    operations = [item[each] for each in ("get", "head", "post", "delete") if each in item]
     known = method.lower() in item
     if not known and status < 400:
         return f"{method} {path} is not described, yet it answers {status}"

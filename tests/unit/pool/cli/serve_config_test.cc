@@ -186,9 +186,10 @@ TEST(ServeConfigTest, NamesOfUsersAreThoseOfTheRoot) {
                                      ("brood_config_root_" + std::to_string(getpid()));
   std::filesystem::create_directories(root / "etc");
   std::ofstream(root / "etc/passwd") << "app:x:4242:4343::/:/bin/sh\n";
+  std::ofstream(root / "app") << "#!/bin/sh\n";
   const std::string keys = fmt::format("rootfs = '{}'\nuser = 'app'\n", root.string());
   const auto config = ParseServeConfig(
-      "[template.web]\n" + keys + "[function.f]\ncommand = 'cat'\n" + keys, "brood.toml");
+      "[template.web]\n" + keys + "[function.f]\ncommand = '/app'\n" + keys, "brood.toml");
   std::filesystem::remove_all(root);
   ASSERT_TRUE(config.ok()) << config.status();
   const Spec& web = config->templates.at(0).options.spec;

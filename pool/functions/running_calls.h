@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The calls that wait or run, by their ids: to be listed, and to be ended by whoever may.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "pool/functions/http_connection.h"
+#include "pool/functions/http_parser.h"
+
+namespace brood {
+
+// Only in the pool's thread. Holds no call.
+class RunningCalls {
+ public:
+  void Add(const RequestHead& head, std::string function, const std::shared_ptr<Exchange>& call);
+  // Null when no such call waits or runs.
+  const std::string* FunctionOf(std::string_view id);
+  // Its caller is told that it was killed. False: there is no such call.
+  bool Kill(std::string_view id);
+  // [{"id": ..., "function": ..., "user": ..., "seconds": ...}], the oldest first.
+  std::string ToJson();
+
+ private:
+  struct Entry {
+    std::string function;
+    std::string user;
+    std::int64_t since_ns = 0;
+    std::weak_ptr<Exchange> call;
+  };
+  using Entries = std::map<std::string, Entry, std::less<>>;
+
+  Entries::iterator Find(std::string_view id);
+  void Forget();
+
+  Entries entries_;
+  std::size_t forget_at_ = 64;  // entries, of which many may be over
+};
+
+}  // namespace brood
