@@ -32,8 +32,8 @@ absl::Status ParseWords(CLI::App& app, const std::vector<std::string>& words) {
   return absl::OkStatus();
 }
 
-// "NAME=value" as it is, "NAME" with the value that this process has, and what a file has of either:
-// a line each, empty ones and those that begin with # left out.
+// "NAME=value" as it is, "NAME" with the value that this process has, and what a file has of
+// either: a line each, empty ones and those that begin with # left out.
 absl::Status AddVariable(const std::string& entry, std::string_view where,
                          std::vector<std::string>& env) {
   const std::size_t equals = entry.find('=');
@@ -58,7 +58,8 @@ absl::Status AddVariablesOf(const std::string& path, std::vector<std::string>& e
     ++number;
     if (line.ends_with('\r')) line.pop_back();
     if (line.empty() || line.starts_with('#')) continue;
-    BROOD_RETURN_IF_ERROR(AddVariable(line, fmt::format("env-file {}, line {}", path, number), env));
+    BROOD_RETURN_IF_ERROR(
+        AddVariable(line, fmt::format("env-file {}, line {}", path, number), env));
   }
   return absl::OkStatus();
 }
@@ -136,10 +137,11 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                  "answer's; api-gateway-1.0 or api-gateway-2.0, the whole request and answer as "
                  "API Gateway has them; with runtime = \"lambda\" (default body)")
       ->type_name("body|api-gateway-1.0|api-gateway-2.0");
-  app.add_option("--port", options.port,
-                 fmt::format("The port of its 127.0.0.1 that the command listens on, as $PORT tells "
-                             "it; with runtime = \"http\" (default {})",
-                             options.port))
+  app.add_option(
+         "--port", options.port,
+         fmt::format("The port of its 127.0.0.1 that the command listens on, as $PORT tells "
+                     "it; with runtime = \"http\" (default {})",
+                     options.port))
       ->type_name("PORT")
       ->check(CLI::Range(1, 65535).description(""));
   app.add_option("--max-inflight", options.max_inflight,
@@ -202,9 +204,10 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                              "runtime = \"lambda\" {}M at most (default {}M)",
                              LambdaRuntime::kMaxPayload >> 20, options.max_body >> 20))
       ->type_name("SIZE");
-  app.add_option("--env-file", words.env_files,
-                 "File with variables for the environment, a NAME=VALUE or NAME a line; may be given "
-                 "again, and env wins")
+  app.add_option(
+         "--env-file", words.env_files,
+         "File with variables for the environment, a NAME=VALUE or NAME a line; may be given "
+         "again, and env wins")
       ->type_name("FILE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))

@@ -46,8 +46,8 @@ struct HttpWords {
 void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": the keys of
-// AddFunctionOptions, and, without template, the isolation of `brood run`. `env`: "NAME=value", or "NAME" with the value that
-// this process has, beside the usual ones.
+// AddFunctionOptions, and, without template, the isolation of `brood run`. `env`: "NAME=value", or
+// "NAME" with the value that this process has, beside the usual ones.
 //
 // Isolation through which one call could reach another is refused: a process, ipc, mount or user
 // namespace that is not its own, and a root it may write to that outlives it.

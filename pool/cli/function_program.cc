@@ -53,9 +53,9 @@ absl::Status CheckProgram(const Spec& spec, const Command& command) {
         found.ok() ? !found->exists || found->directory : absl::IsNotFound(found.status());
     if (!missing) return absl::OkStatus();
   }
-  return Error(absl::StatusCode::kNotFound, "the program {} is not there{}", command.argv.front(),
-               spec.root.directory.empty() ? std::string()
-                                           : fmt::format(" below {}", spec.root.directory));
+  return Error(
+      absl::StatusCode::kNotFound, "the program {} is not there{}", command.argv.front(),
+      spec.root.directory.empty() ? std::string() : fmt::format(" below {}", spec.root.directory));
 }
 
 }  // namespace brood

@@ -231,7 +231,8 @@ std::string FunctionKeys() {
       "command finds the method, the path behind its name, the query and the fields in its "
       "environment, as a CGI script does (RFC 3875), if mode is cold or parked: one that was "
       "started before the call cannot. With input = \"request\" it finds them on its stdin in "
-      "every mode. Left out of the environment are Authorization, Proxy, and fields whose names have "
+      "every mode. Left out of the environment are Authorization, Proxy, and fields whose names "
+      "have "
       "other characters than letters, digits and hyphens.\n\n"
       "The keys are those below and a template's keys for isolation and limits. "
       "Isolation through which one call could reach another's is refused: a pid, ipc, mount or "
@@ -273,11 +274,13 @@ std::string LambdaText() {
              "So is a response that is too long or broken off, and a runtime that makes requests "
              "without end. A runtime that ends without an answer is treated as any function is, "
              "with Brood-End: no_answer when its exit code is 0.\n\n"
-             "With event = \"api-gateway-1.0\" or \"api-gateway-2.0\" the event is the whole request "
+             "With event = \"api-gateway-1.0\" or \"api-gateway-2.0\" the event is the whole "
+             "request "
              "as Amazon API Gateway puts it into one (its payload format of that version: method, "
              "path, query, headers, and the body as text or base64), and the response is taken as "
              "such an answer: statusCode, headers, multiValueHeaders, cookies, body and "
-             "isBase64Encoded. A streamed response may begin with these as JSON and eight NUL bytes, "
+             "isBase64Encoded. A streamed response may begin with these as JSON and eight NUL "
+             "bytes, "
              "with the Content-Type application/vnd.awslambda.http-integration-response. What is "
              "no such answer is answered with 502, Brood-End: bad_answer.\n\n"
              "Unless env says otherwise, its environment has: AWS_LAMBDA_RUNTIME_API, _HANDLER "
@@ -296,19 +299,24 @@ std::string HttpServersText() {
   return ".SH HTTP SERVERS\n" +
          Paragraphs(
              "With runtime = \"http\" the command is an HTTP server that listens on $PORT of "
-             "127.0.0.1, as for Cloud Run and Knative. Each call is passed on to it as it is, without "
+             "127.0.0.1, as for Cloud Run and Knative. Each call is passed on to it as it is, "
+             "without "
              "/functions/NAME before its path, and its answer is passed back as it comes: streams, "
              "server-sent events and WebSocket go through. Connections are kept alive. The fields "
              "X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Prefix tell who asked for what; "
-             "fields of the connection stay with it, and an answer may not set those that begin with "
+             "fields of the connection stay with it, and an answer may not set those that begin "
+             "with "
              "Brood-.\n\n"
              "Such a function is always warm, and what is said of that under LAMBDA holds for it, "
              "too. One isolate serves max-inflight calls at once; another is started when all are "
-             "that busy. It gets calls once it listens, or once ready-path is answered well; it has "
-             "as long for that as a call may take. Its stdout and stderr are logged with a call that "
+             "that busy. It gets calls once it listens, or once ready-path is answered well; it "
+             "has "
+             "as long for that as a call may take. Its stdout and stderr are logged with a call "
+             "that "
              "fails. A call that takes too long is answered 504, and its isolate gets no more and "
              "ends after its other calls. A call to a server that has closed its connection or was "
-             "killed is made once more where that is safe: if nothing of it was sent, or its method "
+             "killed is made once more where that is safe: if nothing of it was sent, or its "
+             "method "
              "has the same effect twice (GET, HEAD, PUT, DELETE, OPTIONS).\n\n"
              "A server should listen on 127.0.0.1, and say Connection: close before it closes a "
              "connection. It needs a network namespace of its own.",
@@ -318,13 +326,15 @@ std::string HttpServersText() {
 std::string TokensText() {
   return ".SH TOKENS\n" +
          Paragraphs(
-             "The file that [http] tokens names is TOML, with a table [token.NAME] for each who may "
+             "The file that [http] tokens names is TOML, with a table [token.NAME] for each who "
+             "may "
              "call; nobody but its owner may read it. A caller sends the secret in the field "
              "Authorization: Bearer SECRET. Functions hear the token's name (REMOTE_USER, or "
              "X-Forwarded-User), and not the field. SIGHUP reads the file again.",
              nullptr) +
          Item({"secret"}, " = ", "STRING",
-              "16 or more letters, digits and -._~+/= that nobody can guess, as openssl rand -hex 32 "
+              "16 or more letters, digits and -._~+/= that nobody can guess, as openssl rand -hex "
+              "32 "
               "prints (required)") +
          Item({"functions"}, " = ", "[NAME, ...]",
               "The functions that may be called with it; \"*\" is all of them") +
@@ -332,7 +342,8 @@ std::string TokensText() {
               "It may read /functions, /metrics, /openapi.json and all of /calls (default false)") +
          Item({"expires"}, " = ", "TIME", "As 2030-01-31T00:00:00Z (default: never)") +
          Paragraphs(
-             "/healthz needs no token. A call is answered 401 without a token or with one that nobody "
+             "/healthz needs no token. A call is answered 401 without a token or with one that "
+             "nobody "
              "has, and 403 with one that is not for it. There is no TLS here: let a proxy in front "
              "have that, as nginx or HAProxy, and connect to a Unix socket or to loopback.",
              nullptr);

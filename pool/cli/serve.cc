@@ -54,9 +54,10 @@ CommandAction AddServeCommand(CLI::App& app) {
                    "([http] tokens, or open = true there)")
       ->type_name("ADDRESS:PORT|PATH|inherited");
   serve
-      ->add_option("--drain", words->drain,
-                   "How long what runs may go on after SIGTERM, before it is killed (default 30s); 0 "
-                   "for as long as it takes")
+      ->add_option(
+          "--drain", words->drain,
+          "How long what runs may go on after SIGTERM, before it is killed (default 30s); 0 "
+          "for as long as it takes")
       ->type_name("DURATION");
   serve->add_option("--pool", words->pool, "Parked workers when no template is given (default 16)")
       ->type_name("N");

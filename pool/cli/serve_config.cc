@@ -186,7 +186,8 @@ class TableKeys {
     for (std::size_t at = message.find("--"); at != std::string::npos;
          at = message.find("--", at + 1)) {
       const std::size_t end = message.find_first_not_of("abcdefghijklmnopqrstuvwxyz-", at + 2);
-      const std::string name = message.substr(at + 2, end == std::string::npos ? end : end - at - 2);
+      const std::string name =
+          message.substr(at + 2, end == std::string::npos ? end : end - at - 2);
       if (std::find(names_.begin(), names_.end(), name) != names_.end()) message.erase(at, 2);
     }
     return message;

@@ -64,10 +64,11 @@ absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
 // "30s"; "0": without end.
 absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text);
 
-// A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, and a table [template.NAME] for
-// each template, whose keys are the words above without their dashes; what can be given again is an
-// array. What is not known is an error. [function.NAME] and [http] are described in
-// pool/cli/function_config.h. `text` is the file's content, `file` its name for sentences.
+// A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, and a table
+// [template.NAME] for each template, whose keys are the words above without their dashes; what can
+// be given again is an array. What is not known is an error. [function.NAME] and [http] are
+// described in pool/cli/function_config.h. `text` is the file's content, `file` its name for
+// sentences.
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file);
 
 // Splits "a 'b c' d" as a shell would, quotes only.

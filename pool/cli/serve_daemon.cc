@@ -95,9 +95,10 @@ class Daemon {
           AsyncCalls::Options{.keep = config_.http.keep,
                               .max_calls = config_.http.max_calls,
                               .log = LogCall,
-                              .complain = [](std::string_view why) {
-                                LogEvent("calls", {{"why", std::string(why)}});
-                              },
+                              .complain =
+                                  [](std::string_view why) {
+                                    LogEvent("calls", {{"why", std::string(why)}});
+                                  },
                               .running = &running});
       BROOD_RETURN_IF_ERROR(calls->Open(std::move(store)));
     }
@@ -291,8 +292,8 @@ class Daemon {
   int PollTime(bool service_idle) const {
     if (service_idle) return 20;
     if (drain_until_ns_ == 0) return -1;
-    return static_cast<int>(std::clamp<std::int64_t>(
-        (drain_until_ns_ - NowNs()) / 1'000'000 + 1, 0, std::numeric_limits<int>::max()));
+    return static_cast<int>(std::clamp<std::int64_t>((drain_until_ns_ - NowNs()) / 1'000'000 + 1, 0,
+                                                     std::numeric_limits<int>::max()));
   }
 
   void Drain(Server& server) {
@@ -335,7 +336,7 @@ class Daemon {
   UniqueFd idle_;       // eventfd: nothing runs any more
   std::unique_ptr<Pool> pool_;
   std::optional<ListeningSocket> http_path_;  // of --http PATH
-  HttpServer* http_ = nullptr;  // with --http
+  HttpServer* http_ = nullptr;                // with --http
   Router* router_ = nullptr;
   AsyncCalls* calls_ = nullptr;  // where they are kept
   Service* service_ = nullptr;

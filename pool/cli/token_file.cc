@@ -31,8 +31,9 @@ constexpr std::size_t kMostTokenFile = 4U << 20;
 
 // Letters, digits and what else RFC 6750, 2.1 lets a token be made of.
 bool IsSecret(std::string_view text) {
-  return text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "-._~+/=") == std::string_view::npos;
+  return text.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+             "-._~+/=") == std::string_view::npos;
 }
 
 std::int64_t SecondsOf(const toml::date_time& time) {

@@ -136,10 +136,9 @@ std::shared_ptr<Exchange> AsyncCalls::Accept(HttpConnection& connection, const R
   } else if (bodies_ + told > kMaxBodies) {
     AnswerText(connection, 503, "too much waits to be written to disk", {{"Brood-End", "refused"}});
   } else {
-    auto body = std::make_shared<AsyncBody>(*this, connection, function.name,
-                                            KeptHeadToJson({head, std::string(path),
-                                                            connection.peer()}),
-                                            told, limit);
+    auto body = std::make_shared<AsyncBody>(
+        *this, connection, function.name,
+        KeptHeadToJson({head, std::string(path), connection.peer()}), told, limit);
     if (head.expects_continue) connection.Continue();
     return body;
   }

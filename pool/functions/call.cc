@@ -27,13 +27,13 @@ void Call::Start(const RequestHead& head, std::string_view path) {
   expects_continue_ = head.expects_continue;
   PutRequest(head, path);
   self_ = shared_from_this();
-  const absl::Status entered = place_.Enter([this] { Go(); },
-                                            [this] {
-                                              const auto self = self_;
-                                              Refuse(503, "no isolate was free in time",
-                                                     "queue_timeout");
-                                              Leave();
-                                            });
+  const absl::Status entered =
+      place_.Enter([this] { Go(); },
+                   [this] {
+                     const auto self = self_;
+                     Refuse(503, "no isolate was free in time", "queue_timeout");
+                     Leave();
+                   });
   if (!entered.ok()) {
     Refuse(429, Message(entered), "refused");
     return self_.reset();
@@ -299,8 +299,8 @@ void Call::FinishCall() {
     AnswerFailure(end);
   }
   if (!end.good()) {
-    log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message),
-          errors_.text()});
+    log_({function_.options().name, times_.id, end.status, std::move(end.end),
+          std::move(end.message), errors_.text()});
   }
   WatchOutput(false);
   worker_.reset();

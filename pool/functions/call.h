@@ -106,7 +106,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   ErrorTail errors_;
 
   bool expects_continue_ = false;
-  std::uint64_t body_bytes_ = 0;        // that have come
+  std::uint64_t body_bytes_ = 0;         // that have come
   std::unique_ptr<EventRequest> event_;  // of API Gateway's form; until its body is whole
   std::string event_body_;
   bool shaped_ = false;  // head_ and held_ are those of the answer, and no longer of a response

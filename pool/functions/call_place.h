@@ -31,11 +31,10 @@ class CallPlace {
     if (left_) {
       Leave();
     } else if (!begun_) {
-      timer_ = timers_.Add(function_.options().queue_timeout,
-                           [this, expired = std::move(expired)] {
-                             timer_.reset();
-                             expired();
-                           });
+      timer_ = timers_.Add(function_.options().queue_timeout, [this, expired = std::move(expired)] {
+        timer_.reset();
+        expired();
+      });
     }
     return absl::OkStatus();
   }

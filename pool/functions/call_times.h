@@ -16,16 +16,17 @@ namespace brood {
 struct CallTimes {
   // The fields that ToFields makes, as an answer that has them behind it announces them.
   static constexpr std::string_view kFields =
-      "Brood-Call-Id, Brood-Path, Brood-Served-Before, Brood-Queue-Us, Brood-Spawn-Us, Brood-Run-Us, "
+      "Brood-Call-Id, Brood-Path, Brood-Served-Before, Brood-Queue-Us, Brood-Spawn-Us, "
+      "Brood-Run-Us, "
       "Brood-Total-Us";
 
   std::string id;  // of the call
   std::int64_t arrived_ns = 0;
-  std::int64_t run_ns = 0;         // it may run; 0: not yet
-  std::int64_t started_ns = 0;     // it has its isolate; 0: not yet
-  std::int64_t ended_ns = 0;       // that has served it, or has ended; 0: not yet
-  std::string_view path = "";      // how that came to be; empty: it had none
-  std::uint64_t served_before = 0; // calls that its isolate had served
+  std::int64_t run_ns = 0;          // it may run; 0: not yet
+  std::int64_t started_ns = 0;      // it has its isolate; 0: not yet
+  std::int64_t ended_ns = 0;        // that has served it, or has ended; 0: not yet
+  std::string_view path = "";       // how that came to be; empty: it had none
+  std::uint64_t served_before = 0;  // calls that its isolate had served
 
   // What its worker says of it. `ahead`: that was started before the call took it.
   void SetWorker(const FunctionWorker& worker, bool ahead);

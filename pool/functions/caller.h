@@ -44,11 +44,11 @@ class Caller {
   // are, over Exchange::OnBody and Write, until Finish. False: not over this.
   virtual bool Upgrade(const Fields& fields) = 0;
 
-  virtual void Continue() = 0;            // the body is wanted
-  virtual void Resume() = 0;              // more of it is taken
-  virtual bool congested() const = 0;     // nothing is to be written for now
-  virtual bool open() const = 0;          // the caller is still there
-  virtual std::string peer() const = 0;   // its address; empty: it has none
+  virtual void Continue() = 0;           // the body is wanted
+  virtual void Resume() = 0;             // more of it is taken
+  virtual bool congested() const = 0;    // nothing is to be written for now
+  virtual bool open() const = 0;         // the caller is still there
+  virtual std::string peer() const = 0;  // its address; empty: it has none
 };
 
 }  // namespace brood

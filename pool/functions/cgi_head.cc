@@ -50,11 +50,12 @@ std::optional<CgiHead> ParseCgiHead(std::string_view output) {
       int& code = head.status.code;
       const char* const end_of_line = value.data() + value.size();
       const auto [rest, error] = std::from_chars(value.data(), end_of_line, code);
-      if (error != std::errc() || code < 200 || code > 599 || (rest != end_of_line && *rest != ' ')) {
+      if (error != std::errc() || code < 200 || code > 599 ||
+          (rest != end_of_line && *rest != ' ')) {
         return BadHead("its Status is not from 200 to 599");
       }
-      head.status.reason = value.substr(std::min<std::size_t>(
-          static_cast<std::size_t>(rest - value.data()) + 1, value.size()));
+      head.status.reason = value.substr(
+          std::min<std::size_t>(static_cast<std::size_t>(rest - value.data()) + 1, value.size()));
     } else if (MaySetField(name)) {
       redirects |= EqualsIgnoringCase(name, "Location");
       head.fields.emplace_back(std::move(name), value);

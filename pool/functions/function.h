@@ -67,9 +67,9 @@ struct FunctionOptions {
   std::uint16_t port = 8080;        // that the command listens on
   std::uint16_t max_inflight = 16;  // calls at once in one isolate
   std::string ready_path;           // is ready once this is answered 2xx or 3xx; empty: connecting
-  std::uint32_t concurrency = 64;                               // calls that may run at once
-  std::uint32_t queue = 128;                                    // calls that may wait; beyond, 429
-  std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // of a call that runs
+  std::uint32_t concurrency = 64;   // calls that may run at once
+  std::uint32_t queue = 128;        // calls that may wait; beyond, 429
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);        // of a call that runs
   std::chrono::nanoseconds queue_timeout = std::chrono::seconds(10);  // of one that waits: 503
   std::uint64_t max_body = 64ULL << 20;                               // bytes; beyond, 413
   bool cgi = false;  // its output begins with header lines and an empty line (RFC 3875, 6.2)

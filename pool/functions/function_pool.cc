@@ -192,9 +192,9 @@ absl::StatusOr<FunctionPool::Taken> FunctionPool::Take(
   }
   if (forked) ++metrics_->misses[forks_ ? "loading" : "no-process"];
   const bool cold = forked || options_.mode == FunctionMode::kCold;
-  BROOD_ASSIGN_OR_RETURN(
-      auto worker, StartFunction(pool_, timers_, options_,
-                                 cold ? SpawnPath::kCold : SpawnPath::kParked, environment));
+  BROOD_ASSIGN_OR_RETURN(auto worker,
+                         StartFunction(pool_, timers_, options_,
+                                       cold ? SpawnPath::kCold : SpawnPath::kParked, environment));
   return Taken{std::move(worker), false};
 }
 

@@ -49,9 +49,7 @@ std::string_view FunctionRuntimeName(FunctionRuntime runtime) {
   return "";
 }
 
-bool FunctionWorker::ready() const {
-  return started_ns != 0 && (!runtime || runtime->room() > 0);
-}
+bool FunctionWorker::ready() const { return started_ns != 0 && (!runtime || runtime->room() > 0); }
 
 bool FunctionWorker::Alive() const {
   if (outcome || started_ns == 0) return false;
@@ -207,8 +205,7 @@ absl::StatusOr<std::shared_ptr<FunctionWorker>> StartFunction(
   BROOD_ASSIGN_OR_RETURN(auto worker, NewFunctionWorker(function));
   Stdio stdio = StdioOf(*worker);
   if (function.runtime == FunctionRuntime::kLambda) {
-    BROOD_ASSIGN_OR_RETURN(const auto runtime,
-                           OpenLambda(pool, timers, function, worker, stdio));
+    BROOD_ASSIGN_OR_RETURN(const auto runtime, OpenLambda(pool, timers, function, worker, stdio));
     BROOD_ASSIGN_OR_RETURN(worker->lambda, NewLambdaCall(pool, function, worker));
     runtime->Give(worker->lambda);
   }

@@ -8,15 +8,19 @@
 namespace brood {
 namespace {
 
-constexpr std::string_view kOfConnection[] = {"connection",   "keep-alive", "proxy-authenticate",
-                                              "proxy-authorization", "proxy-connection",
-                                              "te",           "trailer",    "transfer-encoding",
+constexpr std::string_view kOfConnection[] = {"connection",
+                                              "keep-alive",
+                                              "proxy-authenticate",
+                                              "proxy-authorization",
+                                              "proxy-connection",
+                                              "te",
+                                              "trailer",
+                                              "transfer-encoding",
                                               "upgrade"};
 
 bool IsOneOf(std::string_view name, const auto& names) {
-  return std::any_of(std::begin(names), std::end(names), [&](std::string_view each) {
-    return EqualsIgnoringCase(name, each);
-  });
+  return std::any_of(std::begin(names), std::end(names),
+                     [&](std::string_view each) { return EqualsIgnoringCase(name, each); });
 }
 
 }  // namespace

@@ -45,9 +45,8 @@ class HttpMessage : public boost::beast::http::basic_parser<kRequest> {
   // form, would fail an assertion when it is shown a bit more. Nothing that ends properly is
   // shorter from here.
   std::size_t Least() const {
-    return this->is_header_done() && this->chunked() && chunk_left_ == 0
-               ? std::strlen("0\r\n\r\n")
-               : 1;
+    return this->is_header_done() && this->chunked() && chunk_left_ == 0 ? std::strlen("0\r\n\r\n")
+                                                                         : 1;
   }
 
  private:

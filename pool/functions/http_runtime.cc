@@ -57,9 +57,10 @@ class HttpRuntime::Probe : public HttpUpstream::User {
 
   void Open() {
     if (!runtime_.function_.ready_path.empty()) {
-      upstream_->Write(fmt::format("GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nUser-Agent: brood\r\n"
-                                   "Connection: close\r\n\r\n",
-                                   runtime_.function_.ready_path, runtime_.function_.port));
+      upstream_->Write(
+          fmt::format("GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nUser-Agent: brood\r\n"
+                      "Connection: close\r\n\r\n",
+                      runtime_.function_.ready_path, runtime_.function_.port));
     }
     upstream_->Open();
     if (runtime_.function_.ready_path.empty() && upstream_->connected()) End(/*ready=*/true);
@@ -151,9 +152,8 @@ void HttpRuntime::TryOut() {
 // Nothing tells that somebody has begun to listen.
 void HttpRuntime::TryAgain() {
   if (ended_) return;
-  const auto pause =
-      std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(1 << std::min(tries_, 5)),
-                                         kLongestPause);
+  const auto pause = std::min<std::chrono::nanoseconds>(
+      std::chrono::milliseconds(1 << std::min(tries_, 5)), kLongestPause);
   ++tries_;
   timer_ = timers_.Add(pause, [weak = weak_from_this()] {
     const auto self = weak.lock();

@@ -75,8 +75,8 @@ absl::StatusOr<UniqueFd> ListenHttp(const HttpOptions& options, std::uint16_t& p
     return ErrnoError(errno, "sharing the port of HTTP");
   }
   const auto* const name = reinterpret_cast<const sockaddr*>(&storage);
-  const std::string where = fmt::format("{} port {}", any ? "all addresses," : options.address,
-                                        options.port);
+  const std::string where =
+      fmt::format("{} port {}", any ? "all addresses," : options.address, options.port);
   // A daemon that was killed may hold the port for a moment longer than it lives: what io_uring
   // watched is let go of by a worker of the kernel's.
   const std::int64_t deadline = NowNs() + kPortOfTheDeadNs;
@@ -138,7 +138,8 @@ absl::Status HttpServer::Open() {
   max_connections_ =
       std::min<std::uint64_t>(options_.max_connections, std::max<std::uint64_t>(most, 1));
   spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  BROOD_ASSIGN_OR_RETURN(watch_, pool_.Watch(socket_.get(), POLLIN, [this](short) { (void)Accept(); }));
+  BROOD_ASSIGN_OR_RETURN(watch_,
+                         pool_.Watch(socket_.get(), POLLIN, [this](short) { (void)Accept(); }));
   timers_.Add(kSweepEvery, [this] { Sweep(); });
   return absl::OkStatus();
 }

@@ -86,8 +86,8 @@ class HttpUpstream : public std::enable_shared_from_this<HttpUpstream> {
   HttpResponseParser parser_;
   std::string input_;
   std::string output_;
-  std::size_t sent_ = 0;       // of output_
-  bool sent_any_ = false;      // bytes have gone out
+  std::size_t sent_ = 0;   // of output_
+  bool sent_any_ = false;  // bytes have gone out
   bool paused_ = false;
   bool tunnel_ = false;
   bool told_done_ = false;

@@ -18,9 +18,9 @@ namespace brood {
 // A request, while its body is still to come.
 struct EventRequest {
   RequestHead head;
-  std::string path;  // of its target, behind the function's name
-  std::string peer;  // the caller's address; empty: it has none
-  std::string id;    // of the call
+  std::string path;         // of its target, behind the function's name
+  std::string peer;         // the caller's address; empty: it has none
+  std::string id;           // of the call
   std::int64_t now_ms = 0;  // since the epoch
 };
 
@@ -40,7 +40,8 @@ struct EventAnswer {
 EventAnswer AnswerOfResponse(LambdaEvent event, std::string_view response);
 
 // A streamed response may begin with JSON of its status and fields, and eight NUL bytes.
-inline constexpr std::string_view kPreludeType = "application/vnd.awslambda.http-integration-response";
+inline constexpr std::string_view kPreludeType =
+    "application/vnd.awslambda.http-integration-response";
 struct Prelude {
   EventAnswer answer;     // without a body
   std::size_t bytes = 0;  // of the response, its NUL bytes included

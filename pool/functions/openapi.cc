@@ -26,7 +26,8 @@ constexpr HeaderText kHeaders[] = {
     {"Allow", "string", "The methods that the path knows."},
     {"Location", "string", "Where to ask for the call's result."},
     {"Retry-After", "integer", "Seconds after which another try is worthwhile."},
-    {"WWW-Authenticate", "string", "That a bearer token is needed, or what is wrong with this one."},
+    {"WWW-Authenticate", "string",
+     "That a bearer token is needed, or what is wrong with this one."},
     {"Trailer", "string", "The fields that follow an answer that is streamed."},
     {"Brood-Call-Id", "string", "The call's id, by which the log names it and /calls knows it."},
     {"Brood-Path", "string",
@@ -50,9 +51,8 @@ constexpr HeaderText kHeaders[] = {
 
 // Which headers an answer may have.
 using Names = std::vector<std::string_view>;
-const Names kTimes = {"Brood-Call-Id",  "Brood-Path",     "Brood-Served-Before",
-                      "Brood-Queue-Us", "Brood-Spawn-Us", "Brood-Run-Us",
-                      "Brood-Total-Us"};
+const Names kTimes = {"Brood-Call-Id",  "Brood-Path",   "Brood-Served-Before", "Brood-Queue-Us",
+                      "Brood-Spawn-Us", "Brood-Run-Us", "Brood-Total-Us"};
 
 Names With(const Names& names, std::initializer_list<std::string_view> more) {
   Names out = names;
@@ -85,8 +85,9 @@ Json Sentence(std::string_view text, const Names& headers = {}) {
 Json Refusals() {
   return {
       {"400", Sentence("Not a request, or one that could be read in two ways.")},
-      {"401", Sentence("Where tokens are needed: there is none, or nobody has it, or it has expired.",
-                       {"WWW-Authenticate"})},
+      {"401",
+       Sentence("Where tokens are needed: there is none, or nobody has it, or it has expired.",
+                {"WWW-Authenticate"})},
       {"403", Sentence("The token is not for this.", {"WWW-Authenticate"})},
       {"408", Sentence("The request did not arrive in time.")},
       {"414", Sentence("The target is longer than 4096 bytes.")},
@@ -140,7 +141,8 @@ Json CallAnswers() {
               "times as trailers, and broken off if the function fails later.",
               With(kTimes, {"Trailer"}),
               {{"application/octet-stream", {{"schema", bytes}}}, {"*/*", {{"schema", bytes}}}})},
-      {"202", Answer("With async=1, or Prefer: respond-async: the call is on disk. It will be made at least once, even if "
+      {"202", Answer("With async=1, or Prefer: respond-async: the call is on disk. It will be made "
+                     "at least once, even if "
                      "the daemon is killed.",
                      {"Location"},
                      Content("application/json",
@@ -237,11 +239,12 @@ Json KeptCallPath() {
     item[method]["responses"]["501"] =
         Sentence("A transfer coding other than chunked, or no calls are kept.");
   }
-  item["delete"] = Operation(
-      "killCall", "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
-      {{"204", {{"description", "It is being ended."}}},
-       {"404", Sentence("No call with that id waits or runs.")},
-       {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
+  item["delete"] =
+      Operation("killCall",
+                "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
+                {{"204", {{"description", "It is being ended."}}},
+                 {"404", Sentence("No call with that id waits or runs.")},
+                 {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
   item["parameters"] = Json::array({Reference("parameters", "id")});
   return item;
 }
@@ -352,7 +355,8 @@ std::string DescribeOpenApi(std::string_view version) {
       {"openapi", "3.0.3"},
       {"info",
        {{"title", "brood"},
-        {"description", "Functions over HTTP, each call in an isolate of its own, unless its function is warm."},
+        {"description",
+         "Functions over HTTP, each call in an isolate of its own, unless its function is warm."},
         {"license", {{"name", "Apache-2.0"}}},
         {"version", version}}},
       {"security", Json::array({Json::object(), {{"token", Json::array()}}})},

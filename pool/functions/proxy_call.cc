@@ -56,12 +56,12 @@ void ProxyCall::Start(const RequestHead& head, std::string_view path) {
   asks_for_upgrade_ = AsksForUpgrade(head);
   expects_continue_ = head.expects_continue;
   self_ = shared_from_this();
-  const absl::Status entered = place_.Enter([this] { Go(); },
-                                            [this] {
-                                              Refuse(503, "no isolate was free in time",
-                                                     "queue_timeout");
-                                              Finish();
-                                            });
+  const absl::Status entered =
+      place_.Enter([this] { Go(); },
+                   [this] {
+                     Refuse(503, "no isolate was free in time", "queue_timeout");
+                     Finish();
+                   });
   if (!entered.ok()) {
     Refuse(429, Message(entered), "refused");
     return self_.reset();
@@ -132,11 +132,11 @@ void ProxyCall::OnBody(std::string_view bytes) {
   }
   body_bytes_ += bytes.size();
   if (body_bytes_ > function_.options().max_body) {
-    return Fail({.status = 413,
-                 .end = "refused",
-                 .why = fmt::format("the body is longer than {} bytes",
-                                    function_.options().max_body)},
-                /*fit=*/true);
+    return Fail(
+        {.status = 413,
+         .end = "refused",
+         .why = fmt::format("the body is longer than {} bytes", function_.options().max_body)},
+        /*fit=*/true);
   }
   if (!chunked_) return Send(bytes);
   Send(fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes));
@@ -337,7 +337,8 @@ void ProxyCall::Fail(CallEnd end, bool fit) {
     ++function_.metrics().answers[end.status];
     AnswerEnd(*caller, end, times_.ToFields());
   }
-  log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message), said_});
+  log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message),
+        said_});
   Finish();
 }
 

@@ -92,10 +92,10 @@ class ProxyCall : public Exchange,
   std::shared_ptr<HttpRuntime> runtime_;  // of its isolate
   std::shared_ptr<HttpUpstream> upstream_;
 
-  std::string pending_;  // of the request, for an isolate that it does not have yet
-  std::string kept_;     // of the request, from its beginning; while it is short
-  bool keeps_ = true;    // all that has been sent is in there
-  bool repeatable_ = false;  // the server may be asked the same twice (RFC 9110, 9.2.2)
+  std::string pending_;           // of the request, for an isolate that it does not have yet
+  std::string kept_;              // of the request, from its beginning; while it is short
+  bool keeps_ = true;             // all that has been sent is in there
+  bool repeatable_ = false;       // the server may be asked the same twice (RFC 9110, 9.2.2)
   bool reached_ = false;          // it may have been read by the server
   bool connected_again_ = false;  // to the same isolate
   bool sent_again_ = false;       // to another
@@ -107,7 +107,7 @@ class ProxyCall : public Exchange,
   bool begun_ = false;     // the answer has
   bool upgraded_ = false;  // and it was 101
   std::uint64_t body_bytes_ = 0;
-  std::optional<Timers::Id> timer_;        // ends it when it runs for too long
+  std::optional<Timers::Id> timer_;         // ends it when it runs for too long
   std::optional<Timers::Id> broken_timer_;  // what has broken the answer off is not known yet
   std::string broken_;
   std::string said_;  // the last of its isolate's stderr

@@ -61,7 +61,8 @@ void RecordedCall::Answer(HttpStatus status, Fields fields, std::string_view bod
   End();
 }
 
-void RecordedCall::Begin(HttpStatus status, Fields fields, std::optional<std::uint64_t> /*length*/) {
+void RecordedCall::Begin(HttpStatus status, Fields fields,
+                         std::optional<std::uint64_t> /*length*/) {
   result_.status = status.code;
   fields_ = std::move(fields);
 }

@@ -81,8 +81,8 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
   std::map<std::string, std::string, std::less<>> variables;
   for (const auto& [field, value] : head.fields) {
     if (IsOfConnection(head.fields, field) || IsSecret(field) ||
-        EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, kUser) || EqualsIgnoringCase(field, "Content-Type") ||
-        EqualsIgnoringCase(field, "Content-Length")) {
+        EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, kUser) ||
+        EqualsIgnoringCase(field, "Content-Type") || EqualsIgnoringCase(field, "Content-Length")) {
       continue;
     }
     const std::optional<std::string> name = VariableOf(field);

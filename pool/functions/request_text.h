@@ -25,8 +25,8 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
 // has no coding; without a Content-Length it goes to the end.
 std::string RequestText(const RequestHead& head, std::string_view path);
 
-// The same for a server that the request is passed on to: with X-Forwarded-For, -Proto, -Prefix and -User,
-// with how the body is parted, and with Upgrade where the request has one.
+// The same for a server that the request is passed on to: with X-Forwarded-For, -Proto, -Prefix and
+// -User, with how the body is parted, and with Upgrade where the request has one.
 std::string ForwardedText(const RequestHead& head, std::string_view path,
                           const FunctionOptions& function, std::string_view peer);
 

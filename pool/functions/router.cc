@@ -81,16 +81,17 @@ void Router::Close() {
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
   // Of a token, functions hear the name alone.
   if (!tokens_ || head.path == "/healthz") return HandleKnown(connection, head, nullptr);
-  const Tokens::Found found = tokens_->Find(FindField(head.fields, "Authorization"), EpochMs() / 1000);
+  const Tokens::Found found =
+      tokens_->Find(FindField(head.fields, "Authorization"), EpochMs() / 1000);
   if (found.token == nullptr) {
     Plain(connection, 401,
           found.why.empty() ? "a token is needed (Authorization: Bearer ...)\n"
                             : fmt::format("{}\n", found.why),
-          {{"WWW-Authenticate", found.why.empty()
-                                    ? std::string("Bearer realm=\"brood\"")
-                                    : fmt::format("Bearer realm=\"brood\", error=\"invalid_token\", "
-                                                  "error_description=\"{}\"",
-                                                  found.why)}});
+          {{"WWW-Authenticate",
+            found.why.empty() ? std::string("Bearer realm=\"brood\"")
+                              : fmt::format("Bearer realm=\"brood\", error=\"invalid_token\", "
+                                            "error_description=\"{}\"",
+                                            found.why)}});
     return nullptr;
   }
   RequestHead own = head;
@@ -166,8 +167,7 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
   const auto asked = proxied ? std::nullopt : QueryValue(head.query, "async");
   const bool async = asked == "1" || ListsToken(head.fields, "Prefer", "respond-async");
   if (asked && asked != "1" && asked != "0") {
-    Plain(connection, 400,
-          fmt::format("async takes 0 or 1, not \"{}\"\n", *asked));
+    Plain(connection, 400, fmt::format("async takes 0 or 1, not \"{}\"\n", *asked));
   } else if (async && options_.calls == nullptr) {
     Plain(connection, 501, kNotKept);
   } else if (async && head.method != "POST") {
@@ -181,8 +181,7 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
   } else {
     RequestHead named = head;
     named.id = RandomDigits();
-    const auto call =
-        StartCall(pool_, timers_, function, connection, named, path, options_.log);
+    const auto call = StartCall(pool_, timers_, function, connection, named, path, options_.log);
     options_.running->Add(named, function->options().name, call);
     return call;
   }

@@ -55,9 +55,8 @@ std::string RunningCalls::ToJson() {
   Forget();
   std::vector<const Entries::value_type*> all;
   for (const auto& each : entries_) all.push_back(&each);
-  std::sort(all.begin(), all.end(), [](const auto* a, const auto* b) {
-    return a->second.since_ns < b->second.since_ns;
-  });
+  std::sort(all.begin(), all.end(),
+            [](const auto* a, const auto* b) { return a->second.since_ns < b->second.since_ns; });
   auto list = nlohmann::ordered_json::array();
   const std::int64_t now = NowNs();
   for (const auto* each : all) {

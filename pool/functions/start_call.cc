@@ -15,8 +15,7 @@ std::shared_ptr<Exchange> StartOne(Pool& pool, Timers& timers,
                                    std::shared_ptr<FunctionPool> function, Caller& caller,
                                    const RequestHead& head, std::string_view path,
                                    std::function<void(const CallReport&)> log) {
-  auto call =
-      std::make_shared<AnyCall>(pool, timers, std::move(function), caller, std::move(log));
+  auto call = std::make_shared<AnyCall>(pool, timers, std::move(function), caller, std::move(log));
   call->Start(head, path);
   return call;
 }

@@ -15,8 +15,8 @@ constexpr std::string_view kBearer = "Bearer ";
 bool IsSame(std::string_view sent, std::string_view secret) {
   std::size_t differ = sent.size() ^ secret.size();
   for (std::size_t i = 0; i < sent.size(); ++i) {
-    differ |= static_cast<unsigned char>(sent[i]) ^
-              static_cast<unsigned char>(secret[i % secret.size()]);
+    differ |=
+        static_cast<unsigned char>(sent[i]) ^ static_cast<unsigned char>(secret[i % secret.size()]);
   }
   // The compiler may not know when the outcome is clear.
   asm volatile("" : "+r"(differ));

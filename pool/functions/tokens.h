@@ -12,10 +12,10 @@
 namespace brood {
 
 struct Token {
-  std::string name;    // whose it is; told to functions and the log
-  std::string secret;  // what a caller sends
-  std::vector<std::string> functions;  // that it may call; "*" is all of them
-  bool admin = false;                  // it may ask what there is and how it is
+  std::string name;                     // whose it is; told to functions and the log
+  std::string secret;                   // what a caller sends
+  std::vector<std::string> functions;   // that it may call; "*" is all of them
+  bool admin = false;                   // it may ask what there is and how it is
   std::optional<std::int64_t> expires;  // seconds since the epoch
 };
 

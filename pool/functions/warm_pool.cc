@@ -51,10 +51,9 @@ bool WarmPool::IsLost(const Isolate& isolate) const {
 }
 
 std::size_t WarmPool::idle() const {
-  return static_cast<std::size_t>(
-      std::count_if(isolates_.begin(), isolates_.end(), [&](const Held& isolate) {
-        return isolate->calls.empty() && HasRoom(*isolate);
-      }));
+  return static_cast<std::size_t>(std::count_if(
+      isolates_.begin(), isolates_.end(),
+      [&](const Held& isolate) { return isolate->calls.empty() && HasRoom(*isolate); }));
 }
 
 // The one that has the fewest calls. Of those that have none, the one that was busy last: those

@@ -136,8 +136,7 @@ TEST(ServeConfigTest, WhatIsWrongIsNamedWithItsLine) {
       {"[template.web]\nenv = ['A=b']\n", "line 2", "template web"},
       // The line is the key's, wherever it stands, and whichever check finds it.
       {"[template.web]\nparked = 2\nmemory = 'much'\npids = '3'\n", "line 3", "much"},
-      {"[template.web]\nparked = 2\nhostname = 'a'\n\nroot-mode = 'overlay'\n", "line 5",
-       "rootfs"},
+      {"[template.web]\nparked = 2\nhostname = 'a'\n\nroot-mode = 'overlay'\n", "line 5", "rootfs"},
       {"[template.web]\nparked = 2\nspeed = 9\nhurry = 8\n", "line 3", "no key speed"},
       {"[template.web]\nparked = 9\nmax-workers = 'few'\n", "line 3", "few"},
       {"[template.web]\nparked = 2\nmemory = false\n", "line 3", "memory takes a value (SIZE)"},

@@ -59,16 +59,19 @@ TEST(HttpResponseTest, WhateverItsLengthIsToldBy) {
   const std::string ok = "HTTP/1.1 200 OK\r\n";
   const ResponseCase cases[] = {
       {"length", ok + "Content-Length: 3\r\n\r\nabc", 200, "abc", true},
-      {"chunks", ok + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: u\r\n\r\n",
-       200, "abcde", true},
+      {"chunks",
+       ok + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: u\r\n\r\n", 200,
+       "abcde", true},
       {"no_reason", "HTTP/1.1 204 \r\n\r\n", 204, "", true},
       {"its_end", "HTTP/1.1 200 OK\r\n\r\nall there is", 200, "all there is", true, false, false,
        true},
       {"its_end_of_1.0", "HTTP/1.0 200 OK\r\n\r\nall", 200, "all", true, false, false, true},
       {"not_modified", "HTTP/1.1 304 X\r\nContent-Length: 10\r\n\r\n", 304, "", true},
       {"to_head", ok + "Content-Length: 10\r\n\r\n", 200, "", true, true, true},
-      {"hints_before", "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + ok +
-           "Content-Length: 1\r\n\r\n!", 200, "!", true},
+      {"hints_before",
+       "HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + ok +
+           "Content-Length: 1\r\n\r\n!",
+       200, "!", true},
       {"upgrade", "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", 101, "", true, true},
       {"close", ok + "Connection: close\r\nContent-Length: 0\r\n\r\n", 200, "", true, false},
       {"half", ok + "Content-Length: 3\r\n\r\nab", 200, "ab", false, true, false, true, true},
@@ -80,7 +83,8 @@ TEST(HttpResponseTest, WhateverItsLengthIsToldBy) {
        false, true},
   };
   for (const ResponseCase& each : cases) {
-    for (const std::size_t piece : {std::size_t{1}, std::size_t{3}, std::size_t{7}, each.text.size()}) {
+    for (const std::size_t piece :
+         {std::size_t{1}, std::size_t{3}, std::size_t{7}, each.text.size()}) {
       const Parsed got = Parse(each.text, piece, each.to_head, each.ends);
       EXPECT_EQ(got.error.empty(), !each.bad) << each.name << " " << piece << " " << got.error;
       EXPECT_EQ(got.done, each.done) << each.name << " " << piece;
@@ -98,7 +102,8 @@ TEST(HttpResponseTest, WhatComesBehindItIsLeft) {
 
 TEST(HttpResponseTest, AHeadWithoutEndIsBad) {
   std::string text = "HTTP/1.1 200 OK\r\n";
-  while (text.size() < 2 * HttpResponseParser::kMaxHead) text += "X-A: " + std::string(1000, 'a') + "\r\n";
+  while (text.size() < 2 * HttpResponseParser::kMaxHead)
+    text += "X-A: " + std::string(1000, 'a') + "\r\n";
   EXPECT_NE(Parse(text, 4096, false, false).error, "");
   const std::string line = "HTTP/1.1 200 " + std::string(3 * HttpResponseParser::kMaxHead, 'x');
   EXPECT_NE(Parse(line, 4096, false, false).error, "");

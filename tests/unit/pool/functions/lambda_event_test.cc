@@ -34,11 +34,14 @@ Json Event(LambdaEvent event, const EventRequest& request, std::string_view body
 }
 
 TEST(LambdaEventTest, OfVersion2) {
-  const Json event =
-      Event(LambdaEvent::kApiGateway2,
-            Request({{"Host", "example.org"}, {"X-A", "1"}, {"x-a", "2"}, {"User-Agent", "curl"},
-                     {"Cookie", "k=v; l=w"}, {"Content-Type", "application/json"}}),
-            "{\"x\": 1}");
+  const Json event = Event(LambdaEvent::kApiGateway2,
+                           Request({{"Host", "example.org"},
+                                    {"X-A", "1"},
+                                    {"x-a", "2"},
+                                    {"User-Agent", "curl"},
+                                    {"Cookie", "k=v; l=w"},
+                                    {"Content-Type", "application/json"}}),
+                           "{\"x\": 1}");
   EXPECT_EQ(event["version"], "2.0");
   EXPECT_EQ(event["routeKey"], "$default");
   EXPECT_EQ(event["rawPath"], "/items/7");
@@ -80,8 +83,8 @@ TEST(LambdaEventTest, OfVersion1) {
 }
 
 TEST(LambdaEventTest, ABodyThatIsNoTextIsBase64) {
-  const std::pair<Fields, std::string> binary[] = {
-      {{{"Content-Type", "image/png"}}, "text"}, {{{"Content-Type", "text/plain"}}, "\xff\xfe"}};
+  const std::pair<Fields, std::string> binary[] = {{{{"Content-Type", "image/png"}}, "text"},
+                                                   {{{"Content-Type", "text/plain"}}, "\xff\xfe"}};
   for (const auto& [fields, body] : binary) {
     const Json event = Event(LambdaEvent::kApiGateway2, Request(fields), body);
     EXPECT_EQ(event["isBase64Encoded"], true);
@@ -104,23 +107,44 @@ TEST(LambdaAnswerTest, IsWhatTheResponseSays) {
   const Fields json = {{"Content-Type", "application/json"}};
   const Fields text = {{"Content-Type", "text/plain; charset=utf-8"}};
   const AnswerCase cases[] = {
-      {"whole", two, R"({"statusCode": 201, "headers": {"X-A": "b", "Content-Type": "a/b"}, "body": "hi"})",
-       201, "hi", {{"X-A", "b"}, {"Content-Type", "a/b"}}},
+      {"whole",
+       two,
+       R"({"statusCode": 201, "headers": {"X-A": "b", "Content-Type": "a/b"}, "body": "hi"})",
+       201,
+       "hi",
+       {{"X-A", "b"}, {"Content-Type", "a/b"}}},
       {"base64", two, R"({"statusCode": 200, "body": "AAE=", "isBase64Encoded": true})", 200,
        nullptr, text},
-      {"cookies", two, R"({"statusCode": 204, "cookies": ["a=1", "b=2"]})", 204, "",
+      {"cookies",
+       two,
+       R"({"statusCode": 204, "cookies": ["a=1", "b=2"]})",
+       204,
+       "",
        {{"Set-Cookie", "a=1"}, {"Set-Cookie", "b=2"}}},
       {"no_status", two, R"({"x": 1})", 200, R"({"x": 1})", json},
       {"a_string", two, R"("hello")", 200, "hello", json},
       {"status_as_text", two, R"({"statusCode": "404"})", 404, "", text},
-      {"many", one, R"({"statusCode": 200, "headers": {"A": "1"}, "multiValueHeaders": {"A": ["2", "3"]}, "body": ""})",
-       200, "", {{"A", "2"}, {"A", "3"}, {"Content-Type", "application/json"}}},
-      {"not_its_to_set", two, R"({"statusCode": 204, "headers": {"Connection": "x", "Brood-Path": "y", "Content-Length": "9"}})",
-       204, "", {}},
+      {"many",
+       one,
+       R"({"statusCode": 200, "headers": {"A": "1"}, "multiValueHeaders": {"A": ["2", "3"]}, "body": ""})",
+       200,
+       "",
+       {{"A", "2"}, {"A", "3"}, {"Content-Type", "application/json"}}},
+      {"not_its_to_set",
+       two,
+       R"({"statusCode": 204, "headers": {"Connection": "x", "Brood-Path": "y", "Content-Length": "9"}})",
+       204,
+       "",
+       {}},
       {"no_status_of_1", one, R"({"x": 1})", 0, "", {}},
       {"no_json", two, "x", 0, "", {}},
       {"bad_status", two, R"({"statusCode": 99})", 0, "", {}},
-      {"bad_base64", two, R"({"statusCode": 200, "body": "*", "isBase64Encoded": true})", 0, "", {}},
+      {"bad_base64",
+       two,
+       R"({"statusCode": 200, "body": "*", "isBase64Encoded": true})",
+       0,
+       "",
+       {}},
       {"splits", two, R"({"statusCode": 200, "headers": {"A": "b\r\nSet-Cookie: c"}})", 0, "", {}},
       {"no_object", two, R"({"statusCode": 200, "headers": [1]})", 0, "", {}},
   };

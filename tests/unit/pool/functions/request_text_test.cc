@@ -47,20 +47,13 @@ TEST(CgiEnvironmentTest, HasWhatTheStandardNames) {
   head.content_length = 12;
   const auto environment = CgiEnvironment(head, "/a%20b%00", Function(), "10.1.2.3");
   const std::pair<const char*, const char*> expected[] = {
-      {"GATEWAY_INTERFACE", "CGI/1.1"},
-      {"REQUEST_METHOD", "POST"},
-      {"SCRIPT_NAME", "/functions/f"},
-      {"PATH_INFO", "/a b%00"},
-      {"QUERY_STRING", "q=1&r"},
-      {"REQUEST_URI", "/functions/f/a%20b%00?q=1&r"},
-      {"CONTENT_TYPE", "text/x"},
-      {"CONTENT_LENGTH", "12"},
-      {"SERVER_NAME", "example.org"},
-      {"SERVER_PORT", "8080"},
-      {"SERVER_PROTOCOL", "HTTP/1.1"},
-      {"SERVER_SOFTWARE", "brood"},
-      {"REMOTE_ADDR", "10.1.2.3"},
-      {"HTTP_HOST", "example.org:8080"},
+      {"GATEWAY_INTERFACE", "CGI/1.1"}, {"REQUEST_METHOD", "POST"},
+      {"SCRIPT_NAME", "/functions/f"},  {"PATH_INFO", "/a b%00"},
+      {"QUERY_STRING", "q=1&r"},        {"REQUEST_URI", "/functions/f/a%20b%00?q=1&r"},
+      {"CONTENT_TYPE", "text/x"},       {"CONTENT_LENGTH", "12"},
+      {"SERVER_NAME", "example.org"},   {"SERVER_PORT", "8080"},
+      {"SERVER_PROTOCOL", "HTTP/1.1"},  {"SERVER_SOFTWARE", "brood"},
+      {"REMOTE_ADDR", "10.1.2.3"},      {"HTTP_HOST", "example.org:8080"},
   };
   for (const auto& [name, value] : expected) EXPECT_EQ(Variable(environment, name), value) << name;
 }
@@ -76,12 +69,20 @@ TEST(CgiEnvironmentTest, WithoutABodyOrAPeerThereIsNothingOfThem) {
 }
 
 TEST(CgiEnvironmentTest, FieldsAreJoinedOrLeftOut) {
-  const auto environment = CgiEnvironment(
-      Head({{"X-A", "1"}, {"x-a", "2"}, {"Cookie", "a=b"}, {"Cookie", "c=d"}, {"X_A", "no"},
-            {"Proxy", "evil"}, {"Authorization", "Basic x"}, {"Proxy-Authorization", "y"},
-            {"Connection", "X-Hop"}, {"X-Hop", "z"}, {"TE", "trailers"}, {"X-Own", "caller's"},
-            {"X.B", "no"}}),
-      "", Function(), "");
+  const auto environment = CgiEnvironment(Head({{"X-A", "1"},
+                                                {"x-a", "2"},
+                                                {"Cookie", "a=b"},
+                                                {"Cookie", "c=d"},
+                                                {"X_A", "no"},
+                                                {"Proxy", "evil"},
+                                                {"Authorization", "Basic x"},
+                                                {"Proxy-Authorization", "y"},
+                                                {"Connection", "X-Hop"},
+                                                {"X-Hop", "z"},
+                                                {"TE", "trailers"},
+                                                {"X-Own", "caller's"},
+                                                {"X.B", "no"}}),
+                                          "", Function(), "");
   EXPECT_EQ(Variable(environment, "HTTP_X_A"), "1, 2");
   EXPECT_EQ(Variable(environment, "HTTP_COOKIE"), "a=b; c=d");
   for (const char* const name :
@@ -92,15 +93,21 @@ TEST(CgiEnvironmentTest, FieldsAreJoinedOrLeftOut) {
 }
 
 TEST(RequestTextTest, IsARequestThatCouldBeSent) {
-  const RequestHead head = Head({{"Host", "h"}, {"Connection", "close"}, {"X-A", "1"},
-                                 {"Transfer-Encoding", "chunked"}, {"Expect", "100-continue"}});
+  const RequestHead head = Head({{"Host", "h"},
+                                 {"Connection", "close"},
+                                 {"X-A", "1"},
+                                 {"Transfer-Encoding", "chunked"},
+                                 {"Expect", "100-continue"}});
   EXPECT_EQ(RequestText(head, "/x"), "POST /x?q=1&r HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n\r\n");
   EXPECT_THAT(RequestText(head, ""), StartsWith("POST /?q=1&r HTTP/1.1\r\n"));
 }
 
 TEST(ForwardedTextTest, TellsWhoAsked) {
-  RequestHead head = Head({{"Host", "h"}, {"X-Forwarded-For", "1.1.1.1"}, {"X-Forwarded-Proto", "https"},
-                           {"X-Forwarded-For", "2.2.2.2"}, {"X-Forwarded-Prefix", "/forged"}});
+  RequestHead head = Head({{"Host", "h"},
+                           {"X-Forwarded-For", "1.1.1.1"},
+                           {"X-Forwarded-Proto", "https"},
+                           {"X-Forwarded-For", "2.2.2.2"},
+                           {"X-Forwarded-Prefix", "/forged"}});
   const std::string text = ForwardedText(head, "/x", Function(), "3.3.3.3");
   EXPECT_THAT(text, HasSubstr("\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3\r\n"));
   EXPECT_THAT(text, HasSubstr("\r\nX-Forwarded-Prefix: /functions/f\r\n"));
@@ -113,7 +120,8 @@ TEST(ForwardedTextTest, TellsWhoAsked) {
 }
 
 TEST(ForwardedTextTest, AnUpgradeIsPassedOnWhereItIsOne) {
-  RequestHead head = Head({{"Host", "h"}, {"Connection", "keep-alive, Upgrade"}, {"Upgrade", "websocket"}});
+  RequestHead head =
+      Head({{"Host", "h"}, {"Connection", "keep-alive, Upgrade"}, {"Upgrade", "websocket"}});
   EXPECT_THAT(ForwardedText(head, "", Function(), ""),
               HasSubstr("\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"));
   head.has_body = true;
@@ -127,8 +135,8 @@ TEST(ForwardedTextTest, AnUpgradeIsPassedOnWhereItIsOne) {
 
 TEST(PercentDecodedTest, LeavesAloneWhatIsNoTriple) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", ""}, {"%41%62", "Ab"}, {"%4", "%4"}, {"%", "%"}, {"%zz", "%zz"}, {"a%2fb", "a/b"},
-      {"%00", "%00"}, {"%%41", "%A"}};
+      {"", ""},       {"%41%62", "Ab"}, {"%4", "%4"},   {"%", "%"},
+      {"%zz", "%zz"}, {"a%2fb", "a/b"}, {"%00", "%00"}, {"%%41", "%A"}};
   for (const auto& [text, plain] : cases) EXPECT_EQ(PercentDecoded(text), plain) << text;
 }
 
