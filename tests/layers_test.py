@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ORDER = [
     "spawn/base", "spawn", "spawn/child", "spawn/ready", "spawn/host", "spawn/limits",
     "spawn/cgroup", "spawn/seccomp", "spawn/plan", "spawn/launch",
-    "pool", "pool/core", "pool/daemon", "pool/functions", "pool/burst", "pool/doctor",
+    "pool", "pool/core", "pool/daemon", "pool/http", "pool/functions", "pool/burst", "pool/doctor",
     "pool/stress", "pool/cli",
     "bench/harness", "bench/measures", "bench/peers", "bench/functions", "bench",
 ]

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/functions/function.h"
+#include "pool/http/options.h"
 #include "pool/pool.h"
 
 namespace brood {

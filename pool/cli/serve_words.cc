@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "pool/cli/token_file.h"
-#include "pool/functions/http_server.h"
+#include "pool/http/server.h"
 #include "spawn/base/status.h"
 #include "spawn/plan/source_state.h"
 

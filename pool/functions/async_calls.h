@@ -19,9 +19,9 @@
 #include "pool/core/timers.h"
 #include "pool/functions/call_store_thread.h"
 #include "pool/functions/function.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/recorded_call.h"
 #include "pool/functions/running_calls.h"
+#include "pool/http/connection.h"
 #include "pool/pool.h"
 
 namespace brood {

@@ -17,17 +17,17 @@
 #include <vector>
 
 #include "pool/core/timers.h"
+#include "pool/core/watched.h"
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_input.h"
 #include "pool/functions/call_place.h"
 #include "pool/functions/call_times.h"
-#include "pool/functions/caller.h"
 #include "pool/functions/cgi_head.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/function_pool.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/lambda_event.h"
-#include "pool/functions/watched.h"
+#include "pool/http/caller.h"
+#include "pool/http/connection.h"
 #include "pool/pool.h"
 
 namespace brood {

@@ -8,9 +8,9 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "pool/functions/caller.h"
 #include "pool/functions/cgi_head.h"
 #include "pool/functions/function_worker.h"
+#include "pool/http/caller.h"
 
 namespace brood {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/caller.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/metrics.h"
+#include "pool/http/caller.h"
 
 namespace brood {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/caller.h"
+#include "pool/http/caller.h"
 
 namespace brood {
 

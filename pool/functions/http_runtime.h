@@ -19,10 +19,10 @@
 
 #include "absl/status/status.h"
 #include "pool/core/timers.h"
+#include "pool/core/watched.h"
 #include "pool/functions/function.h"
-#include "pool/functions/http_upstream.h"
 #include "pool/functions/runtime.h"
-#include "pool/functions/watched.h"
+#include "pool/http/upstream.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/spec.h"

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 

@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/watched.h"
+#include "pool/core/watched.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 

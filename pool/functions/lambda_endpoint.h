@@ -18,8 +18,8 @@
 
 #include "absl/status/status.h"
 #include "pool/core/timers.h"
-#include "pool/functions/http_connection.h"
-#include "pool/functions/watched.h"
+#include "pool/core/watched.h"
+#include "pool/http/connection.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 #include "spawn/spec.h"

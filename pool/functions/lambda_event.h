@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/caller.h"
 #include "pool/functions/function.h"
-#include "pool/functions/http_parser.h"
+#include "pool/http/caller.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 

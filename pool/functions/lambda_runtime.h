@@ -17,10 +17,10 @@
 #include "absl/status/status.h"
 #include "pool/core/timers.h"
 #include "pool/functions/function.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/lambda_call.h"
 #include "pool/functions/lambda_endpoint.h"
 #include "pool/functions/runtime.h"
+#include "pool/http/connection.h"
 #include "pool/pool.h"
 #include "spawn/spec.h"
 

@@ -20,12 +20,12 @@
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_place.h"
 #include "pool/functions/call_times.h"
-#include "pool/functions/caller.h"
 #include "pool/functions/function_pool.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/http_runtime.h"
-#include "pool/functions/http_upstream.h"
 #include "pool/functions/warm_pool.h"
+#include "pool/http/caller.h"
+#include "pool/http/connection.h"
+#include "pool/http/upstream.h"
 #include "pool/pool.h"
 
 namespace brood {

@@ -10,10 +10,10 @@
 
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_store.h"
-#include "pool/functions/caller.h"
 #include "pool/functions/function_pool.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/running_calls.h"
+#include "pool/http/caller.h"
+#include "pool/http/connection.h"
 
 namespace brood {
 

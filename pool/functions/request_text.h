@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "pool/functions/function.h"
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 

@@ -13,9 +13,9 @@
 #include "pool/functions/async_calls.h"
 #include "pool/functions/call_end.h"
 #include "pool/functions/function_pool.h"
-#include "pool/functions/http_connection.h"
 #include "pool/functions/running_calls.h"
 #include "pool/functions/tokens.h"
+#include "pool/http/connection.h"
 #include "pool/pool.h"
 
 namespace brood {

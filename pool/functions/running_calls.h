@@ -10,8 +10,8 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/http_connection.h"
-#include "pool/functions/http_parser.h"
+#include "pool/http/connection.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 

@@ -9,10 +9,10 @@
 
 #include "pool/core/timers.h"
 #include "pool/functions/call_end.h"
-#include "pool/functions/caller.h"
 #include "pool/functions/function_pool.h"
-#include "pool/functions/http_connection.h"
-#include "pool/functions/http_parser.h"
+#include "pool/http/caller.h"
+#include "pool/http/connection.h"
+#include "pool/http/request_parser.h"
 #include "pool/pool.h"
 
 namespace brood {

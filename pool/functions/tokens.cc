@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "pool/functions/http_fields.h"
+#include "pool/http/fields.h"
 
 namespace brood {
 namespace {

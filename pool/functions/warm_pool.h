@@ -20,10 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/core/timers.h"
+#include "pool/core/watched.h"
 #include "pool/functions/error_tail.h"
 #include "pool/functions/function.h"
 #include "pool/functions/function_worker.h"
-#include "pool/functions/watched.h"
 #include "pool/pool.h"
 
 namespace brood {

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 namespace {

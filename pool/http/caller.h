@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "pool/functions/http_fields.h"
+#include "pool/http/fields.h"
 
 namespace brood {
 

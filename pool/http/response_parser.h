@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 namespace brood {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_response.h"
+#include "pool/http/response_parser.h"
 
-#include "pool/functions/http_message.h"
+#include "pool/http/message.h"
 
 namespace brood {
 

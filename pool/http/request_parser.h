@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/http_fields.h"
+#include "pool/http/fields.h"
 
 namespace brood {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_fields.h"
+#include "pool/http/fields.h"
 
 #include <algorithm>
 #include <cctype>

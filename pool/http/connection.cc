@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_connection.h"
+#include "pool/http/connection.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>

@@ -2,7 +2,7 @@
 
 // Requests out of bytes: what is taken, what is refused with which status, and that neither depends
 // on the pieces in which they arrive.
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

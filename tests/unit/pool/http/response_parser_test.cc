@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Answers of servers, in pieces of any length.
-#include "pool/functions/http_response.h"
+#include "pool/http/response_parser.h"
 
 #include <gtest/gtest.h>
 

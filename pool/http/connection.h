@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "pool/functions/caller.h"
-#include "pool/functions/function.h"
-#include "pool/functions/http_parser.h"
+#include "pool/http/caller.h"
+#include "pool/http/options.h"
+#include "pool/http/request_parser.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 

@@ -14,8 +14,8 @@
 #include <string>
 #include <string_view>
 
-#include "pool/functions/http_response.h"
-#include "pool/functions/watched.h"
+#include "pool/core/watched.h"
+#include "pool/http/response_parser.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_server.h"
+#include "pool/http/server.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>

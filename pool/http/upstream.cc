@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_upstream.h"
+#include "pool/http/upstream.h"
 
 #include <netinet/in.h>
 #include <poll.h>

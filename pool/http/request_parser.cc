@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "pool/functions/http_parser.h"
+#include "pool/http/request_parser.h"
 
 #include <algorithm>
 #include <cctype>
 #include <cstring>
 
-#include "pool/functions/http_message.h"
+#include "pool/http/message.h"
 
 namespace brood {
 namespace {

@@ -11,8 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "pool/core/timers.h"
-#include "pool/functions/function.h"
-#include "pool/functions/http_connection.h"
+#include "pool/http/connection.h"
+#include "pool/http/options.h"
 #include "pool/pool.h"
 #include "spawn/base/unique_fd.h"
 
