@@ -63,7 +63,10 @@ class HttpRuntime::Probe : public HttpUpstream::User {
                       runtime_.function_.ready_path, runtime_.function_.port));
     }
     upstream_->Open();
-    if (runtime_.function_.ready_path.empty() && upstream_->connected()) End(/*ready=*/true);
+  }
+
+  void OnConnected() override {
+    if (runtime_.function_.ready_path.empty()) End(/*ready=*/true);
   }
 
   void OnAnswer(const ResponseHead& head, std::string_view, bool done) override {

@@ -36,7 +36,9 @@ void HttpUpstream::Connect() {
     if (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
         errno == EISCONN) {
       connected_ = true;
-      return Flush();
+      Flush();
+      if (user_ != nullptr) user_->OnConnected();
+      return;
     }
     if (errno != EINPROGRESS && errno != EALREADY && errno != EINTR) {
       return Break(std::strerror(errno));

@@ -34,7 +34,8 @@ class HttpUpstream : public std::enable_shared_from_this<HttpUpstream> {
     // There will be no more of an answer; a sentence. `reached`: something may have been read by
     // the server.
     virtual void OnBroken(const std::string& why, bool reached) = 0;
-    virtual void OnRoom() = 0;  // it is congested no more
+    virtual void OnRoom() = 0;      // it is congested no more
+    virtual void OnConnected() {}  // the server's side has taken the connection
   };
 
   // `connected`: the socket is. Otherwise it is connected to `port` of 127.0.0.1. `to_head`: the
@@ -61,7 +62,6 @@ class HttpUpstream : public std::enable_shared_from_this<HttpUpstream> {
 
   // The socket; nothing is told from now on.
   UniqueFd Release();
-  bool connected() const { return connected_; }
   bool was_connected() const { return was_connected_; }  // before this exchange
   bool sent_any() const { return sent_any_; }            // of what was written
   // The exchange is whole, and another may follow over the socket.

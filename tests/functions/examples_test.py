@@ -100,6 +100,13 @@ class Examples(Node):
                          (500, "Function.Failed"))
         self.logged("called with {}")
 
+    def test_notes(self):
+        self.assertEqual(self.call("notes/a/b?c", method="GET").status, 404)
+        self.assertEqual(self.call("notes/a/b?c", b"a note", "PUT").status, 201)
+        answer = self.call("notes/a/b?c", method="GET")
+        self.assertEqual((answer.body, answer.headers["Brood-Path"]), (b"a note", "warm"))
+        self.assertIn(b"/a/b?c\n", self.call("notes/", method="GET").body)
+
     def test_a_call_that_is_not_waited_for(self):
         answer = self.call("handler?async=1", b'{"name": "you"}')
         self.assertEqual(answer.status, 202)
