@@ -202,9 +202,10 @@ HttpRuntime::Line HttpRuntime::Take() {
   return line;
 }
 
-void HttpRuntime::GiveBack(UniqueFd socket, bool reusable) {
+void HttpRuntime::GiveBack(UniqueFd socket, Left left) {
   if (ended_ || !socket.valid()) return;
-  if (!reusable) return Disconnect(std::move(socket));
+  if (left == Left::kBroken) return Disconnect(std::move(socket));
+  if (left == Left::kWhole) return LetGo({std::move(socket), 0});
   idle_.push_back({std::move(socket), NowNs() + kKeepNs});
   SweepLater();
 }

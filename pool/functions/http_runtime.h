@@ -52,8 +52,13 @@ class HttpRuntime : public Runtime, public std::enable_shared_from_this<HttpRunt
     bool kept = false;
   };
   Line Take();
-  // After that. `reusable`: it is connected, and nothing of the exchange is left in it.
-  void GiveBack(UniqueFd socket, bool reusable);
+  // What an exchange leaves its socket as.
+  enum class Left : std::uint8_t {
+    kOpen,    // connected, with nothing of the exchange in it: it may have another
+    kWhole,   // the answer has been read to its end
+    kBroken,  // there is more to come, or to be read
+  };
+  void GiveBack(UniqueFd socket, Left left);
 
  private:
   class Probe;

@@ -51,6 +51,7 @@ void ProxyCall::Start(const RequestHead& head, std::string_view path) {
   }
   pending_ = ForwardedText(head, path, options, caller_->peer());
   to_head_ = head.method == "HEAD";
+  has_body_ = head.has_body;
   chunked_ = IsChunked(head);
   repeatable_ = IsRepeatable(head.method);
   asks_for_upgrade_ = AsksForUpgrade(head);
@@ -190,11 +191,13 @@ void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool d
   }
   // The isolate takes its next call before this one's caller is told, who may be slow.
   Caller& caller = *std::exchange(caller_, nullptr);
-  const bool reusable = upstream_->reusable();
+  // A server that does not read a body would take it for its next request, and answer the next
+  // caller with what this one has put there.
+  const bool reusable = upstream_->reusable() && !has_body_;
   Fields fields = OwnFields(head);
   const HttpStatus status(head.status, head.reason);
   const std::string rest(body);
-  LetGoOfSocket(reusable);
+  LetGoOfSocket(reusable ? HttpRuntime::Left::kOpen : HttpRuntime::Left::kWhole);
   times_.ended_ns = NowNs();
   LeaveIsolate(/*fit=*/true);
   place_.Leave();
@@ -231,7 +234,7 @@ void ProxyCall::OnBroken(const std::string& why, bool reached) {
   const auto self = self_;
   const bool kept_alive = upstream_ && upstream_->was_connected();
   reached_ |= reached;
-  LetGoOfSocket(/*reusable=*/false);
+  LetGoOfSocket(HttpRuntime::Left::kBroken);
   if (upgraded_ && caller_ != nullptr) {
     // One side of a tunnel has ended, in whatever manner.
     std::exchange(caller_, nullptr)->Finish({});
@@ -261,7 +264,7 @@ void ProxyCall::OnLost(absl::StatusOr<Outcome> outcome, std::string_view said,
   const auto self = self_;
   said_ = said;
   reached_ |= upstream_ && upstream_->sent_any();
-  LetGoOfSocket(/*reusable=*/false);
+  LetGoOfSocket(HttpRuntime::Left::kBroken);
   warm_.reset();
   if (broken_timer_) timers_.Cancel(*broken_timer_);
   broken_timer_.reset();
@@ -292,16 +295,16 @@ void ProxyCall::OnGone() {
   if (caller_ == nullptr) return;
   caller_ = nullptr;
   if (!upgraded_) ++function_.metrics().gone;
-  LetGoOfSocket(/*reusable=*/false);
+  LetGoOfSocket(HttpRuntime::Left::kBroken);
   LeaveIsolate(/*fit=*/true);
   Finish();
 }
 
-void ProxyCall::LetGoOfSocket(bool reusable) {
+void ProxyCall::LetGoOfSocket(HttpRuntime::Left left) {
   const auto upstream = std::exchange(upstream_, nullptr);
   if (!upstream) return;
   UniqueFd socket = upstream->Release();
-  if (runtime_) runtime_->GiveBack(std::move(socket), reusable);
+  if (runtime_) runtime_->GiveBack(std::move(socket), left);
 }
 
 void ProxyCall::LeaveIsolate(bool fit) {
@@ -320,7 +323,7 @@ void ProxyCall::Refuse(int status, std::string_view why, std::string_view end) {
 // `fit`: it is not its isolate's fault.
 void ProxyCall::Fail(CallEnd end, bool fit) {
   const auto self = self_;
-  LetGoOfSocket(/*reusable=*/false);
+  LetGoOfSocket(HttpRuntime::Left::kBroken);
   times_.ended_ns = NowNs();
   LeaveIsolate(fit);
   place_.Leave();

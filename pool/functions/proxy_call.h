@@ -73,7 +73,7 @@ class ProxyCall : public Exchange,
   void Send(std::string_view bytes);
   bool MaySendAgain() const;
   bool ServeAgain(bool fit);
-  void LetGoOfSocket(bool reusable);
+  void LetGoOfSocket(HttpRuntime::Left left);
   void LeaveIsolate(bool fit);
   void OnTimeout();
   void Refuse(int status, std::string_view why, std::string_view end);
@@ -100,6 +100,7 @@ class ProxyCall : public Exchange,
   bool connected_again_ = false;  // to the same isolate
   bool sent_again_ = false;       // to another
   bool to_head_ = false;
+  bool has_body_ = false;
   bool chunked_ = false;
   bool asks_for_upgrade_ = false;
   bool expects_continue_ = false;

@@ -278,6 +278,19 @@ class Http(Node):
         for _ in range(30):
             self.assertEqual(self.call("fickle/", method="GET").body, first)
 
+    def test_a_body_that_is_not_read_is_nobody_elses_request(self):
+        smuggled = b"GET /long/77 HTTP/1.1\r\nHost: x\r\n\r\n"
+        own = self.call("two/own").body
+        for _ in range(20):
+            self.assertEqual(self.call("two/own", smuggled).body, own)
+            self.assertEqual(self.call("two/own", method="GET").body, own)
+            # Answered before its body has come.
+            late = self.raw(b"POST /functions/two/own HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+            answer = b""
+            while own not in answer: answer += late.recv(4096)
+            self.assertEqual(self.call("two/own", method="GET").body, own)
+            late.close()
+
     def test_an_isolate_ends_after_its_calls(self):
         seen = [self.call("few/own").body for _ in range(9)]
         self.assertEqual([seen.count(each) for each in dict.fromkeys(seen)], [3, 3, 3])
