@@ -229,7 +229,7 @@ Spec WithHostNetwork() {
 std::vector<Row> LoadRows(const Setup& setup) {
   const Command& command = setup.payload;
   std::vector<Row> rows;
-  for (const double offered : {0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3}) {
+  for (const double offered : {0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4}) {
     rows.push_back(LoadRow(command, "floor", offered, [&command](double per_s, Series& series) {
       return LoadFloor(command, per_s, series);
     }));
