@@ -172,6 +172,7 @@ TEST_F(OptionsTest, OfServe) {
       {"--pool", {"--pool", "2", "--template", "a"}, "", 125, "--pool is for a daemon without"},
       {"--http", {"--http", "here"}, "", 125, "--http takes ADDRESS:PORT"},
       {"--max-running", {"--max-running", "x"}, "", 125, "--max-running"},
+      {"--drain", {"--drain", "long"}, "", 125, "long"},
       {"--max-unclaimed", {"--max-unclaimed", "x"}, "", 125, "--max-unclaimed"},
       {"--verbose", {"--verbose=x"}, "", 125, "verbose"},
       {"--verbose", {"--verbose", "word"}, "", 125, "takes options only"}};

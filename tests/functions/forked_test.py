@@ -216,7 +216,7 @@ REFUSED = {
 class Refusals(Forked):
     CONFIG = "".join(python(name, script + "; import sys; print(sys.stdin.read())", concurrency=4)
                      for name, (script, _) in REFUSED.items()) + (
-        command("static", ["/bin/busybox", "cat"]) + command("missing", ["/no/such"]))
+        command("static", ["/bin/busybox", "cat"]) + command("not-a-program", ["/etc/passwd"]))
 
     def test_what_its_calls_would_share_is_named_and_calls_are_served_all_the_same(self):
         for name, (_, problem) in REFUSED.items():
@@ -235,9 +235,9 @@ class Refusals(Forked):
         self.assertIn("or it is linked statically", self.ready("static")["process"]["problem"])
         self.assertEqual(self.call("static", b"x").body, b"x")
 
-    def test_a_program_that_is_not_there(self):
-        self.assertIn("no such file inside the root", self.ready("missing")["process"]["problem"])
-        self.assertEqual(self.call("missing").status, 500)
+    def test_a_file_that_is_no_program(self):
+        self.assertIn("not executable", self.ready("not-a-program")["process"]["problem"])
+        self.assertEqual(self.call("not-a-program").status, 500)
 
 
 class Life(Forked):
