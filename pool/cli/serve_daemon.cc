@@ -271,7 +271,9 @@ class Daemon {
       if (fds[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
-      if (info.ssi_signo == SIGHUP) {
+      if (info.ssi_signo == SIGHUP && draining_) {
+        LogEvent("not reloaded", {{"why", "the daemon is ending"}});
+      } else if (info.ssi_signo == SIGHUP) {
         const absl::Status reloaded = Reload();
         if (reloaded.ok()) {
           LogEvent("reloaded", {{"templates", served_->config().templates.size()},

@@ -20,6 +20,7 @@
 #include <toml++/toml.h>
 #pragma GCC diagnostic pop
 
+#include "pool/http/fields.h"
 #include "spawn/base/status.h"
 #include "spawn/base/unique_fd.h"
 
@@ -90,6 +91,7 @@ absl::StatusOr<Token> ParseToken(std::string_view name, const toml::node& node,
     line = key.source().begin;
     return taken;
   }
+  if (!IsToken(name)) return InvalidError("its name is not made of letters, digits and -._");
   if (token.secret.empty()) return InvalidError("it has no secret");
   if (token.functions.empty() && !token.admin) {
     return InvalidError("it allows nothing: name functions, or say admin = true");

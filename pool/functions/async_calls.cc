@@ -196,6 +196,13 @@ std::shared_ptr<Exchange> AsyncCalls::Tell(
   return later;
 }
 
+bool AsyncCalls::Waits(std::string_view id) const {
+  return std::any_of(queues_.begin(), queues_.end(), [&](const auto& each) {
+    const auto& ids = each.second.ids;
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  });
+}
+
 // The oldest of each function first, as many as it has places for beside callers who wait.
 void AsyncCalls::Pump() {
   if (draining_ || !find_) return;

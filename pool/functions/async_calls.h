@@ -64,6 +64,7 @@ class AsyncCalls {
   std::shared_ptr<Exchange> Tell(HttpConnection& connection, const std::string& id,
                                  std::function<bool(const std::string& function)> may_know);
 
+  bool Waits(std::string_view id) const;
   std::size_t waiting() const { return waiting_; }
   std::size_t running() const { return busy_; }
 

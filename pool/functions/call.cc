@@ -107,6 +107,7 @@ void Call::OnBodyEnd() {
 
 void Call::OnGone() {
   const auto self = shared_from_this();
+  if (connection_ == nullptr) return;
   connection_ = nullptr;
   ++function_.metrics().gone;
   Stop();

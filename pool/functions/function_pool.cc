@@ -27,6 +27,10 @@ void FunctionPool::Open() {
   if (options_.mode == FunctionMode::kForked) StartProcess();
   if (options_.mode == FunctionMode::kWarm) {
     warm_ = std::make_shared<WarmPool>(pool_, timers_, options_);
+    warm_->more_to_come = [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      return self && !self->queue_.empty();
+    };
     warm_->Open();
   }
   Prime();

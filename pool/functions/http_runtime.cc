@@ -140,7 +140,10 @@ void HttpRuntime::TakeSockets() {
   channel_watch_.Stop();
   channel_.reset();
   workers_channel_.reset();
-  if (awaited_ == 0) TryOut();
+  if (awaited_ == 0) return TryOut();
+  // A worker that came to nothing, or there were no numbers left for its sockets.
+  failed_ = true;
+  if (const auto over = on_over) over();
 }
 
 void HttpRuntime::TryOut() {
@@ -184,8 +187,13 @@ std::size_t HttpRuntime::room() const {
   return ready_ && !ended_ ? free_.size() + idle_.size() + closing_.size() : 0;
 }
 
-HttpRuntime::Line HttpRuntime::Take() {
-  while (!idle_.empty()) {
+HttpRuntime::Line HttpRuntime::Take(bool fresh) {
+  if (fresh && free_.empty() && closing_.empty() && !idle_.empty()) {
+    UniqueFd socket = std::move(idle_.front().socket);
+    idle_.erase(idle_.begin());
+    Disconnect(std::move(socket));
+  }
+  while (!fresh && !idle_.empty()) {
     Line line{std::move(idle_.back().socket), true, true};
     idle_.pop_back();
     if (IsQuiet(line.socket.get())) return line;

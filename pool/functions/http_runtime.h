@@ -41,17 +41,18 @@ class HttpRuntime : public Runtime, public std::enable_shared_from_this<HttpRunt
 
   // None until it is ready.
   std::size_t room() const override;
-  bool failed() const override { return false; }
+  bool failed() const override { return failed_; }
   const std::string& error() const override { return error_; }
   void OnWorkerEnded() override;
 
-  // For one exchange; room() is more than none. `kept`: it is connected, and served one before.
+  // For one exchange; room() is more than none. `kept`: it is connected, and served one before,
+  // which it did not where it is to be `fresh`.
   struct Line {
     UniqueFd socket;
     bool connected = false;
     bool kept = false;
   };
-  Line Take();
+  Line Take(bool fresh);
   // What an exchange leaves its socket as.
   enum class Left : std::uint8_t {
     kOpen,    // connected, with nothing of the exchange in it: it may have another
@@ -91,6 +92,7 @@ class HttpRuntime : public Runtime, public std::enable_shared_from_this<HttpRunt
   std::optional<Timers::Id> timer_;  // that tries again, or sweeps
   bool ready_ = false;
   bool ended_ = false;
+  bool failed_ = false;
   const std::string error_;
 };
 

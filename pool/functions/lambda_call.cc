@@ -55,9 +55,18 @@ void LambdaCall::ReadInput() {
   }
 }
 
-std::string LambdaCall::TakeEvent() {
+const std::string& LambdaCall::Call() {
   stage_ = Stage::kCalled;
-  return std::exchange(event_, {});
+  return event_;
+}
+
+void LambdaCall::OnUnread() {
+  if (stage_ == Stage::kCalled) stage_ = Stage::kWaiting;
+}
+
+void LambdaCall::BeginAnswer() {
+  stage_ = Stage::kAnswering;
+  event_ = {};
 }
 
 void LambdaCall::Write(std::string_view bytes) {

@@ -57,8 +57,11 @@ class LambdaCall : public std::enable_shared_from_this<LambdaCall> {
 
   // For the runtime that serves it.
   bool event_whole() const { return event_whole_; }
-  std::string TakeEvent();
-  void BeginAnswer() { stage_ = Stage::kAnswering; }
+  // What it is called with.
+  const std::string& Call();
+  // It is known that the event has not been read, at least not whole.
+  void OnUnread();
+  void BeginAnswer();
   void Write(std::string_view bytes);
   bool full() const { return pending_.size() >= kMaxPending; }
   void Succeed();

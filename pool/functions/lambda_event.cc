@@ -231,8 +231,11 @@ std::string EventJson(const FunctionOptions& function, const EventRequest& reque
                       std::string_view body) {
   const std::string path = request.path.empty() ? "/" : request.path;
   const bool first = function.event == LambdaEvent::kApiGateway1;
-  Json event =
-      first ? EventOfVersion1(function, request, path) : EventOfVersion2(function, request, path);
+  EventRequest own = request;
+  Fields& fields = own.head.fields;
+  std::erase_if(fields, [](const auto& field) { return IsUserField(field.first); });
+  if (!own.head.user.empty()) fields.emplace_back("X-Forwarded-User", own.head.user);
+  Json event = first ? EventOfVersion1(function, own, path) : EventOfVersion2(function, own, path);
   const bool text = IsText(FindField(request.head.fields, "Content-Type")) && IsUtf8(body);
   if (!body.empty()) {
     event["body"] = text ? std::string(body) : absl::Base64Escape({body.data(), body.size()});

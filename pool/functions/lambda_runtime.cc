@@ -199,6 +199,9 @@ void LambdaRuntime::OnWorkerEnded() {
   ended_ = true;
   responder_ = nullptr;
   on_room = on_over = nullptr;
+  // A process that ends without having read what was sent to it has its connections reset.
+  const auto event_to = std::exchange(event_to_, nullptr);
+  if (event_to && call_ && event_to->WasReset()) call_->OnUnread();
   endpoint_->Close();
   if (!too_long_.empty()) (void)call_->Fail(std::exchange(too_long_, {}));
 }
@@ -315,7 +318,8 @@ void LambdaRuntime::Deliver() {
   askers_.erase(askers_.begin());
   begun_ = true;
   endpoint_->BeginCall();
-  const std::string event = call_->TakeEvent();
+  const std::string& event = call_->Call();
+  event_to_ = asker.shared_from_this();
   id_ = NewCallId();
   const std::int64_t left_ns = worker->asked_ns + timeout_.count() - NowNs();
   const std::int64_t now_ms = EpochMs();

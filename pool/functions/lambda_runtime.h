@@ -71,8 +71,9 @@ class LambdaRuntime : public Runtime, public std::enable_shared_from_this<Lambda
   std::shared_ptr<LambdaCall> call_;     // its last one; null: none yet
   std::string id_;                       // of that call
   std::vector<HttpConnection*> askers_;  // that wait for one; the first is the one to be answered
-  HttpConnection* responder_ = nullptr;  // whom the response comes from
-  std::string too_long_;                 // the error of a response that was refused for its length
+  std::shared_ptr<HttpConnection> event_to_;  // over which its call was given; it may be closed
+  HttpConnection* responder_ = nullptr;       // whom the response comes from
+  std::string too_long_;  // the error of a response that was refused for its length
   std::string error_;
 };
 

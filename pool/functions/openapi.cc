@@ -244,6 +244,7 @@ Json KeptCallPath() {
                 "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
                 {{"204", {{"description", "It is being ended."}}},
                  {"404", Sentence("No call with that id waits or runs.")},
+                 {"409", Sentence("It waits on disk, and can be ended once it runs.")},
                  {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
   item["parameters"] = Json::array({Reference("parameters", "id")});
   return item;

@@ -97,7 +97,7 @@ void ProxyCall::OnGiven(const FunctionWorker& host, std::uint64_t served_before)
 
 void ProxyCall::Connect() {
   const auto self = self_;
-  HttpRuntime::Line line = runtime_->Take();
+  HttpRuntime::Line line = runtime_->Take(/*fresh=*/connected_again_);
   if (!line.socket.valid()) return OnBroken("there is no socket left to it", /*reached=*/false);
   upstream_ = std::make_shared<HttpUpstream>(pool_, std::move(line.socket), line.connected,
                                              function_.options().port, to_head_, *this);
@@ -106,8 +106,9 @@ void ProxyCall::Connect() {
   Send(waiting);
   if (upstream_ == upstream) upstream->Open();
   if (caller_ == nullptr) return;
+  const auto held = caller_->Hold();
   if (std::exchange(expects_continue_, false)) caller_->Continue();
-  if (waiting.size() >= kMaxPending) caller_->Resume();
+  if (caller_ != nullptr && waiting.size() >= kMaxPending) caller_->Resume();
 }
 
 void ProxyCall::Send(std::string_view bytes) {
@@ -163,6 +164,7 @@ void ProxyCall::OnDrained() {
 void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool done) {
   const auto self = self_;
   if (caller_ == nullptr) return;
+  const auto held = caller_->Hold();
   if (!begun_ && head.status == 101 && (!asks_for_upgrade_ || !caller_->Upgrade(OwnFields(head)))) {
     return OnBroken("it has changed the protocol unasked", /*reached=*/true);
   }
@@ -201,10 +203,14 @@ void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool d
   times_.ended_ns = NowNs();
   LeaveIsolate(/*fit=*/true);
   place_.Leave();
-  times_.AddTo(function_.metrics());
   if (first) {
     for (auto& field : times_.ToFields()) fields.push_back(std::move(field));
-    caller.Answer(status, std::move(fields), rest);
+    if (to_head_) {  // which has the fields of a GET, and no length that we would make up
+      caller.Begin(status, std::move(fields));
+      caller.Finish({});
+    } else {
+      caller.Answer(status, std::move(fields), rest);
+    }
   } else {
     caller.Write(rest);
     caller.Finish({});
@@ -296,7 +302,8 @@ void ProxyCall::OnGone() {
   caller_ = nullptr;
   if (!upgraded_) ++function_.metrics().gone;
   LetGoOfSocket(HttpRuntime::Left::kBroken);
-  LeaveIsolate(/*fit=*/true);
+  // The server may go on with it, which no other call is to wait for where it serves one at a time.
+  LeaveIsolate(/*fit=*/function_.options().max_inflight > 1);
   Finish();
 }
 
@@ -327,7 +334,6 @@ void ProxyCall::Fail(CallEnd end, bool fit) {
   times_.ended_ns = NowNs();
   LeaveIsolate(fit);
   place_.Leave();
-  if (times_.started_ns != 0) times_.AddTo(function_.metrics());
   Caller* const caller = std::exchange(caller_, nullptr);
   if (caller == nullptr) {
     end.status = 0;
@@ -352,6 +358,10 @@ void ProxyCall::Finish() {
     timer->reset();
   }
   place_.Leave();
+  if (self_ && times_.started_ns != 0) {
+    if (times_.ended_ns == 0) times_.ended_ns = NowNs();
+    times_.AddTo(function_.metrics());
+  }
   self_.reset();
 }
 

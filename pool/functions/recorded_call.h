@@ -38,6 +38,7 @@ class RecordedCall : public Caller, public std::enable_shared_from_this<Recorded
   void Finish(const Fields& trailer) override;
   void Abort() override { broken_ = true; }  // why is told to the log, next
   bool Upgrade(const Fields&) override { return false; }
+  std::shared_ptr<void> Hold() override { return shared_from_this(); }
   void Continue() override {}
   void Resume() override {}
   bool congested() const override { return false; }

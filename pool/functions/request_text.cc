@@ -36,14 +36,28 @@ bool IsSecret(std::string_view field) {
          EqualsIgnoringCase(field, "Proxy-Authorization");
 }
 
+// Some servers take "_" for "-".
+bool IsSameVariable(std::string_view name, std::string_view ours) {
+  std::string plain(name);
+  std::replace(plain.begin(), plain.end(), '_', '-');
+  return EqualsIgnoringCase(plain, ours);
+}
+
+// What parts this request from the next is never the caller's to say: who is named in Connection
+// would be left out, and the body be a request of its own.
 void PutFields(const RequestHead& head, std::string& out) {
+  const std::string_view host = FindField(head.fields, "Host");
+  if (!host.empty()) out += fmt::format("Host: {}\r\n", host);
   for (const auto& [name, value] : head.fields) {
     if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect") ||
-        EqualsIgnoringCase(name, kUser)) {
+        EqualsIgnoringCase(name, "Host") || EqualsIgnoringCase(name, "Content-Length") ||
+        IsSameVariable(name, kUser)) {
       continue;
     }
     out += fmt::format("{}: {}\r\n", name, value);
   }
+  if (head.content_length) out += fmt::format("Content-Length: {}\r\n", *head.content_length);
+  if (!head.user.empty()) out += fmt::format("{}: {}\r\n", kUser, head.user);
 }
 
 }  // namespace
@@ -73,6 +87,8 @@ bool AsksForUpgrade(const RequestHead& head) {
   return head.version == 11 && !head.has_body && ListsToken(head.fields, "Connection", "upgrade") &&
          !FindField(head.fields, "Upgrade").empty();
 }
+
+bool IsUserField(std::string_view name) { return IsSameVariable(name, kUser); }
 
 bool IsChunked(const RequestHead& head) { return head.has_body && !head.content_length; }
 
@@ -126,25 +142,20 @@ std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_vie
 std::string RequestText(const RequestHead& head, std::string_view path) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\n", head.method, Target(head, path));
   PutFields(head, out);
-  if (!head.user.empty()) out += fmt::format("{}: {}\r\n", kUser, head.user);
   return out + "\r\n";
 }
 
 std::string ForwardedText(const RequestHead& head, std::string_view path,
                           const FunctionOptions& function, std::string_view peer) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\n", head.method, Target(head, path));
+  RequestHead passed = head;
   std::string from;
-  for (const auto& [name, value] : head.fields) {
-    if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect") ||
-        EqualsIgnoringCase(name, "X-Forwarded-Prefix") || EqualsIgnoringCase(name, kUser)) {
-      continue;
-    }
-    if (EqualsIgnoringCase(name, "X-Forwarded-For")) {
-      from += (from.empty() ? "" : ", ") + value;
-      continue;
-    }
-    out += fmt::format("{}: {}\r\n", name, value);
-  }
+  std::erase_if(passed.fields, [&](const auto& field) {
+    const bool is_from = EqualsIgnoringCase(field.first, "X-Forwarded-For");
+    if (is_from) from += (from.empty() ? "" : ", ") + field.second;
+    return is_from || IsSameVariable(field.first, "X-Forwarded-Prefix");
+  });
+  PutFields(passed, out);
   if (FindField(head.fields, "Host").empty()) {
     out += fmt::format("Host: 127.0.0.1:{}\r\n", function.port);
   }
@@ -152,7 +163,6 @@ std::string ForwardedText(const RequestHead& head, std::string_view path,
   if (!from.empty()) out += fmt::format("X-Forwarded-For: {}\r\n", from);
   if (FindField(head.fields, "X-Forwarded-Proto").empty()) out += "X-Forwarded-Proto: http\r\n";
   out += fmt::format("X-Forwarded-Prefix: {}{}\r\n", kPrefix, function.name);
-  if (!head.user.empty()) out += fmt::format("{}: {}\r\n", kUser, head.user);
   if (IsChunked(head)) out += "Transfer-Encoding: chunked\r\n";
   if (AsksForUpgrade(head)) {
     out += fmt::format("Connection: Upgrade\r\nUpgrade: {}\r\n", FindField(head.fields, "Upgrade"));

@@ -21,6 +21,9 @@ namespace brood {
 std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_view path,
                                         const FunctionOptions& function, std::string_view peer);
 
+// The fields that a caller sent in our name, X-Forwarded-User.
+bool IsUserField(std::string_view name);
+
 // The request line, the fields but those of its connection, and an empty line. The body behind it
 // has no coding; without a Content-Length it goes to the end.
 std::string RequestText(const RequestHead& head, std::string_view path);

@@ -203,7 +203,9 @@ std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const R
   }
   if (!reads) {
     const std::string* const function = options_.running->FunctionOf(id);
-    if (function == nullptr || !may_know(*function)) {
+    if (function == nullptr && options_.calls != nullptr && options_.calls->Waits(id)) {
+      Plain(connection, 409, "the call waits on disk, and can be ended once it runs\n");
+    } else if (function == nullptr || !may_know(*function)) {
       Plain(connection, 404, "no call with that id waits or runs\n");
     } else {
       options_.running->Kill(id);

@@ -161,7 +161,7 @@ void WarmPool::GiveWaiting(const Held& isolate) {
 
 bool WarmPool::Leaves(const Isolate& isolate) const {
   return isolate.leaving || isolate.host->runtime->failed() || HasServedItsTime(isolate) ||
-         (closed_ && waiting_.empty());
+         (closed_ && waiting_.empty() && !(more_to_come && more_to_come()));
 }
 
 void WarmPool::OnRoom(const Held& isolate) {

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -51,6 +52,9 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   WarmPool(Pool& pool, Timers& timers, const FunctionOptions& function)
       : pool_(pool), timers_(timers), function_(function) {}
   ~WarmPool();
+
+  // Whether calls that it does not know yet are certain to come; null: they are not.
+  std::function<bool()> more_to_come;
 
   // Starts `min` isolates, and goes on keeping so many.
   void Open();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -43,6 +44,9 @@ class Caller {
   // Instead of Begin: 101, with `fields`. From the next Resume on, bytes pass both ways as they
   // are, over Exchange::OnBody and Write, until Finish. False: not over this.
   virtual bool Upgrade(const Fields& fields) = 0;
+
+  // Keeps it from being destroyed when it ends in what it is told.
+  virtual std::shared_ptr<void> Hold() = 0;
 
   virtual void Continue() = 0;           // the body is wanted
   virtual void Resume() = 0;             // more of it is taken

@@ -78,8 +78,17 @@ absl::Status HttpConnection::Open(Handler handler, std::function<void()> closed)
   return absl::OkStatus();
 }
 
+bool HttpConnection::WasReset() {
+  char byte = 0;
+  if (open() && recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0) {
+    reset_ |= errno == ECONNRESET;
+  }
+  return reset_;
+}
+
 void HttpConnection::Close() {
   if (!open()) return;
+  (void)WasReset();
   if (watching_ != 0) pool_.Unwatch(watch_);
   watching_ = 0;
   socket_.reset();
@@ -159,6 +168,7 @@ void HttpConnection::OnReadable(short events) {
   std::array<char, 16384> buffer;
   const ssize_t got = recv(socket_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (got < 0) reset_ |= errno == ECONNRESET;
   if (got <= 0) return Close();
   if (phase_ == Phase::kLinger) return;  // read, and thrown away
   input_.append(buffer.data(), static_cast<std::size_t>(got));
@@ -215,7 +225,9 @@ void HttpConnection::TakeHead() {
   keep_alive_ = head.keep_alive && !retired_;
   SetPhase(Phase::kBody);
   std::shared_ptr<Exchange> exchange = handler_(*this, head);
-  if (open() && !answered_) exchange_ = std::move(exchange);
+  // It may have closed the connection, in what it sent at once, while nobody was told of that.
+  if (!open() && exchange) return exchange->OnGone();
+  if (!answered_) exchange_ = std::move(exchange);
 }
 
 // Nothing that comes behind can be told apart any more.
@@ -315,6 +327,7 @@ std::string HttpConnection::peer() const {
 }
 
 void HttpConnection::Write(std::string_view bytes) {
+  const auto self = shared_from_this();
   if (!open()) return;
   const bool chunk = chunked_ && !bytes.empty();
   if (chunk) output_ += fmt::format("{:x}\r\n", bytes.size());
@@ -325,6 +338,7 @@ void HttpConnection::Write(std::string_view bytes) {
 }
 
 void HttpConnection::Finish(const Fields& trailer) {
+  const auto self = shared_from_this();
   if (!open()) return;
   if (chunked_) {
     output_ += "0\r\n";
@@ -336,6 +350,7 @@ void HttpConnection::Finish(const Fields& trailer) {
 }
 
 void HttpConnection::Abort() {
+  const auto self = shared_from_this();
   if (!open()) return;
   exchange_.reset();  // it knows
   if (chunked_) {
@@ -354,8 +369,10 @@ void HttpConnection::Abort() {
 }
 
 void HttpConnection::Continue() {
+  const auto self = shared_from_this();
   if (!open() || begun_ || parser_->done() || parser_->head().version != 11) return;
   output_ += "HTTP/1.1 100 Continue\r\n\r\n";
+  if (phase_ == Phase::kBody) SetPhase(Phase::kBody);
   Flush();
 }
 
@@ -366,6 +383,7 @@ void HttpConnection::Resume() {
 }
 
 void HttpConnection::Flush() {
+  const auto self = shared_from_this();
   const bool was_congested = congested();
   bool progress = false;
   while (sent_ < output_.size()) {
@@ -397,6 +415,7 @@ void HttpConnection::Flush() {
 }
 
 void HttpConnection::SetWatches() {
+  const auto held = shared_from_this();
   short wanted = POLLRDHUP;
   const bool full = exchange_ && exchange_->full();
   // Requests sent ahead stay in the socket until their turn.

@@ -56,6 +56,9 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool open() const override { return socket_.valid(); }
   // A request has been read whole, and its answer is not there yet.
   bool answering() const { return phase_ == Phase::kAnswer; }
+  // The other side has ended it without having read all that was sent to it; told also of one that
+  // has been closed.
+  bool WasReset();
   // The fields behind the body of the request that has just been read whole.
   const Fields& trailers() const { return parser_->trailers(); }
   // Closes when its deadline has passed: no whole head, no byte of a body, an answer that is not
@@ -84,6 +87,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   void Abort() override;
   bool Upgrade(const Fields& fields) override;
 
+  std::shared_ptr<void> Hold() override { return shared_from_this(); }
   void Continue() override;  // 100
   void Resume() override;    // the exchange is no longer full
   bool congested() const override { return output_.size() - sent_ > kHighWater; }
@@ -119,6 +123,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   bool bodiless_ = false;    // it has no body, whatever is written
   bool keep_alive_ = false;  // another request may follow
   bool retired_ = false;
+  bool reset_ = false;
   bool served_ = false;  // a request has been answered
   bool advancing_ = false;
   std::int64_t deadline_ns_ = 0;

@@ -229,6 +229,10 @@ void HttpServer::ShutDoor() {
   if (!socket_.valid()) return;
   while (Accept()) {
   }
+  const int none = 0;
+  if (options_.share) {
+    (void)setsockopt(socket_.get(), SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &none, sizeof(none));
+  }
   if (watch_) pool_.Unwatch(*watch_);
   watch_.reset();
   socket_.reset();

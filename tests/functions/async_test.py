@@ -20,6 +20,10 @@ class Async(Node):
     CALLS = 'calls = "calls.sqlite"\n'
     FUNCTIONS = (
         function("echo", "exec cat", mode="primed", min=2) +
+        """[function.server]
+runtime = "http"
+command = ["/usr/bin/python3", "-c", "import http.server\\nclass H(http.server.BaseHTTPRequestHandler):\\n def do_POST(self):\\n  body = self.path.encode() + b' ' + self.rfile.read(int(self.headers['Content-Length']))\\n  self.send_response(201)\\n  self.send_header('Content-Length', str(len(body)))\\n  self.end_headers()\\n  self.wfile.write(body)\\nhttp.server.HTTPServer(('127.0.0.1', 8080), H).serve_forever()"]
+""" +
         function("slow", "read seconds; sleep $seconds; echo slept", concurrency=4) +
         function("one", "read seconds; sleep $seconds; echo one", concurrency=1, queue=0) +
         function("fail", "echo half; exit 7") +
@@ -82,6 +86,14 @@ class Async(Node):
 
 
 class Results(Async):
+    def test_a_server_hears_the_whole_request(self):
+        answer = self.call("server/a/b?c=d", b"the body", headers={"Prefer": "respond-async"})
+        self.assertEqual(answer.status, 202)
+        location = answer.headers["Location"]
+        call = self.wait_for(lambda: [each for each in [json.loads(self.get(location)[1])]
+                                      if each["state"] == "done"])[0]
+        self.assertEqual((call["status"], call["output"]), (201, "/a/b?c=d the body"))
+
     def test_the_result_is_what_a_caller_would_have_got(self):
         before = time.time()
         call = self.ended(self.accepted("echo", b"hello"))

@@ -71,6 +71,7 @@ class Odd(Handler):
         if what == "status": return self.answer(b"" if rest in ("204", "304") else b"x", int(rest))
         if what == "reason": return self.raw(b"HTTP/1.1 299 As It Likes\\r\\nContent-Length: 1\\r\\n\\r\\nx")
         if what == "to-the-end": return self.raw(b"HTTP/1.0 200 OK\\r\\nX-A: b\\r\\n\\r\\n" + b"e" * 100000)
+        if what == "chunks-head": return self.raw(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n")
         if what == "chunks": return self.raw(b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
                                              b"3\\r\\nabc\\r\\n4;x=y\\r\\ndefg\\r\\n0\\r\\nX-T: 1\\r\\n\\r\\n")
         if what == "early": return self.raw(b"HTTP/1.1 103 Early Hints\\r\\nLink: <a>\\r\\n\\r\\n"
@@ -290,6 +291,39 @@ class Http(Node):
             while own not in answer: answer += late.recv(4096)
             self.assertEqual(self.call("two/own", method="GET").body, own)
             late.close()
+
+    def test_what_parts_requests_is_not_the_callers_to_say(self):
+        smuggled = b"GET /long/77 HTTP/1.1\r\nHost: x\r\nX-Forwarded-User: root\r\n\r\n"
+        for named in (b"content-length", b"Content-Length, host", b"host, transfer-encoding"):
+            client = self.raw(b"POST /functions/odd/body HTTP/1.1\r\nHost: example.org\r\n"
+                              b"Connection: close, " + named + b"\r\nContent-Length: " +
+                              str(len(smuggled)).encode() + b"\r\n\r\n" + smuggled)
+            self.assertTrue(read_all(client).endswith(b"\r\n\r\n" + smuggled), named)
+            client.close()
+        told, _ = self.told("/", b"1234", "POST", {"Connection": "close, Host, Content-Length"})
+        self.assertEqual(told["bytes"], 4)
+        fields = [name.lower() for name, _ in told["fields"]]
+        self.assertEqual((fields.count("host"), fields.count("content-length")), (1, 1))
+
+    def test_nobody_passes_for_another(self):
+        told, _ = self.told("/", headers={"X-Forwarded-User": "root", "x_forwarded_user": "root",
+                                          "X_Forwarded-Prefix": "/forged"})
+        self.assertNotIn("root", str(told))
+        self.assertNotIn("forged", str(told["fields"]))
+
+    def test_a_caller_who_resets_at_once(self):
+        """It is answered 100 while it is gone already."""
+        for _ in range(200):
+            client = self.raw(b"POST /functions/odd/body HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+                              b"Content-Length: 5\r\n\r\n")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.close()
+        self.assertEqual(self.call("odd/own").status, 200)
+        self.assertTrue(self.wait_for(lambda: self.function("odd")["running"] == 0))
+
+    def test_a_head_without_a_length_gets_none(self):
+        answer = self.call("odd/chunks-head", method="HEAD")
+        self.assertEqual((answer.status, answer.headers["Content-Length"]), (200, None))
 
     def test_an_isolate_ends_after_its_calls(self):
         seen = [self.call("few/own").body for _ in range(9)]

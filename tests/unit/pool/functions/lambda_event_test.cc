@@ -82,6 +82,15 @@ TEST(LambdaEventTest, OfVersion1) {
   EXPECT_EQ(event["path"], "/");
 }
 
+TEST(LambdaEventTest, NamesWhoseTokenItIs) {
+  EventRequest request = Request({{"X-Forwarded-User", "root"}, {"X_Forwarded_User", "root"}});
+  request.head.user = "anna";
+  EXPECT_EQ(Event(LambdaEvent::kApiGateway2, request, "")["headers"],
+            Json({{"x-forwarded-user", "anna"}}));
+  request.head.user.clear();
+  EXPECT_EQ(Event(LambdaEvent::kApiGateway1, request, "")["headers"], Json::object());
+}
+
 TEST(LambdaEventTest, ABodyThatIsNoTextIsBase64) {
   const std::pair<Fields, std::string> binary[] = {{{{"Content-Type", "image/png"}}, "text"},
                                                    {{{"Content-Type", "text/plain"}}, "\xff\xfe"}};
