@@ -262,7 +262,9 @@ std::string LambdaText() {
              "ends when its runtime does; when a call takes too long, or its caller leaves; after "
              "init/error, a response that is broken off and requests without end; with max-calls, "
              "max-age and idle; and when it has not asked again for as long as a call may take. An "
-             "error of a call is an answer, and it goes on. Nothing is frozen between calls, as it "
+             "error of a call is an answer, and it goes on. One that ends before it has read its "
+             "event "
+             "leaves the call to another. Nothing is frozen between calls, as it "
              "is in AWS.\n\n"
              "In the other modes an isolate serves one call. It is ended once its response or "
              "error "
@@ -319,7 +321,9 @@ std::string HttpServersText() {
              "ends after its other calls. A call to a server that has closed its connection or was "
              "killed is made once more where that is safe: if nothing of it was sent, or its "
              "method "
-             "has the same effect twice (GET, HEAD, PUT, DELETE, OPTIONS).\n\n"
+             "has the same effect twice (GET, HEAD, PUT, DELETE, OPTIONS). Where max-inflight "
+             "is 1, an isolate ends when the caller of its call leaves, since the server may go on "
+             "with it.\n\n"
              "A server should listen on 127.0.0.1, and say Connection: close before it closes a "
              "connection. It needs a network namespace of its own.",
              nullptr);
