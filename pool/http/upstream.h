@@ -34,7 +34,7 @@ class HttpUpstream : public std::enable_shared_from_this<HttpUpstream> {
     // There will be no more of an answer; a sentence. `reached`: something may have been read by
     // the server.
     virtual void OnBroken(const std::string& why, bool reached) = 0;
-    virtual void OnRoom() = 0;      // it is congested no more
+    virtual void OnRoom() = 0;     // it is congested no more
     virtual void OnConnected() {}  // the server's side has taken the connection
   };
 

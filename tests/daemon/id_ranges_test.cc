@@ -11,7 +11,6 @@
 namespace brood {
 namespace {
 
-
 class IdRangesTest : public DaemonTest {
  protected:
   void SetUp() override {
