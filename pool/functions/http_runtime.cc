@@ -194,7 +194,7 @@ HttpRuntime::Line HttpRuntime::Take(bool fresh) {
     Disconnect(std::move(socket));
   }
   while (!fresh && !idle_.empty()) {
-    Line line{std::move(idle_.back().socket), true, true};
+    Line line{std::move(idle_.back().socket), true};
     idle_.pop_back();
     if (IsQuiet(line.socket.get())) return line;
     Disconnect(std::move(line.socket));
@@ -205,7 +205,7 @@ HttpRuntime::Line HttpRuntime::Take(bool fresh) {
     Disconnect(std::move(socket));
   }
   if (free_.empty()) return {};
-  Line line{std::move(free_.back()), false, false};
+  Line line{std::move(free_.back()), false};
   free_.pop_back();
   return line;
 }

@@ -45,12 +45,11 @@ class HttpRuntime : public Runtime, public std::enable_shared_from_this<HttpRunt
   const std::string& error() const override { return error_; }
   void OnWorkerEnded() override;
 
-  // For one exchange; room() is more than none. `kept`: it is connected, and served one before,
-  // which it did not where it is to be `fresh`.
+  // For one exchange; room() is more than none. One that is connected has served another, and is
+  // not given where it is to be `fresh`.
   struct Line {
     UniqueFd socket;
     bool connected = false;
-    bool kept = false;
   };
   Line Take(bool fresh);
   // What an exchange leaves its socket as.

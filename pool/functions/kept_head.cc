@@ -9,10 +9,9 @@ namespace brood {
 
 std::string KeptHeadToJson(const KeptHead& kept) {
   auto fields = nlohmann::json::array();
-  for (const auto& [name, value] : kept.head.fields) {
+  for (const auto& [name, value] : EndToEnd(kept.head.fields)) {
     // How the body came, and that the caller did not wait, is over.
-    const bool over = IsOfConnection(kept.head.fields, name) ||
-                      EqualsIgnoringCase(name, "Content-Length") ||
+    const bool over = EqualsIgnoringCase(name, "Content-Length") ||
                       EqualsIgnoringCase(name, "Expect") || EqualsIgnoringCase(name, "Prefer");
     if (!over) fields.push_back({name, value});
   }

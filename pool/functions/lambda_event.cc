@@ -17,20 +17,15 @@
 namespace brood {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using AnswerJson = nlohmann::ordered_json;  // whose fields keep their order
+using SortedJson = nlohmann::json;          // a caller may send thousands of names
 
 constexpr std::string_view kAccount = "000000000000";
 constexpr std::string_view kPreludeEnd("\0\0\0\0\0\0\0\0", 8);
 constexpr std::size_t kMaxPrelude = 64U << 10;
 
-std::string Lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
-
 bool IsText(std::string_view type) {
-  const std::string lower = Lower(type.substr(0, type.find(';')));
+  const std::string lower = LowerCase(type.substr(0, type.find(';')));
   if (lower.empty() || lower.starts_with("text/")) return true;
   for (const std::string_view each : {"json", "xml", "javascript", "x-www-form-urlencoded"}) {
     if (lower.ends_with(each)) return true;
@@ -41,8 +36,8 @@ bool IsText(std::string_view type) {
 bool IsUtf8(std::string_view text) {
   // The library refuses to write what is none.
   try {
-    (void)Json(text).dump();
-  } catch (const Json::type_error&) {
+    (void)SortedJson(text).dump();
+  } catch (const SortedJson::type_error&) {
     return false;
   }
   return true;
@@ -50,16 +45,23 @@ bool IsUtf8(std::string_view text) {
 
 // What names and values are joined to where one name comes more than once, and what each came as.
 struct Multi {
-  Json joined = Json::object();
-  Json all = Json::object();
-  Json last = Json::object();
+  SortedJson joined = SortedJson::object();
+  SortedJson all = SortedJson::object();
+  SortedJson last = SortedJson::object();
 
   void Add(const std::string& name, const std::string& value) {
-    joined[name] = joined.contains(name) ? joined[name].get<std::string>() + "," + value : value;
+    SortedJson& one = joined[name];
+    if (one.is_null()) {
+      one = value;
+    } else {
+      one.get_ref<std::string&>() += "," + value;
+    }
     last[name] = value;
     all[name].push_back(value);
   }
-  static Json OrNull(const Json& object) { return object.empty() ? Json(nullptr) : object; }
+  static SortedJson OrNull(const SortedJson& object) {
+    return object.empty() ? SortedJson(nullptr) : object;
+  }
 };
 
 Multi QueryParameters(std::string_view query) {
@@ -91,8 +93,8 @@ std::string TimeText(std::int64_t ms) {
   return absl::FormatTime("%d/%b/%Y:%H:%M:%S +0000", absl::FromUnixMillis(ms), absl::UTCTimeZone());
 }
 
-Json EventOfVersion1(const FunctionOptions& function, const EventRequest& request,
-                     std::string_view path) {
+SortedJson EventOfVersion1(const FunctionOptions& function, const EventRequest& request,
+                           std::string_view path) {
   const RequestHead& head = request.head;
   Multi headers;
   for (const auto& [name, value] : head.fields) headers.Add(name, value);
@@ -126,14 +128,14 @@ Json EventOfVersion1(const FunctionOptions& function, const EventRequest& reques
           {"stageVariables", nullptr}};
 }
 
-Json EventOfVersion2(const FunctionOptions& function, const EventRequest& request,
-                     std::string_view path) {
+SortedJson EventOfVersion2(const FunctionOptions& function, const EventRequest& request,
+                           std::string_view path) {
   const RequestHead& head = request.head;
   Multi headers;
-  Json cookies = Json::array();
+  SortedJson cookies = SortedJson::array();
   for (const auto& [name, value] : head.fields) {
     if (!EqualsIgnoringCase(name, "Cookie")) {
-      headers.Add(Lower(name), value);
+      headers.Add(LowerCase(name), value);
       continue;
     }
     for (std::string_view rest = value; !rest.empty();) {
@@ -144,10 +146,10 @@ Json EventOfVersion2(const FunctionOptions& function, const EventRequest& reques
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }
   }
-  Json event = {{"version", "2.0"},
-                {"routeKey", "$default"},
-                {"rawPath", path},
-                {"rawQueryString", head.query}};
+  SortedJson event = {{"version", "2.0"},
+                      {"routeKey", "$default"},
+                      {"rawPath", path},
+                      {"rawQueryString", head.query}};
   if (!cookies.empty()) event["cookies"] = cookies;
   event["headers"] = headers.joined;
   if (const Multi query = QueryParameters(head.query); !query.joined.empty()) {
@@ -177,12 +179,12 @@ EventAnswer BadResponse(std::string why) {
   return answer;
 }
 
-std::string TextOf(const Json& value) {
+std::string TextOf(const AnswerJson& value) {
   return value.is_string() ? value.get<std::string>()
-                           : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+                           : value.dump(-1, ' ', false, AnswerJson::error_handler_t::replace);
 }
 
-void PutField(const std::string& name, const Json& value, EventAnswer& answer) {
+void PutField(const std::string& name, const AnswerJson& value, EventAnswer& answer) {
   const std::string text = TextOf(value);
   if (!IsToken(name) || !IsFieldValue(text)) {
     answer.error = "one of its headers is no header field";
@@ -192,9 +194,9 @@ void PutField(const std::string& name, const Json& value, EventAnswer& answer) {
 }
 
 // Its status and fields.
-EventAnswer HeadOf(const Json& response) {
+EventAnswer HeadOf(const AnswerJson& response) {
   EventAnswer answer;
-  const Json status = response.value("statusCode", Json(200));
+  const AnswerJson status = response.value("statusCode", AnswerJson(200));
   // API Gateway takes the number as text, too.
   const std::string digits = TextOf(status);
   if (digits.size() != 3 || digits[0] < '2' || digits[0] > '5' ||
@@ -212,15 +214,15 @@ EventAnswer HeadOf(const Json& response) {
     for (const auto& [name, value] : found->items()) put(name, value);
   };
   const auto many = response.find("multiValueHeaders");
-  each("headers", [&](const std::string& name, const Json& value) {
+  each("headers", [&](const std::string& name, const AnswerJson& value) {
     const bool again = many != response.end() && many->is_object() && many->contains(name);
     if (!again) PutField(name, value, answer);
   });
-  each("multiValueHeaders", [&](const std::string& name, const Json& values) {
-    for (const Json& value : values) PutField(name, value, answer);
+  each("multiValueHeaders", [&](const std::string& name, const AnswerJson& values) {
+    for (const AnswerJson& value : values) PutField(name, value, answer);
   });
   if (const auto cookies = response.find("cookies"); cookies != response.end()) {
-    for (const Json& cookie : *cookies) PutField("Set-Cookie", cookie, answer);
+    for (const AnswerJson& cookie : *cookies) PutField("Set-Cookie", cookie, answer);
   }
   return answer;
 }
@@ -235,7 +237,8 @@ std::string EventJson(const FunctionOptions& function, const EventRequest& reque
   Fields& fields = own.head.fields;
   std::erase_if(fields, [](const auto& field) { return IsUserField(field.first); });
   if (!own.head.user.empty()) fields.emplace_back("X-Forwarded-User", own.head.user);
-  Json event = first ? EventOfVersion1(function, own, path) : EventOfVersion2(function, own, path);
+  SortedJson event =
+      first ? EventOfVersion1(function, own, path) : EventOfVersion2(function, own, path);
   const bool text = IsText(FindField(request.head.fields, "Content-Type")) && IsUtf8(body);
   if (!body.empty()) {
     event["body"] = text ? std::string(body) : absl::Base64Escape({body.data(), body.size()});
@@ -243,11 +246,11 @@ std::string EventJson(const FunctionOptions& function, const EventRequest& reque
     event["body"] = nullptr;
   }
   event["isBase64Encoded"] = !text;
-  return event.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return event.dump(-1, ' ', false, SortedJson::error_handler_t::replace);
 }
 
 EventAnswer AnswerOfResponse(LambdaEvent event, std::string_view response) {
-  const Json json = Json::parse(response, nullptr, /*allow_exceptions=*/false);
+  const AnswerJson json = AnswerJson::parse(response, nullptr, /*allow_exceptions=*/false);
   if (json.is_discarded()) return BadResponse("it is not JSON");
   if (!json.is_object() || !json.contains("statusCode")) {
     if (event == LambdaEvent::kApiGateway1) return BadResponse("it has no statusCode");
@@ -261,7 +264,7 @@ EventAnswer AnswerOfResponse(LambdaEvent event, std::string_view response) {
   if (const auto body = json.find("body"); body != json.end() && !body->is_null()) {
     answer.body = TextOf(*body);
   }
-  if (json.value("isBase64Encoded", Json(false)) == true) {
+  if (json.value("isBase64Encoded", AnswerJson(false)) == true) {
     std::string plain;
     if (!absl::Base64Unescape({answer.body.data(), answer.body.size()}, &plain)) {
       return BadResponse("its body is not base64");
@@ -283,7 +286,8 @@ std::optional<Prelude> ParsePrelude(std::string_view response) {
     if (response.size() <= kMaxPrelude) return std::nullopt;
     return Prelude{BadResponse("its prelude is too long"), 0};
   }
-  const Json json = Json::parse(response.substr(0, end), nullptr, /*allow_exceptions=*/false);
+  const AnswerJson json =
+      AnswerJson::parse(response.substr(0, end), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return Prelude{BadResponse("its prelude is not a JSON object"), 0};
   return Prelude{HeadOf(json), end + kPreludeEnd.size()};
 }

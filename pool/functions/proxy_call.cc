@@ -28,14 +28,13 @@ bool IsRepeatable(std::string_view method) {
 // The fields of an answer that are the function's to set.
 Fields OwnFields(const ResponseHead& head) {
   Fields fields;
-  for (const auto& field : head.fields) {
-    const bool upgrade = head.status == 101 && EqualsIgnoringCase(field.first, "Upgrade");
-    const bool length = EqualsIgnoringCase(field.first, "Content-Length");
-    const bool own = MaySetField(field.first) && !IsOfConnection(head.fields, field.first);
-    if (upgrade || own) fields.push_back(field);
-    // To a HEAD it tells that of what a GET would get; otherwise it is ours to tell.
-    if (length && head.to_head) fields.push_back(field);
+  for (auto& field : EndToEnd(head.fields)) {
+    // To a HEAD it tells the length of what a GET would get; otherwise that is ours to tell.
+    const bool length = head.to_head && EqualsIgnoringCase(field.first, "Content-Length");
+    if (length || MaySetField(field.first)) fields.push_back(std::move(field));
   }
+  const std::string_view upgrade = FindField(head.fields, "Upgrade");
+  if (head.status == 101 && !upgrade.empty()) fields.emplace_back("Upgrade", upgrade);
   return fields;
 }
 

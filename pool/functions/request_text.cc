@@ -48,10 +48,9 @@ bool IsSameVariable(std::string_view name, std::string_view ours) {
 void PutFields(const RequestHead& head, std::string& out) {
   const std::string_view host = FindField(head.fields, "Host");
   if (!host.empty()) out += fmt::format("Host: {}\r\n", host);
-  for (const auto& [name, value] : head.fields) {
-    if (IsOfConnection(head.fields, name) || EqualsIgnoringCase(name, "Expect") ||
-        EqualsIgnoringCase(name, "Host") || EqualsIgnoringCase(name, "Content-Length") ||
-        IsSameVariable(name, kUser)) {
+  for (const auto& [name, value] : EndToEnd(head.fields)) {
+    if (EqualsIgnoringCase(name, "Expect") || EqualsIgnoringCase(name, "Host") ||
+        EqualsIgnoringCase(name, "Content-Length") || IsSameVariable(name, kUser)) {
       continue;
     }
     out += fmt::format("{}: {}\r\n", name, value);
@@ -95,9 +94,8 @@ bool IsChunked(const RequestHead& head) { return head.has_body && !head.content_
 std::vector<std::string> CgiEnvironment(const RequestHead& head, std::string_view path,
                                         const FunctionOptions& function, std::string_view peer) {
   std::map<std::string, std::string, std::less<>> variables;
-  for (const auto& [field, value] : head.fields) {
-    if (IsOfConnection(head.fields, field) || IsSecret(field) ||
-        EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, kUser) ||
+  for (const auto& [field, value] : EndToEnd(head.fields)) {
+    if (IsSecret(field) || EqualsIgnoringCase(field, "Proxy") || EqualsIgnoringCase(field, kUser) ||
         EqualsIgnoringCase(field, "Content-Type") || EqualsIgnoringCase(field, "Content-Length")) {
       continue;
     }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <set>
 
 namespace brood {
 namespace {
@@ -18,12 +19,34 @@ constexpr std::string_view kOfConnection[] = {"connection",
                                               "transfer-encoding",
                                               "upgrade"};
 
+// Calls `take` with each item of the lists, parted by commas, of that name.
+void ForEachToken(const Fields& fields, std::string_view name, const auto& take) {
+  for (const auto& [each, value] : fields) {
+    if (!EqualsIgnoringCase(each, name)) continue;
+    std::string_view rest = value;
+    while (!rest.empty()) {
+      const std::size_t end = std::min(rest.find(','), rest.size());
+      std::string_view item = rest.substr(0, end);
+      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
+      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
+      take(item);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+  }
+}
+
 bool IsOneOf(std::string_view name, const auto& names) {
   return std::any_of(std::begin(names), std::end(names),
                      [&](std::string_view each) { return EqualsIgnoringCase(name, each); });
 }
 
 }  // namespace
+
+std::string LowerCase(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
 
 bool EqualsIgnoringCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
@@ -39,23 +62,21 @@ std::string_view FindField(const Fields& fields, std::string_view name) {
 }
 
 bool ListsToken(const Fields& fields, std::string_view name, std::string_view token) {
-  for (const auto& [each, value] : fields) {
-    if (!EqualsIgnoringCase(each, name)) continue;
-    std::string_view rest = value;
-    while (!rest.empty()) {
-      const std::size_t end = std::min(rest.find(','), rest.size());
-      std::string_view item = rest.substr(0, end);
-      while (item.starts_with(' ') || item.starts_with('\t')) item.remove_prefix(1);
-      while (item.ends_with(' ') || item.ends_with('\t')) item.remove_suffix(1);
-      if (EqualsIgnoringCase(item, token)) return true;
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-  }
-  return false;
+  bool found = false;
+  ForEachToken(fields, name,
+               [&](std::string_view item) { found |= EqualsIgnoringCase(item, token); });
+  return found;
 }
 
-bool IsOfConnection(const Fields& fields, std::string_view name) {
-  return IsOneOf(name, kOfConnection) || ListsToken(fields, "Connection", name);
+Fields EndToEnd(const Fields& fields) {
+  std::set<std::string> named;
+  ForEachToken(fields, "Connection", [&](std::string_view item) { named.insert(LowerCase(item)); });
+  Fields out;
+  for (const auto& field : fields) {
+    if (IsOneOf(field.first, kOfConnection) || named.contains(LowerCase(field.first))) continue;
+    out.push_back(field);
+  }
+  return out;
 }
 
 bool MaySetField(std::string_view name) {

@@ -14,15 +14,16 @@ namespace brood {
 using Fields = std::vector<std::pair<std::string, std::string>>;
 
 // All of these are pure, and take names in any case.
+std::string LowerCase(std::string_view text);
 bool EqualsIgnoringCase(std::string_view a, std::string_view b);
 // The value of the first of that name; empty: there is none.
 std::string_view FindField(const Fields& fields, std::string_view name);
 // Whether any field of that name, a list parted by commas, has `token`.
 bool ListsToken(const Fields& fields, std::string_view name, std::string_view token);
 
-// It is about the connection that it comes over, so that nobody passes it on (RFC 9110, 7.6.1).
-// `fields`: those that it comes with, whose Connection may name it.
-bool IsOfConnection(const Fields& fields, std::string_view name);
+// Those that are passed on: not about the connection that they came over, nor named by their
+// Connection (RFC 9110, 7.6.1). In time that grows with them, and not with their square.
+Fields EndToEnd(const Fields& fields);
 // A function may set it in its answer: it is neither about the connection nor about the length of
 // the body, nor one of those by which brood itself speaks.
 bool MaySetField(std::string_view name);
