@@ -75,7 +75,7 @@ std::chrono::nanoseconds Reactor::NextTimeout() const {
   if (const auto deadline = supervisor_.next_deadline_ns()) at = std::min(at, *deadline);
   for (const Waiter& waiter : waiters_) at = std::min(at, waiter.deadline_ns);
   for (const Template& tmpl : pool_.templates) {
-    if (const auto fill = Refill::NextFillNs(tmpl)) at = std::min(at, *fill);
+    if (const auto fill = refill_.NextFillNs(tmpl)) at = std::min(at, *fill);
   }
   const std::int64_t now = NowNs();
   if (dispatcher_.HeldUp()) at = std::min(at, now + kExecPollNs);

@@ -38,7 +38,7 @@ constexpr std::int64_t kQuietNs = 20'000'000;
 constexpr std::int64_t kRestNs = 20'000'000;
 constexpr std::size_t kSpareSlots = 64;
 
-// Slots that a burst has left idle are given up after so long.
+// Slots that a burst has left idle are given up after so long, but for those that are kept ready.
 constexpr std::int64_t kIdleSlotNs = 30'000'000'000;
 
 // Why a worker was killed that had not come as far as its command.
@@ -49,6 +49,13 @@ std::string KilledInSetUp(const Limits& limits, const LeafUsage& usage) {
   std::string sentence = "the worker was killed while it was being set up";
   for (const std::string& met : LimitsMet(limits, outcome)) sentence += "; " + met;
   return sentence;
+}
+
+// Slots that wait for a worker where no worker is parked in one.
+std::size_t SlotsKeptReady(const Template& tmpl) {
+  const bool has_slots =
+      !tmpl.retired && tmpl.options.parked == 0 && tmpl.blueprint.plan().slot_flags != 0;
+  return has_slots ? std::min<std::size_t>(2, tmpl.options.max_workers) : 0;
 }
 
 std::int64_t RetryDelayNs(int failures) {
@@ -151,7 +158,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   const auto none_left = [&] { return wants_ids && pool_.resources.ids.all_taken(); };
   absl::Status equipped = records_.Equip(worker, tmpl);
   if (!equipped.ok() && none_left()) {  // idle slots may have some
-    for (const auto& each : pool_.keepers) DropIdleSlots(*each);
+    for (const auto& each : pool_.keepers) DropIdleSlots(*each, 0);
     equipped = records_.Equip(worker, tmpl);
   }
   if (!equipped.ok()) {
@@ -210,33 +217,43 @@ void Refill::SendOrders(ZygoteKeeper& keeper) {
   }
 }
 
+// How many workers have to be ordered. Where none are parked, a few are made for their slots alone.
+std::size_t Refill::Lacking(const Template& tmpl) const {
+  // A pool that parks nothing ahead still serves those who wait for a parked worker.
+  const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  const std::size_t coming = tmpl.idle->size() + tmpl.ordered;
+  if (coming < wanted) return wanted - coming;
+  std::size_t slots = tmpl.ordered;
+  for (const std::uint32_t k : tmpl.keepers) slots += pool_.keepers[k]->kept_slots.size();
+  const std::size_t ready = SlotsKeptReady(tmpl);
+  return slots < ready ? ready - slots : 0;
+}
+
 void Refill::Fill(std::uint32_t t) {
   Template& tmpl = pool_.templates[t];
   if (tmpl.retry_at_ns != 0 && NowNs() < tmpl.retry_at_ns) return;
   tmpl.retry_at_ns = 0;
-  // A pool that parks nothing ahead still serves those who wait for a parked worker.
-  const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
-  const std::size_t coming = tmpl.idle->size() + tmpl.ordered;
-  if (coming >= wanted) {
+  const std::size_t lacking = Lacking(tmpl);
+  if (lacking == 0) {
     tmpl.filling = false;
     return;
   }
   // Making a worker slows the launch that runs beside it, so it waits for a quiet moment while
   // there are plenty.
-  tmpl.filling = tmpl.filling || !tmpl.waiting.empty() || coming <= wanted / 2 ||
-                 NowNs() >= tmpl.last_launch_ns + kQuietNs;
+  const bool many = tmpl.options.parked > 0 && lacking >= (tmpl.options.parked + 1) / 2;
+  tmpl.filling =
+      tmpl.filling || !tmpl.waiting.empty() || many || NowNs() >= tmpl.last_launch_ns + kQuietNs;
   if (!tmpl.filling) return;
   std::unique_ptr<ActiveRequest> nobody;
-  while (tmpl.idle->size() + tmpl.ordered < wanted && Order(t, nobody)) {
+  while (Lacking(tmpl) > 0 && Order(t, nobody)) {
   }
   for (const std::uint32_t k : tmpl.keepers) SendOrders(*pool_.keepers[k]);
 }
 
-std::optional<std::int64_t> Refill::NextFillNs(const Template& tmpl) {
+std::optional<std::int64_t> Refill::NextFillNs(const Template& tmpl) const {
   // Nothing is made before a retry is due: what that is for must not wake us.
   if (tmpl.retry_at_ns != 0) return tmpl.retry_at_ns;
-  const bool full = tmpl.idle->size() + tmpl.ordered >= tmpl.options.parked;
-  if (tmpl.filling || full) return std::nullopt;
+  if (tmpl.filling || Lacking(tmpl) == 0) return std::nullopt;
   return tmpl.last_launch_ns + kQuietNs;
 }
 
@@ -343,7 +360,10 @@ void Refill::OnMade(std::uint32_t w) {
     return supervisor_.Watch(w, there);
   }
   --tmpl.ordered;
-  if (tmpl.retired) {
+  // One too many was made for its slot.
+  const bool wanted =
+      tmpl.idle->size() < std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  if (tmpl.retired || !wanted) {
     KillAndReap(box.pid);
     records_.Free(w);
     return;
@@ -391,10 +411,12 @@ void Refill::CountSlot(const Worker& worker, bool finished) {
   if (oldest != keeper.cloners.end()) records_.EndCloner(keeper, *oldest, /*idle=*/true);
 }
 
-void Refill::DropIdleSlots(ZygoteKeeper& keeper) {
-  for (const ZygoteKeeper::FreeSlot& each : std::exchange(keeper.kept_slots, {})) {
-    records_.GiveUpSlot(keeper, each.slot);
-    keeper.bare_slots.push_back(each.slot);
+void Refill::DropIdleSlots(ZygoteKeeper& keeper, std::size_t but) {
+  while (keeper.kept_slots.size() > but) {
+    const std::uint32_t slot = keeper.kept_slots.front().slot;
+    keeper.kept_slots.pop_front();
+    records_.GiveUpSlot(keeper, slot);
+    keeper.bare_slots.push_back(slot);
   }
 }
 
@@ -565,7 +587,9 @@ void Refill::Tick() {
   for (Template& tmpl : pool_.templates) {
     const bool quiet = NowNs() - tmpl.last_launch_ns > kIdleSlotNs;
     if (quiet && tmpl.blueprint.plan().slot_flags != 0 && tmpl.waiting.empty()) {
-      for (const std::uint32_t k : tmpl.keepers) DropIdleSlots(*pool_.keepers[k]);
+      for (const std::uint32_t k : tmpl.keepers) {
+        DropIdleSlots(*pool_.keepers[k], SlotsKeptReady(tmpl));
+      }
     }
     tmpl.idle->Sweep([&](std::uint32_t w) { return BuryIfDead(w); });
   }

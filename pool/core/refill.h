@@ -26,7 +26,7 @@ class Refill {
   // Orders what the template lacks, in a quiet moment unless it lacks much.
   void Fill(std::uint32_t tmpl);
   // When Fill has to be called again for a template, CLOCK_MONOTONIC; none: when a worker is taken.
-  static std::optional<std::int64_t> NextFillNs(const Template& tmpl);
+  std::optional<std::int64_t> NextFillNs(const Template& tmpl) const;
   // Asks a zygote for one worker: to be parked, or (with `request`) to run it at once. False when
   // no zygote has room or the worker cannot be equipped now; otherwise `request` is taken, and
   // perhaps answered with an error.
@@ -44,6 +44,7 @@ class Refill {
   bool BuryIfDead(std::uint32_t worker);
 
  private:
+  std::size_t Lacking(const Template& tmpl) const;
   static std::uint32_t TakeSlot(ZygoteKeeper& keeper);
   ZygoteKeeper* Choose(const Template& tmpl, std::uint32_t& index);
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
@@ -53,7 +54,8 @@ class Refill {
   bool HasLostCloner(const Worker& worker);
   void OnUnclean(std::uint32_t worker);
   void CountGivenUp(const Mailbox& box);
-  void DropIdleSlots(ZygoteKeeper& keeper);
+  // But for the `but` that have become free last.
+  void DropIdleSlots(ZygoteKeeper& keeper, std::size_t but);
   void CountSlot(const Worker& worker, bool finished);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);

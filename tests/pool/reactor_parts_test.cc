@@ -220,7 +220,7 @@ TEST_F(ReactorPartsTest, RefillParksWorkersAndMissesThoseThatWereKilled) {
   HandleUntil([&] { return tmpl.idle->size() == 3; });
   refill_->Fill(0);
   EXPECT_EQ(tmpl.ordered, 0U) << "there are enough";
-  EXPECT_FALSE(Refill::NextFillNs(tmpl).has_value());
+  EXPECT_FALSE(refill_->NextFillNs(tmpl).has_value());
 
   const int pid = pool_->BoxOf(pool_->workers[0]).pid;
   ASSERT_EQ(kill(pid, SIGKILL), 0);
@@ -228,7 +228,7 @@ TEST_F(ReactorPartsTest, RefillParksWorkersAndMissesThoseThatWereKilled) {
   refill_->Tick();
   EXPECT_EQ(tmpl.idle->size(), 2U);
   EXPECT_EQ(pool_->totals.lost_workers, 1U);
-  EXPECT_TRUE(Refill::NextFillNs(tmpl).has_value()) << "another one has to be made";
+  EXPECT_TRUE(refill_->NextFillNs(tmpl).has_value()) << "another one has to be made";
 }
 
 TEST_F(ReactorPartsTest, IdsOfIdleSlotsGoToARequestThatFindsNone) {

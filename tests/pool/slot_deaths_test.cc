@@ -113,21 +113,28 @@ TEST_F(SlotDeathTest, AZygoteKilledWhileItsClonersWorkLosesNoRequestAndRepeatsNo
 
 TEST_F(SlotDeathTest, AStoppedClonerHoldsUpNobodyElse) {
   StartOne(0);
-  ASSERT_TRUE(RunOn(SpawnPath::kZygote, "exit 0").ok());
+  AwaitSlots();
   const std::vector<int> cloners = InSlots();
-  ASSERT_EQ(cloners.size(), 1U);
-  kill(cloners[0], SIGSTOP);
-  usleep(30'000);  // it is its turn
+  ASSERT_EQ(cloners.size(), 2U);
+  for (const int each : cloners) kill(each, SIGSTOP);
   Request request = GuardedShell("exit 0");
   request.path = SpawnPath::kZygote;
-  auto held = Submit(*pool_, request);
-  ASSERT_TRUE(held.ok()) << held.status();
+  std::vector<Submitted> held;
+  for (std::size_t i = 0; i < cloners.size(); ++i) {
+    auto submitted = Submit(*pool_, request);
+    ASSERT_TRUE(submitted.ok()) << submitted.status();
+    held.push_back(*std::move(submitted));
+  }
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(RunOn(SpawnPath::kZygote, "exit 0").ok());
-  EXPECT_EQ(held->outcome.wait_for(milliseconds(0)), std::future_status::timeout);
-  kill(cloners[0], SIGCONT);
-  ASSERT_EQ(held->outcome.wait_for(kHang), std::future_status::ready);
-  const absl::StatusOr<Outcome> outcome = held->outcome.get();
-  EXPECT_TRUE(outcome.ok() && outcome->ok());
+  for (auto& each : held) {
+    EXPECT_EQ(each.outcome.wait_for(milliseconds(0)), std::future_status::timeout);
+  }
+  for (const int each : cloners) kill(each, SIGCONT);
+  for (auto& each : held) {
+    ASSERT_EQ(each.outcome.wait_for(kHang), std::future_status::ready);
+    const absl::StatusOr<Outcome> outcome = each.outcome.get();
+    EXPECT_TRUE(outcome.ok() && outcome->ok());
+  }
 }
 
 }  // namespace

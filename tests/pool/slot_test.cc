@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <ostream>
 #include <set>
@@ -31,23 +32,33 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint32_t kMostSlots = 128;
-
 TEST_F(SlotTest, OutcomesTellTheSlotAndHowOftenItWasUsed) {
   StartOne(0);
-  std::vector<std::uint32_t> uses(kMostSlots);
+  AwaitSlots();
+  std::map<std::uint32_t, std::uint32_t> uses;
   for (int i = 0; i < 20; ++i) {
     const Outcome outcome = RunOn(SpawnPath::kZygote, "exit 0");
     ASSERT_TRUE(outcome.slot.has_value()) << outcome.message;
-    ASSERT_LT(outcome.slot->number, uses.size());
-    EXPECT_EQ(outcome.slot->used, uses[outcome.slot->number]++);
+    const auto [seen, first] = uses.try_emplace(outcome.slot->number, outcome.slot->used);
+    EXPECT_EQ(outcome.slot->used, seen->second++);
+    EXPECT_TRUE(!first || outcome.slot->used <= 1) << "at most by the one it was made with";
     EXPECT_EQ(outcome.fresh, "");
     usleep(5000);  // or it is another's turn
   }
   const PoolStats stats = pool_->Stats();
   EXPECT_GT(stats.slots.reused, 0U);
-  EXPECT_EQ(stats.slots.made + stats.slots.reused, 20U);
+  EXPECT_EQ(stats.slots.made + stats.slots.reused, 22U);
   EXPECT_EQ(stats.slots.idle, stats.slots.made);
+}
+
+TEST_F(SlotTest, AFewAreMadeAheadWhereNoWorkerIsParked) {
+  StartOne(0);
+  AwaitSlots();
+  EXPECT_EQ(pool_->Stats().parked, 0U);
+  EXPECT_EQ(pool_->Stats().running, 0U);
+  const Outcome outcome = RunOn(SpawnPath::kZygote, "exit 0");
+  ASSERT_TRUE(outcome.slot.has_value()) << outcome.message;
+  EXPECT_EQ(outcome.slot->used, 1U) << "by the worker that it was made with";
 }
 
 TEST_F(SlotTest, ParkedWorkersLiveInSlotsOfTheirOwn) {
@@ -362,6 +373,7 @@ TEST_F(SlotTest, ASlotThatCannotBeLookedAtIsGivenUp) {
 
 TEST_F(SlotTest, ACommandThatIsNotThereCostsNoSlot) {
   StartOne(0);
+  AwaitSlots();
   for (int i = 0; i < 3; ++i) {
     Request request;
     request.command.argv = {"/not/there"};
@@ -371,8 +383,8 @@ TEST_F(SlotTest, ACommandThatIsNotThereCostsNoSlot) {
   }
   const Outcome last = RunOn(SpawnPath::kZygote, "exit 0");
   EXPECT_TRUE(last.ok()) << last.message;
-  EXPECT_EQ(last.slot->used, 3U);
-  EXPECT_EQ(pool_->Stats().slots.made, 1U);
+  EXPECT_GT(last.slot->used, 1U);
+  EXPECT_EQ(pool_->Stats().slots.made, 2U);
 }
 
 // Its owners are mapped once, for all workers of a slot.

@@ -39,6 +39,13 @@ class SlotTest : public PoolTest {
     Start(parked, std::move(options));
   }
 
+  // Where no worker is parked: until the slots that are made ahead are there and have rested.
+  void AwaitSlots() {
+    for (int i = 0; i < 500 && pool_->Stats().slots.idle < 2; ++i) usleep(10'000);
+    EXPECT_EQ(pool_->Stats().slots.idle, 2U);
+    usleep(30'000);
+  }
+
   Outcome RunOn(SpawnPath path, const std::string& script) {
     Request request = GuardedShell(script);
     request.path = path;
