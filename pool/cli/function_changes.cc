@@ -34,11 +34,14 @@ bool Same(const ServeConfig& now, const ServeFunction& a, const ServeConfig& nex
 
 }  // namespace
 
-FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next) {
+FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next,
+                                 const std::set<std::string>& renewed) {
   FunctionChanges changes;
   for (const ServeFunction& each : next.functions) {
     const ServeFunction* const old = FindFunction(now, each.options.name);
-    if (old == nullptr || !Same(now, *old, next, each)) changes.put.push_back(each);
+    if (old == nullptr || renewed.contains(each.options.name) || !Same(now, *old, next, each)) {
+      changes.put.push_back(each);
+    }
   }
   for (const ServeFunction& each : now.functions) {
     if (FindFunction(next, each.options.name) == nullptr) {

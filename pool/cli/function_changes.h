@@ -3,6 +3,7 @@
 // What a new configuration changes of the functions.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct FunctionChanges {
 
 // A function is another one when its own words are, or those of the template that it names: its
 // primed workers are isolated as the old one says.
-FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next);
+// One named in `renewed` is another one in any case: what its words lead to may be new.
+FunctionChanges ChangedFunctions(const ServeConfig& now, const ServeConfig& next,
+                                 const std::set<std::string>& renewed = {});
 
 }  // namespace brood

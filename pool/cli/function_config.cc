@@ -11,6 +11,7 @@
 
 #include "pool/cli/function_program.h"
 #include "pool/cli/isolation_options.h"
+#include "pool/cli/private_file.h"
 #include "pool/cli/values.h"
 #include "pool/functions/http_runtime.h"
 #include "pool/functions/lambda_environment.h"
@@ -20,6 +21,8 @@
 
 namespace brood {
 namespace {
+
+constexpr std::size_t kMostSecret = 64U << 10;
 
 absl::Status ParseWords(CLI::App& app, const std::vector<std::string>& words) {
   app.set_help_flag();
@@ -61,6 +64,27 @@ absl::Status AddVariablesOf(const std::string& path, std::vector<std::string>& e
     BROOD_RETURN_IF_ERROR(
         AddVariable(line, fmt::format("env-file {}, line {}", path, number), env));
   }
+  return absl::OkStatus();
+}
+
+// "NAME=FILE": the variable's value is what the file has.
+absl::Status AddSecret(const std::string& entry, const std::string& base,
+                       std::vector<std::string>& env) {
+  const std::size_t equals = entry.find('=');
+  const std::string name = entry.substr(0, equals);
+  if (equals == std::string::npos || equals == 0 || equals + 1 == entry.size()) {
+    return InvalidError("secret takes NAME=FILE, not \"{}\"", entry);
+  }
+  BROOD_ASSIGN_OR_RETURN(
+      std::string value,
+      ReadPrivateFile("the secret", PathFrom(base, entry.substr(equals + 1)), kMostSecret));
+  if (value.ends_with('\n')) value.pop_back();
+  if (value.find('\0') != std::string::npos) {
+    return InvalidError("the secret {} has a byte of value 0, which no variable can have",
+                        entry.substr(equals + 1));
+  }
+  std::erase_if(env, [&](const std::string& old) { return old.starts_with(name + "="); });
+  env.push_back(fmt::format("{}={}", name, value));
   return absl::OkStatus();
 }
 
@@ -209,6 +233,11 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
          "File with variables for the environment, a NAME=VALUE or NAME a line; may be given "
          "again, and env wins")
       ->type_name("FILE");
+  app.add_option("--secret", words.secrets,
+                 "Variable whose value is a file's content, without a newline at its end; nobody "
+                 "but its owner may read the file, and only the command sees it; may be given "
+                 "again")
+      ->type_name("NAME=FILE");
   app.add_option("--cwd", options.command.cwd,
                  fmt::format("Working directory (default {})", options.command.cwd))
       ->type_name("DIR");
@@ -290,7 +319,8 @@ absl::Status FitFunction(const Spec& spec, FunctionOptions& options) {
 absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& words,
                                                  const std::vector<std::string>& command,
-                                                 const std::vector<std::string>& env) {
+                                                 const std::vector<std::string>& env,
+                                                 const std::string& base) {
   if (!IsFunctionName(name)) {
     return InvalidError("\"{}\" is not a name: use at most 64 letters, digits, _ and -", name);
   }
@@ -308,6 +338,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     return word.starts_with("--template=");
   });
   spec_options.AddTo(app);
+  spec_options.SetBase(base);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
   if (!own) {
     CLI::App function_app;
@@ -405,10 +436,13 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   options.command.argv = command;
   options.command.env = DefaultEnvironment();
   for (const std::string& path : typed.env_files) {
-    BROOD_RETURN_IF_ERROR(AddVariablesOf(path, options.command.env));
+    BROOD_RETURN_IF_ERROR(AddVariablesOf(PathFrom(base, path), options.command.env));
   }
   for (const std::string& entry : env) {
     BROOD_RETURN_IF_ERROR(AddVariable(entry, "env", options.command.env));
+  }
+  for (const std::string& entry : typed.secrets) {
+    BROOD_RETURN_IF_ERROR(AddSecret(entry, base, options.command.env));
   }
   // What files and this process say of them may be another the next time.
   out.words.insert(out.words.end(), options.command.env.begin(), options.command.env.end());
@@ -433,12 +467,15 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
   return out;
 }
 
-absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http) {
+absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http,
+                            const std::string& base) {
   HttpWords typed;
   CLI::App app;
   AddHttpOptions(app, typed);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
   http = typed.options;
+  http.tokens = PathFrom(base, http.tokens);
+  http.calls = PathFrom(base, http.calls);
   for (const char* const name : {"--keep", "--max-calls"}) {
     if (!http.calls.empty() || app.get_option(name)->count() == 0) continue;
     return InvalidError("{} is without effect without calls, the file that stores them", name + 2);

@@ -33,7 +33,7 @@ struct FunctionWords {
   std::string mode = std::string(FunctionModeName(FunctionOptions().mode));
   std::string runtime = std::string(FunctionRuntimeName(FunctionOptions().runtime));
   std::string input = "body", event = "body";
-  std::vector<std::string> env_files;
+  std::vector<std::string> env_files, secrets;
   std::string timeout, queue_timeout, max_body, max_age, idle;
   std::uint32_t max = 0;
 };
@@ -48,21 +48,24 @@ void AddHttpOptions(CLI::App& app, HttpWords& words);
 
 // A table [function.NAME] as words, "--mode=primed --min=8 --rootfs=/srv/debian": the keys of
 // AddFunctionOptions, and, without template, the isolation of `brood run`. `env`: "NAME=value", or
-// "NAME" with the value that this process has, beside the usual ones.
+// "NAME" with the value that this process has, beside the usual ones. Relative paths begin at
+// `base`, or where this process stands.
 //
 // Isolation through which one call could reach another is refused: a process, ipc, mount or user
 // namespace that is not its own, and a root it may write to that outlives it.
 absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
                                                  const std::vector<std::string>& words,
                                                  const std::vector<std::string>& command,
-                                                 const std::vector<std::string>& env);
+                                                 const std::vector<std::string>& env,
+                                                 const std::string& base = "");
 
 // Fits a function to the isolation that it will run in, for a template that functions share: the
 // check above, and what its runtime needs of them.
 absl::Status FitFunction(const Spec& spec, FunctionOptions& options);
 
-// The table [http] as words: the keys of AddHttpOptions.
-absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http);
+// The table [http] as words: the keys of AddHttpOptions. `base` as above.
+absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& http,
+                            const std::string& base = "");
 
 // "127.0.0.1:8080", "[::1]:8080", "localhost:8080"; ":8080" for all addresses; "/run/x.sock" or
 // "unix:x.sock"; "inherited". Port 0 is the kernel's choice.

@@ -13,6 +13,7 @@
 
 #include "pool/cli/attach.h"
 #include "pool/cli/commands.h"
+#include "pool/cli/function_commands.h"
 #include "pool/cli/output.h"
 #include "pool/cli/values.h"
 #include "pool/daemon/client.h"
@@ -22,6 +23,8 @@ namespace brood {
 namespace {
 
 struct IsolateWords {
+  std::string function;
+  bool functions = false;
   std::string socket = DefaultSocketPath();
   std::string signal = "KILL";
   std::string grace = "10s";
@@ -107,25 +110,41 @@ CommandAction AddInspectCommand(CLI::App& app) {
 }
 
 CommandAction AddLogsCommand(CLI::App& app) {
-  return AddIsolateCommand(
-      app, "logs", "The output of a detached isolate",
-      "brood logs [-f] ID\n\nPrint what an isolate submitted with -d has written, stdout to stdout "
-      "and stderr to stderr.\nThe daemon keeps the latest part.",
-      [](CLI::App& command, IsolateWords& words) {
-        command.add_flag("-f,--follow", words.follow, "Go on until it has ended");
-      },
-      [](const IsolateWords& words, Client& client, const std::string& isolate) {
-        return Say(client.Logs(isolate, words.follow, WriteLog));
+  auto words = std::make_shared<IsolateWords>();
+  CLI::App* command =
+      app.add_subcommand("logs", "The output of a detached isolate, or of a function's calls");
+  Describe(*command,
+           "brood logs [-f] ID\nbrood logs [-f] --function NAME\nbrood logs [-f] --functions\n\n"
+           "Print what an isolate submitted with -d has written, stdout to stdout and stderr to "
+           "stderr; the\ndaemon keeps the latest part. Or the latest calls of a function, or of "
+           "all: when, id, status, how\nlong, and what each wrote to stderr.");
+  command->allow_extras();
+  AddSocketOption(*command, words->socket);
+  command->add_flag("-f,--follow", words->follow, "Go on with what comes");
+  command->add_option("--function", words->function, "The calls of this function")
+      ->type_name("NAME");
+  command->add_flag("--functions", words->functions, "The calls of all functions");
+  return [words](const std::vector<std::string>& isolates) {
+    if (words->function.empty() && !words->functions) {
+      return ForEach(*words, isolates, [&](Client& client, const std::string& isolate) {
+        return Say(client.Logs(isolate, words->follow, WriteLog));
       });
+    }
+    if (!isolates.empty()) {
+      return Complain(InvalidError("the logs of {} or of functions: not of both", isolates[0]));
+    }
+    return Say(PrintCallLogs(words->socket, words->function, words->follow));
+  };
 }
 
 CommandAction AddKillCommand(CLI::App& app) {
   return AddIsolateCommand(
-      app, "kill", "Kill an isolate, or send it a signal",
+      app, "kill", "Kill an isolate or a call, or send a signal",
       "brood kill [-s SIGNAL] ID...\n\n"
       "KILL (the default) ends everything in the isolate's cgroup. Any other signal goes to its "
       "first\n"
-      "process and acts as on any process, although that one is the init of its pid namespace.",
+      "process and acts as on any process, although that one is the init of its pid namespace.\n"
+      "The id may be that of a function's call, which is ended then.",
       [](CLI::App& command, IsolateWords& words) {
         command.add_option("-s,--signal", words.signal, "Signal (default KILL)")
             ->type_name("SIGNAL");
@@ -133,7 +152,10 @@ CommandAction AddKillCommand(CLI::App& app) {
       [](const IsolateWords& words, Client& client, const std::string& isolate) {
         const absl::StatusOr<int> number = SignalNumber(words.signal);
         if (!number.ok()) return Complain(number.status());
-        return Say(client.Signal(isolate, *number == SIGKILL ? 0 : *number));
+        const absl::Status sent = client.Signal(isolate, *number == SIGKILL ? 0 : *number);
+        if (!absl::IsNotFound(sent) || *number != SIGKILL) return Say(sent);
+        const absl::Status killed = KillCall(words.socket, isolate);
+        return Say(absl::IsNotFound(killed) ? sent : killed);
       });
 }
 

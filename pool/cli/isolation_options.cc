@@ -170,7 +170,8 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   Spec spec;
   if (!rootfs_.empty()) {
     BROOD_ASSIGN_OR_RETURN(spec.root.mode, ParseRootMode(root_mode_));
-    BROOD_ASSIGN_OR_RETURN(spec.root.directory, HostPath("the root directory", rootfs_));
+    BROOD_ASSIGN_OR_RETURN(spec.root.directory,
+                           HostPath("the root directory", PathFrom(base_, rootfs_)));
   } else if (!root_mode_.empty()) {
     return InvalidError("--root-mode {} needs --rootfs DIR", root_mode_);
   }
@@ -183,7 +184,8 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
   }
   for (const std::string& word : binds_) {
     BROOD_ASSIGN_OR_RETURN(Bind bind, ParseBind(word));
-    BROOD_ASSIGN_OR_RETURN(bind.source, HostPath("the bind's source", bind.source));
+    BROOD_ASSIGN_OR_RETURN(bind.source,
+                           HostPath("the bind's source", PathFrom(base_, bind.source)));
     spec.binds.push_back(std::move(bind));
   }
   for (const std::string& word : tmpfs_) {
@@ -206,7 +208,7 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
       return InvalidError("--no-{0} and --join-{0} exclude each other", name);
     }
     if (without_[i]) spec.namespaces[i].mode = NamespaceMode::kHost;
-    if (!join_[i].empty()) spec.namespaces[i] = {NamespaceMode::kJoin, join_[i]};
+    if (!join_[i].empty()) spec.namespaces[i] = {NamespaceMode::kJoin, PathFrom(base_, join_[i])};
   }
   if (net_ == "host") {
     if (spec.ns(NamespaceKind::kNet).mode == NamespaceMode::kJoin) {
@@ -258,7 +260,8 @@ absl::StatusOr<Spec> SpecOptions::Resolve() const {
     spec.seccomp.mode = SeccompMode::kOff;
   } else if (seccomp_ != "default") {
     spec.seccomp.mode = SeccompMode::kFile;
-    BROOD_ASSIGN_OR_RETURN(spec.seccomp.file, HostPath("the seccomp profile", seccomp_));
+    BROOD_ASSIGN_OR_RETURN(spec.seccomp.file,
+                           HostPath("the seccomp profile", PathFrom(base_, seccomp_)));
   }
   BROOD_ASSIGN_OR_RETURN(spec.limits, limits_.Resolve());
   for (const std::string& word : rlimits_) {

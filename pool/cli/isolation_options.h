@@ -22,6 +22,8 @@ class SpecOptions {
  public:
   void AddTo(CLI::App& app);
   absl::StatusOr<Spec> Resolve() const;
+  // Where relative paths begin; without, where the process stands.
+  void SetBase(std::string directory) { base_ = std::move(directory); }
   // Whether it is asked for that namespaces may be used again.
   bool asks_for_reuse() const { return !fresh_ && reuse_ == "namespaces"; }
   // The first option of these that was given, as "--rootfs"; empty: none.
@@ -29,6 +31,7 @@ class SpecOptions {
 
  private:
   std::vector<CLI::Option*> options_;
+  std::string base_;
   std::string rootfs_;
   std::string root_mode_;
   std::string overlay_size_;

@@ -88,15 +88,28 @@ struct CommandEntry {
   CommandAction (*add)(CLI::App& app);
 };
 constexpr std::array kCommands = {
-    CommandEntry{"run", AddRunCommand},         CommandEntry{"burst", AddBurstCommand},
-    CommandEntry{"serve", AddServeCommand},     CommandEntry{"submit", AddSubmitCommand},
-    CommandEntry{"exec", AddExecCommand},       CommandEntry{"ps", AddPsCommand},
-    CommandEntry{"tree", AddTreeCommand},       CommandEntry{"top", AddTopCommand},
-    CommandEntry{"stats", AddStatsCommand},     CommandEntry{"inspect", AddInspectCommand},
-    CommandEntry{"logs", AddLogsCommand},       CommandEntry{"kill", AddKillCommand},
-    CommandEntry{"stop", AddStopCommand},       CommandEntry{"wait", AddWaitCommand},
-    CommandEntry{"doctor", AddDoctorCommand},   CommandEntry{"stress", AddStressCommand},
-    CommandEntry{"version", AddVersionCommand}, CommandEntry{"manual", AddManualCommand},
+    CommandEntry{"run", AddRunCommand},
+    CommandEntry{"burst", AddBurstCommand},
+    CommandEntry{"serve", AddServeCommand},
+    CommandEntry{"submit", AddSubmitCommand},
+    CommandEntry{"exec", AddExecCommand},
+    CommandEntry{"ps", AddPsCommand},
+    CommandEntry{"tree", AddTreeCommand},
+    CommandEntry{"top", AddTopCommand},
+    CommandEntry{"stats", AddStatsCommand},
+    CommandEntry{"inspect", AddInspectCommand},
+    CommandEntry{"logs", AddLogsCommand},
+    CommandEntry{"kill", AddKillCommand},
+    CommandEntry{"stop", AddStopCommand},
+    CommandEntry{"wait", AddWaitCommand},
+    CommandEntry{"functions", AddFunctionsCommand},
+    CommandEntry{"invoke", AddInvokeCommand},
+    CommandEntry{"deploy", AddDeployCommand},
+    CommandEntry{"reload", AddReloadCommand},
+    CommandEntry{"doctor", AddDoctorCommand},
+    CommandEntry{"stress", AddStressCommand},
+    CommandEntry{"version", AddVersionCommand},
+    CommandEntry{"manual", AddManualCommand},
 };
 
 // The parser knows only the command that is wanted, where the first word tells: all of their

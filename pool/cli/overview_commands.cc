@@ -40,15 +40,6 @@ std::string Joined(const Json& words) {
   return out;
 }
 
-// What a command line holds must not reach the terminal as control characters.
-std::string Plain(std::string text, std::size_t width = 60) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-  }
-  if (text.size() > width) text = text.substr(0, width - 3) + "...";
-  return text;
-}
-
 std::string Ago(double since) {
   const double seconds = std::max(
       0.0,
@@ -68,9 +59,9 @@ void PrintList(const Json& isolates) {
     if (state == "ended") state = fmt::format("ended ({})", isolate["exit_status"].get<int>());
     const std::string slot = isolate.contains("slot") ? isolate["slot"]["number"].dump() : "-";
     fmt::print("{:<12}  {:<16} {:<12} {:<14} {:>5}  {:>8}  {:>5}  {}\n",
-               isolate["id"].get<std::string>(), Plain(isolate["name"], 16),
-               Plain(isolate["template"], 12), state, Ago(isolate["submitted"].get<double>()),
-               isolate["host_pid"].get<int>(), slot, Plain(Joined(isolate["command"])));
+               isolate["id"].get<std::string>(), Printable(isolate["name"], 16),
+               Printable(isolate["template"], 12), state, Ago(isolate["submitted"].get<double>()),
+               isolate["host_pid"].get<int>(), slot, Printable(Joined(isolate["command"])));
   }
 }
 
@@ -81,7 +72,7 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
   std::string role = node["role"];
   if (role == "isolate" || role == "exec") {
     role += " " + node["id"].get<std::string>().substr(0, 6);
-    if (!node["name"].get<std::string>().empty()) role += " " + Plain(node["name"], 20);
+    if (!node["name"].get<std::string>().empty()) role += " " + Printable(node["name"], 20);
   }
   std::string uid = std::to_string(node.value("uid", 0U));
   if (node.contains("inside_uid") && node["inside_uid"] != node["uid"]) {
@@ -90,7 +81,7 @@ void PrintTree(const Json& node, const std::string& indent, const std::string& b
   fmt::print("{}{}{}  {}{}  uid {}  {}\n", indent, branch,
              role == "process" ? "" : "[" + role + "]", outside,
              inside != outside ? fmt::format(" ({} inside)", inside) : "", uid,
-             Plain(node["command"]));
+             Printable(node["command"]));
   const std::string below = indent + (branch.empty() ? "" : branch == "`-- " ? "    " : "|   ");
   const Json& children = node["children"];
   // The namespaces stand with the process that first has them: those below it are in the same.
@@ -141,7 +132,7 @@ void PrintStats(const Json& stats) {
       return fmt::format("{:.2f}{}", isolate[key].get<double>() / unit, suffix);
     };
     fmt::print("{:<12}  {:<16} {:>8}  {:>10}  {:>10}  {:>5}\n", isolate["id"].get<std::string>(),
-               Plain(isolate["name"], 16), isolate["host_pid"].get<int>(),
+               Printable(isolate["name"], 16), isolate["host_pid"].get<int>(),
                optional("cpu_us", 1e6, "s"), optional("memory_bytes", 1 << 20, "M"),
                isolate.contains("pids") ? isolate["pids"].dump() : "-");
   }
@@ -187,7 +178,7 @@ absl::Status Top(const OverviewWords& words, Client& client) {
       if (height > 4 && shown++ >= height - 4) break;
       const Json& isolate = *row.isolate;
       fmt::print("{:<12}  {:<16} {:>8}  {:>6.1f}  {:>9}  {:>5}\n", isolate["id"].get<std::string>(),
-                 Plain(isolate["name"], 16), isolate["host_pid"].get<int>(), row.share,
+                 Printable(isolate["name"], 16), isolate["host_pid"].get<int>(), row.share,
                  isolate.contains("memory_bytes")
                      ? fmt::format("{:.1f}M", isolate["memory_bytes"].get<double>() / (1 << 20))
                      : "-",

@@ -20,7 +20,7 @@
 namespace brood {
 namespace {
 
-constexpr std::array<ServeSetting, 6> kSettings{{
+constexpr std::array<ServeSetting, 7> kSettings{{
     {"socket", "PATH",
      "Where the daemon listens (default $BROOD_SOCKET or /run/brood/brood.sock; for an ordinary "
      "user $XDG_RUNTIME_DIR/brood/brood.sock)"},
@@ -32,6 +32,9 @@ constexpr std::array<ServeSetting, 6> kSettings{{
     {"drain", "DURATION",
      "How long running commands and calls may go on after SIGTERM, before they are killed (default "
      "30s); 0 for as long as they take"},
+    {"deployed", "DIR",
+     "Where brood deploy notes what it has added, as links to its files; made if it does not exist "
+     "(default: none, and nothing can be deployed)"},
     {"log-size", "SIZE", "Output kept of each detached command (default 256K)"},
 }};
 
@@ -204,7 +207,8 @@ class TableKeys {
 };
 
 absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
-                                                 const std::vector<std::string>& words) {
+                                                 const std::vector<std::string>& words,
+                                                 const std::string& base) {
   ServeTemplate out;
   out.words = words;
   out.options.name = name;
@@ -212,6 +216,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
   app.set_help_flag();
   SpecOptions spec_options;
   spec_options.AddTo(app);
+  spec_options.SetBase(base);
   AddTemplateOptions(app, out.options);
   try {
     // CLI11 takes them from the back.
@@ -224,6 +229,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateWords(const std::string& name,
 }
 
 absl::StatusOr<ServeTemplate> ParseTemplateTable(const std::string& name, const toml::table& table,
+                                                 const std::string& base,
                                                  toml::source_position& line) {
   CLI::App app;
   TemplateOptions options;
@@ -233,7 +239,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateTable(const std::string& name, const 
   BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {}, line));
   absl::StatusOr<ServeTemplate> out;
   const auto parse = [&](const TableKeys& left) {
-    out = ParseTemplateWords(name, left.Options());
+    out = ParseTemplateWords(name, left.Options(), base);
     return out.status();
   };
   BROOD_RETURN_IF_ERROR(keys.Parse(parse, line));
@@ -241,6 +247,7 @@ absl::StatusOr<ServeTemplate> ParseTemplateTable(const std::string& name, const 
 }
 
 absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name, const toml::table& table,
+                                                 const std::string& base,
                                                  toml::source_position& line) {
   CLI::App app;
   FunctionWords words;
@@ -250,24 +257,29 @@ absl::StatusOr<ServeFunction> ParseFunctionTable(const std::string& name, const 
   BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {"command", "env"}, line));
   absl::StatusOr<ServeFunction> out;
   const auto parse = [&](const TableKeys& left) {
-    out = ParseServeFunction(name, left.Options(), left.List("command"), left.List("env"));
+    out = ParseServeFunction(name, left.Options(), left.List("command"), left.List("env"), base);
     return out.status();
   };
   BROOD_RETURN_IF_ERROR(keys.Parse(parse, line));
   return out;
 }
 
-absl::Status ParseHttpTable(const toml::table& table, HttpOptions& http,
+absl::Status ParseHttpTable(const toml::table& table, const std::string& base, HttpOptions& http,
                             toml::source_position& line) {
   CLI::App app;
   HttpWords words;
   AddHttpOptions(app, words);
   BROOD_ASSIGN_OR_RETURN(TableKeys keys, TableKeys::Of(table, app, {}, line));
-  return keys.Parse([&](const TableKeys& left) { return ParseHttpWords(left.Options(), http); },
-                    line);
+  return keys.Parse(
+      [&](const TableKeys& left) { return ParseHttpWords(left.Options(), http, base); }, line);
 }
 
 }  // namespace
+
+std::string BaseOf(const std::string& file) {
+  const std::size_t slash = file.rfind('/');
+  return slash == std::string::npos ? "" : file.substr(0, slash + (slash == 0 ? 1 : 0));
+}
 
 absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text) {
   if (text == "0") return std::chrono::nanoseconds(0);
@@ -281,6 +293,8 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
   const auto number = value.value_exact<std::int64_t>();
   if (key == "socket" && text) {
     config.socket = *text;
+  } else if (key == "deployed" && text) {
+    config.deployed = PathFrom(config.base, *text);
   } else if (key == "group" && text) {
     config.group = *text;
   } else if (key == "max-running" && number) {
@@ -295,14 +309,15 @@ absl::Status TakeSetting(const std::string& key, const toml::node& value, ServeC
     BROOD_ASSIGN_OR_RETURN(config.drain, ParseDrain(text.value_or("0")));
   } else if (key == "log-size" && text) {
     BROOD_ASSIGN_OR_RETURN(config.log_bytes, ParseSize(*text));
-  } else if (key == "socket" || key == "group" || key == "log-size" || key == "drain") {
+  } else if (key == "socket" || key == "group" || key == "log-size" || key == "drain" ||
+             key == "deployed") {
     return InvalidError("{} must be a string", key);
   } else if (key == "max-running" || key == "max-unclaimed") {
     return InvalidError("{} must be a whole number", key);
   } else {
     return InvalidError(
         "there is no setting \"{}\"; there are socket, group, max-running, max-unclaimed, "
-        "log-size, drain, and tables [template.NAME], [function.NAME] and [http]",
+        "log-size, drain, deployed, and tables [template.NAME], [function.NAME] and [http]",
         key);
   }
   return absl::OkStatus();
@@ -336,21 +351,23 @@ absl::Status TakeKey(const std::string& key, const toml::node& value, ServeConfi
                      toml::source_position& line) {
   if (key == "template") {
     return ForEachTable(key, value, line, [&](const auto& name, const auto& table) -> absl::Status {
-      BROOD_ASSIGN_OR_RETURN(ServeTemplate parsed, ParseTemplateTable(name, table, line));
+      BROOD_ASSIGN_OR_RETURN(ServeTemplate parsed,
+                             ParseTemplateTable(name, table, config.base, line));
       config.templates.push_back(std::move(parsed));
       return absl::OkStatus();
     });
   }
   if (key == "function") {
     return ForEachTable(key, value, line, [&](const auto& name, const auto& table) -> absl::Status {
-      BROOD_ASSIGN_OR_RETURN(ServeFunction parsed, ParseFunctionTable(name, table, line));
+      BROOD_ASSIGN_OR_RETURN(ServeFunction parsed,
+                             ParseFunctionTable(name, table, config.base, line));
       config.functions.push_back(std::move(parsed));
       return absl::OkStatus();
     });
   }
   if (key != "http") return TakeSetting(key, value, config);
   if (value.as_table() == nullptr) return InvalidError("http is a table: [http]");
-  return ParseHttpTable(*value.as_table(), config.http, line);
+  return ParseHttpTable(*value.as_table(), config.base, config.http, line);
 }
 
 }  // namespace
@@ -375,13 +392,14 @@ void AddTemplateOptions(CLI::App& app, TemplateOptions& options) {
 
 absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
                                                  const std::vector<std::string>& words) {
-  absl::StatusOr<ServeTemplate> parsed = ParseTemplateWords(name, words);
+  absl::StatusOr<ServeTemplate> parsed = ParseTemplateWords(name, words, "");
   if (parsed.ok()) return parsed;
   return Error(parsed.status().code(), "template {}: {}", name, Message(parsed.status()));
 }
 
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file) {
   ServeConfig config;
+  config.base = BaseOf(file);
   toml::table root;
   try {
     root = toml::parse(text);

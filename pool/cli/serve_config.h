@@ -31,6 +31,8 @@ struct ServeTemplate {
 };
 
 struct ServeConfig {
+  std::string base;      // where its file's relative paths begin; empty: where the process stands
+  std::string deployed;  // the directory of what is deployed; empty: none
   std::optional<std::string> socket;
   std::optional<std::string> group;
   std::optional<std::uint32_t> max_running;
@@ -42,6 +44,7 @@ struct ServeConfig {
   HttpOptions http;                      // what [http] says
   std::shared_ptr<const Tokens> tokens;  // what its file of tokens says; null: it names none
   std::vector<ServeFunction> functions;
+  std::vector<std::string> problems;  // what was deployed and is left out: a sentence each
 };
 
 // A setting of the configuration file, outside of templates.
@@ -64,7 +67,10 @@ absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
 // "30s"; "0": without end.
 absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text);
 
-// A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, and a table
+// Where relative paths of the file `file` begin: where it stands.
+std::string BaseOf(const std::string& file);
+
+// A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, deployed, and a table
 // [template.NAME] for each template, whose keys are the words above without their dashes; what can
 // be given again is an array. What is not known is an error. [function.NAME] and [http] are
 // described in pool/cli/function_config.h. `text` is the file's content, `file` its name for

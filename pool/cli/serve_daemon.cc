@@ -20,9 +20,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "pool/cli/deployed.h"
+#include "pool/cli/orders.h"
 #include "pool/cli/serve_log.h"
 #include "pool/cli/served_config.h"
 #include "pool/core/job_thread.h"
@@ -51,7 +54,11 @@ class Daemon {
   absl::Status Run() {
     idle_.reset(eventfd(0, EFD_CLOEXEC));
     if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
+    BROOD_RETURN_IF_ERROR(orders_.Open());
     BROOD_ASSIGN_OR_RETURN(config_, ReadServeConfig(words_));
+    for (const std::string& problem : config_.problems) {
+      LogEvent("not deployed", {{"why", problem}});
+    }
     // What our memory and descriptors hold is nobody's business, least of all a worker's that is
     // entering an isolate. Without privilege it would keep us from writing id maps.
     if (geteuid() == 0) prctl(PR_SET_DUMPABLE, 0);
@@ -69,7 +76,7 @@ class Daemon {
       BROOD_ASSIGN_OR_RETURN(http_socket, OpenDoor());
     }
     std::unique_ptr<CallStore> store;
-    if (!words_.http.empty() && !config_.http.calls.empty()) {
+    if (!config_.http.calls.empty()) {
       BROOD_ASSIGN_OR_RETURN(store, CallStore::Open(config_.http.calls));
     }
     BROOD_RETURN_IF_ERROR(jobs_.Start());
@@ -85,16 +92,17 @@ class Daemon {
       if (words_.verbose || !isolate.outcome) LogEvent("isolate", ToJson(isolate, /*whole=*/false));
     };
     Service service(*pool_, std::move(options));
-    Server server(*pool_, service, socket);
     Timers http_timers(*pool_);
     RunningCalls running;
+    CallLog call_log(running);
+    const CallSink log = [&](CallReport report) { LogCall(call_log.Add(std::move(report))); };
     std::unique_ptr<AsyncCalls> calls;
     if (store) {
       calls = std::make_unique<AsyncCalls>(
           *pool_, http_timers,
           AsyncCalls::Options{.keep = config_.http.keep,
                               .max_calls = config_.http.max_calls,
-                              .log = LogCall,
+                              .log = log,
                               .complain =
                                   [](std::string_view why) {
                                     LogEvent("calls", {{"why", std::string(why)}});
@@ -105,30 +113,36 @@ class Daemon {
     calls_ = calls.get();
     Router router(*pool_, http_timers,
                   {.memory_is_short = [] { return MemoryReserve::Short(); },
-                   .log = LogCall,
+                   .log = log,
                    .version = BROOD_VERSION,
                    .calls = calls_,
-                   .running = &running});
+                   .running = &running,
+                   .calls_log = &call_log,
+                   .change =
+                       [this](ServedChange change, auto done) {
+                         orders_.Add([this, change = std::move(change), done = std::move(done)] {
+                           Tell(Change(change), done);
+                         });
+                       }});
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);
                     });
-    if (!words_.http.empty()) {
-      http_ = &http;
-      router_ = &router;
-    }
-    served_.emplace(config_, *pool_, service, router_, jobs_);
+    Server server(*pool_, service, socket, [&http](UniqueFd user_socket, uid_t user) {
+      http.Adopt(std::move(user_socket), user);
+    });
+    http_ = &http;
+    router_ = &router;
+    served_.emplace(config_, *pool_, service, router, jobs_);
     served_->PublishTemplates();
     const absl::Status opened = InPool([&]() -> absl::Status {
       BROOD_RETURN_IF_ERROR(service.Open());
-      if (http_ != nullptr) {
-        BROOD_RETURN_IF_ERROR(http_timers.Open());
-        BROOD_RETURN_IF_ERROR(http.Open());
-        router.SetTokens(config_.tokens);
-        for (const ServeFunction& each : config_.functions) router.Put(each.options);
-        if (calls_ != nullptr) {
-          calls_->Start([&router](const std::string& name) { return router.Find(name); });
-        }
+      BROOD_RETURN_IF_ERROR(http_timers.Open());
+      BROOD_RETURN_IF_ERROR(http.Open());
+      router.SetTokens(config_.tokens);
+      for (const ServeFunction& each : config_.functions) router.Put(each.options);
+      if (calls_ != nullptr) {
+        calls_->Start([&router](const std::string& name) { return router.Find(name); });
       }
       return server.Open();
     });
@@ -137,19 +151,16 @@ class Daemon {
       for (const Fallback& each : pool_->Stats().fallbacks) {
         LogEvent("not had", {{"wanted", each.wanted}, {"used", each.used}, {"errno", each.error}});
       }
-      if (http_ != nullptr) {
-        LogHttp(http);
-      }
+      if (!words_.http.empty() || !config_.functions.empty()) LogHttp(http);
       NotifyManager("READY=1");
       WaitForEnd(service, server);
     }
     (void)InPool([&] {
-      if (http_ != nullptr) {
-        http.Close();
-        router.Close();
-        if (calls_ != nullptr) calls_->Close();
-        http_timers.Close();
-      }
+      call_log.Close();
+      http.Close();
+      router.Close();
+      if (calls_ != nullptr) calls_->Close();
+      http_timers.Close();
       server.Close();
       service.Close();
       return absl::OkStatus();
@@ -172,9 +183,16 @@ class Daemon {
     }
   }
 
-  static void LogCall(const CallReport& report) {
+  // What went well, or was turned away, is told to those who ask (CallLog).
+  void LogCall(const CallReport& report) const {
+    const bool told = !report.end.empty() && report.end != "refused";
+    if (!told && !words_.verbose) return;
     nlohmann::ordered_json details = {{"function", report.function}, {"end", report.end}};
     if (!report.id.empty()) details["id"] = report.id;
+    if (words_.verbose && !report.method.empty()) {
+      details["request"] = report.method + " " + report.target;
+      details["total_us"] = report.total_us;
+    }
     if (report.status != 0) details["status"] = report.status;
     if (!report.message.empty()) details["message"] = report.message;
     if (!report.err.empty()) details["stderr"] = report.err;
@@ -205,7 +223,9 @@ class Daemon {
 
   void LogHttp(const HttpServer& http) {
     nlohmann::ordered_json details;
-    if (config_.http.inherited) {
+    if (words_.http.empty()) {
+      details["socket"] = "the daemon's own";
+    } else if (config_.http.inherited) {
       details["inherited"] = true;
     } else if (!config_.http.path.empty()) {
       details["path"] = config_.http.path;
@@ -238,16 +258,101 @@ class Daemon {
 
   absl::Status InPool(const std::function<absl::Status()>& task) { return RunInPool(*pool_, task); }
 
-  absl::Status Reload() {
+  absl::StatusOr<ServedChanges> Reload() {
     BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
     return served_->Change(std::move(next));
+  }
+
+  // As a user asks for it. Nothing is kept of one that fails.
+  absl::StatusOr<ServedChanges> Change(const ServedChange& change) {
+    if (draining_) return Error(absl::StatusCode::kUnavailable, "the daemon is shutting down");
+    switch (change.kind) {
+      case ServedChange::Kind::kReload:
+        return Reload();
+      case ServedChange::Kind::kRenew:
+        return ChangeOnceReady({change.subject});
+      case ServedChange::Kind::kDeploy:
+        return Deploy(change.subject);
+      case ServedChange::Kind::kUndeploy:
+        return Undeploy(change.subject);
+    }
+    return InvalidError("there is no such change");
+  }
+
+  absl::StatusOr<ServedChanges> ChangeOnceReady(std::set<std::string> renewed) {
+    BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
+    // A signal is more urgent: it may be the end.
+    const auto give_up = [this] {
+      pollfd fd{signals_.get(), POLLIN, 0};
+      return poll(&fd, 1, 0) == 1;
+    };
+    return served_->ChangeOnceReady(std::move(next), std::move(renewed), give_up);
+  }
+
+  absl::StatusOr<ServedChanges> Deploy(const std::string& path) {
+    if (config_.deployed.empty()) {
+      return InvalidError(
+          "this daemon's configuration names no directory to note it in: set deployed = DIR there");
+    }
+    if (!path.starts_with('/')) return InvalidError("the path to deploy has to be absolute");
+    BROOD_ASSIGN_OR_RETURN(const std::string file, DeployableFile(path));
+    BROOD_ASSIGN_OR_RETURN(const ServeConfig wanted, ReadDeployable(file));
+    BROOD_ASSIGN_OR_RETURN(
+        const DeployedLink link,
+        DeployedLink::Put(config_.deployed, wanted.functions.front().options.name, file));
+    // Its program may be new where its words are not.
+    std::set<std::string> renewed;
+    for (const ServeFunction& each : wanted.functions) renewed.insert(each.options.name);
+    absl::StatusOr<ServedChanges> changed = CheckDeployed(file);
+    if (changed.ok()) changed = ChangeOnceReady(std::move(renewed));
+    if (!changed.ok()) BROOD_RETURN_IF_ERROR(link.PutBack());
+    return changed;
+  }
+
+  // Whether all that is deployed fits together with `file`.
+  absl::StatusOr<ServedChanges> CheckDeployed(const std::string& file) {
+    BROOD_ASSIGN_OR_RETURN(const ServeConfig next, ReadServeConfig(words_));
+    for (const std::string& problem : next.problems) {
+      if (problem.find(file) != std::string::npos) return InvalidError("{}", problem);
+    }
+    return ServedChanges();
+  }
+
+  absl::StatusOr<ServedChanges> Undeploy(const std::string& function) {
+    if (config_.deployed.empty()) {
+      return Error(absl::StatusCode::kNotFound, "nothing was deployed as {}", function);
+    }
+    BROOD_ASSIGN_OR_RETURN(const DeployedLink link,
+                           DeployedLink::Remove(config_.deployed, function));
+    absl::StatusOr<ServedChanges> changed = Reload();
+    if (!changed.ok()) BROOD_RETURN_IF_ERROR(link.PutBack());
+    return changed;
+  }
+
+  // To the log, and to who has asked for it, if anybody has.
+  void Tell(const absl::StatusOr<ServedChanges>& changed,
+            const std::function<void(const absl::StatusOr<std::string>&)>& done) {
+    if (changed.ok()) {
+      nlohmann::ordered_json details = nlohmann::ordered_json::parse(changed->ToJson());
+      LogEvent("reloaded", details);
+    } else {
+      LogEvent("not reloaded", {{"why", std::string(Message(changed.status()))}});
+    }
+    if (!done) return;
+    (void)InPool([&] {
+      if (changed.ok()) {
+        done(changed->ToJson());
+      } else {
+        done(changed.status());
+      }
+      return absl::OkStatus();
+    });
   }
 
   // Whether a caller of a function still waits for an answer, or reads it, or a function runs whose
   // caller does not.
   bool HttpBusy() {
     bool busy = false;
-    if (http_ == nullptr) return busy;
     (void)InPool([&] {
       busy = !http_->idle() || (calls_ != nullptr && !calls_->idle());
       return absl::OkStatus();
@@ -259,7 +364,8 @@ class Daemon {
     service_ = &service;
     bool service_idle = false;
     for (;;) {
-      std::array<pollfd, 2> fds{{{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}}};
+      std::array<pollfd, 3> fds{
+          {{signals_.get(), POLLIN, 0}, {idle_.get(), POLLIN, 0}, {orders_.fd(), POLLIN, 0}}};
       if (service_idle) fds[1].fd = -1;
       if (poll(fds.data(), fds.size(), PollTime(service_idle)) < 0) continue;
       if (fds[1].revents != 0) service_idle = true;
@@ -268,19 +374,14 @@ class Daemon {
         drain_until_ns_ = 0;
         EndAll("drain");
       }
+      if (fds[2].revents != 0) orders_.Run();
       if (fds[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
       if (info.ssi_signo == SIGHUP && draining_) {
         LogEvent("not reloaded", {{"why", "the daemon is ending"}});
       } else if (info.ssi_signo == SIGHUP) {
-        const absl::Status reloaded = Reload();
-        if (reloaded.ok()) {
-          LogEvent("reloaded", {{"templates", served_->config().templates.size()},
-                                {"functions", served_->config().functions.size()}});
-        } else {
-          LogEvent("not reloaded", {{"why", std::string(Message(reloaded))}});
-        }
+        Tell(Reload(), nullptr);
       } else if (draining_) {
         EndAll("signal");
       } else {
@@ -303,11 +404,9 @@ class Daemon {
     NotifyManager("STOPPING=1");
     if (config_.drain.count() > 0) drain_until_ns_ = NowNs() + config_.drain.count();
     (void)InPool([&] {
-      if (http_ != nullptr) {
-        router_->Drain();
-        if (calls_ != nullptr) calls_->Drain();
-        http_->StopListening();
-      }
+      router_->Drain();
+      if (calls_ != nullptr) calls_->Drain();
+      http_->StopListening();
       server.StopListening();
       service_->Drain([this] {
         const std::uint64_t one = 1;
@@ -322,10 +421,10 @@ class Daemon {
   void EndAll(std::string_view why) {
     (void)InPool([&] {
       nlohmann::ordered_json details = {{"why", why}, {"running", pool_->Stats().running}};
-      if (router_ != nullptr) details["calls"] = router_->running();
+      details["calls"] = router_->running();
       LogEvent("ending at once", details);
       service_->KillAll();
-      if (http_ != nullptr) http_->Close();
+      http_->Close();
       if (calls_ != nullptr) calls_->Close();
       return absl::OkStatus();
     });
@@ -338,13 +437,14 @@ class Daemon {
   UniqueFd idle_;       // eventfd: nothing runs any more
   std::unique_ptr<Pool> pool_;
   std::optional<ListeningSocket> http_path_;  // of --http PATH
-  HttpServer* http_ = nullptr;                // with --http
+  HttpServer* http_ = nullptr;
   Router* router_ = nullptr;
   AsyncCalls* calls_ = nullptr;  // where they are kept
   Service* service_ = nullptr;
   bool draining_ = false;
   std::int64_t drain_until_ns_ = 0;  // 0: without end
   std::optional<ServedConfig> served_;
+  Orders orders_;
   JobThread jobs_;  // its jobs use the others
 };
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "pool/cli/deployed.h"
 #include "pool/cli/token_file.h"
 #include "pool/http/server.h"
 #include "spawn/base/status.h"
@@ -47,10 +48,7 @@ absl::StatusOr<ServeConfig> ReadServeConfig(const ServeWords& words) {
         "--pool is for a daemon without templates: in template {}, `parked` sets how many it keeps",
         config.templates.front().options.name);
   }
-  if (words.http.empty() && !config.functions.empty()) {
-    return InvalidError("{} has functions, which cannot be called without --http ADDRESS:PORT",
-                        words.config_file);
-  }
+  AddDeployed(config);
   for (ServeTemplate& each : config.templates) each.sources = SourceState(each.options.spec);
   for (ServeFunction& each : config.functions) {
     if (each.own_template) {

@@ -5,17 +5,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
 
 #include "pool/cli/serve_log.h"
 #include "pool/core/run_in_pool.h"
+#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 
 namespace brood {
 namespace {
+
+constexpr std::chrono::nanoseconds kReadyWithin = std::chrono::seconds(30);
+constexpr auto kLookEvery = std::chrono::milliseconds(10);
 
 auto FindTemplate(auto& in, const std::string& name) {
   return std::find_if(in.begin(), in.end(),
@@ -35,7 +42,22 @@ void ServedConfig::PublishTemplates() {
   });
 }
 
-absl::Status ServedConfig::Change(ServeConfig next) {
+std::string ServedChanges::ToJson() const {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  const auto put = [&](const char* kind, const Names& names) {
+    const std::pair<const char*, const std::vector<std::string>&> all[] = {
+        {"added", names.added}, {"changed", names.changed}, {"removed", names.removed}};
+    json[kind] = nlohmann::ordered_json::object();
+    for (const auto& [what, list] : all) {
+      if (!list.empty()) json[kind][what] = list;
+    }
+  };
+  put("functions", functions);
+  put("templates", templates);
+  return json.dump(2) + "\n";
+}
+
+absl::StatusOr<ServedChanges> ServedConfig::Change(ServeConfig next, const Manner& manner) {
   next.http.address = config_.http.address;
   next.http.port = config_.http.port;
   if (next.tokens == nullptr && config_.tokens != nullptr) {
@@ -44,22 +66,108 @@ absl::Status ServedConfig::Change(ServeConfig next) {
   next.http.tokens = config_.http.tokens;
   if (next.socket != config_.socket || next.group != config_.group ||
       next.max_running != config_.max_running || next.log_bytes != config_.log_bytes ||
-      next.max_unclaimed != config_.max_unclaimed || next.http != config_.http) {
-    LogEvent("needs a restart",
-             {{"settings", "socket, group, max-running, max-unclaimed, log-size, [http]"}});
+      next.max_unclaimed != config_.max_unclaimed || next.http != config_.http ||
+      next.deployed != config_.deployed) {
+    LogEvent(
+        "needs a restart",
+        {{"settings", "socket, group, max-running, max-unclaimed, log-size, deployed, [http]"}});
   }
-  FunctionChanges changes = ChangedFunctions(config_, next);
+  for (const std::string& problem : next.problems) LogEvent("not deployed", {{"why", problem}});
+  FunctionChanges changes = ChangedFunctions(config_, next, manner.renewed);
   BROOD_RETURN_IF_ERROR(PutOwnTemplates(changes.put));
-  const absl::Status put = PutTemplates(next.templates);
+  const ServedChanges told = Compare(changes, next);
+  const std::vector<ServeTemplate> before = config_.templates;
+  absl::Status put = PutTemplates(next.templates);
+  Prepared prepared;
+  if (put.ok()) {
+    prepared = Prepare(changes.put);
+    if (manner.give_up) {
+      put = AwaitReady(pool_, prepared, manner.give_up);
+      // A template that has been replaced for them is made once more, as it was.
+      if (!put.ok()) (void)PutTemplates(before);
+    }
+  }
   if (put.ok()) {
     config_.tokens = next.tokens;
-    SwitchFunctions(changes);
+    SwitchFunctions(changes, prepared);
   } else {
+    (void)RunInPool(pool_, [&] {
+      for (const auto& each : prepared) each->Close();
+      prepared.clear();
+      return absl::OkStatus();
+    });
     for (const ServeFunction& each : changes.put) RemoveOwnTemplate(each);
   }
-  absl::Status changed = put.ok() ? RemoveTemplates(next.templates) : put;
+  absl::Status changed = put;
+  if (put.ok()) {
+    changed = RemoveTemplates(next.templates);
+  } else if (manner.give_up) {
+    (void)RemoveTemplates(before);
+  }
   PublishTemplates();  // what has been changed, also when something was wrong
-  return changed;
+  if (!changed.ok()) return changed;
+  return told;
+}
+
+ServedChanges ServedConfig::Compare(const FunctionChanges& changes, const ServeConfig& next) const {
+  ServedChanges told;
+  told.functions.removed = changes.removed;
+  for (const ServeFunction& each : changes.put) {
+    const bool there =
+        std::any_of(config_.functions.begin(), config_.functions.end(),
+                    [&](const auto& old) { return old.options.name == each.options.name; });
+    (there ? told.functions.changed : told.functions.added).push_back(each.options.name);
+  }
+  for (const ServeTemplate& each : next.templates) {
+    const auto old = FindTemplate(config_.templates, each.options.name);
+    if (old == config_.templates.end()) {
+      told.templates.added.push_back(each.options.name);
+    } else if (old->words != each.words || old->sources != each.sources) {
+      told.templates.changed.push_back(each.options.name);
+    }
+  }
+  for (const ServeTemplate& each : config_.templates) {
+    if (FindTemplate(next.templates, each.options.name) == next.templates.end()) {
+      told.templates.removed.push_back(each.options.name);
+    }
+  }
+  return told;
+}
+
+ServedConfig::Prepared ServedConfig::Prepare(const std::vector<ServeFunction>& functions) {
+  Prepared prepared;
+  (void)RunInPool(pool_, [&] {
+    for (const ServeFunction& each : functions) prepared.push_back(router_.Prepare(each.options));
+    return absl::OkStatus();
+  });
+  return prepared;
+}
+
+absl::Status ServedConfig::AwaitReady(Pool& pool, const Prepared& prepared,
+                                      const std::function<bool()>& give_up) {
+  const std::int64_t deadline = NowNs() + kReadyWithin.count();
+  for (;;) {
+    std::string waits;
+    const absl::Status well = RunInPool(pool, [&] {
+      for (const auto& each : prepared) {
+        if (each->ready()) continue;
+        waits = each->options().name;
+        if (const std::string problem = each->problem(); !problem.empty()) {
+          return Error(absl::StatusCode::kFailedPrecondition, "function {} does not come up: {}",
+                       waits, problem);
+        }
+      }
+      return absl::OkStatus();
+    });
+    if (!well.ok() || waits.empty()) return well;
+    if (NowNs() >= deadline) {
+      return Error(absl::StatusCode::kDeadlineExceeded,
+                   "function {} had nothing ready for a call within {} s", waits,
+                   kReadyWithin / std::chrono::seconds(1));
+    }
+    if (give_up()) return Error(absl::StatusCode::kUnavailable, "the daemon has other orders");
+    std::this_thread::sleep_for(kLookEvery);
+  }
 }
 
 // Each under a new name: calls of the function as it was may still wait for the old one.
@@ -84,7 +192,7 @@ void ServedConfig::RemoveOwnTemplate(const ServeFunction& function) {
 }
 
 // All at once: no call meets half of a new configuration.
-void ServedConfig::SwitchFunctions(const FunctionChanges& changes) {
+void ServedConfig::SwitchFunctions(const FunctionChanges& changes, const Prepared& prepared) {
   const auto gone = [this](const std::string& name) -> std::function<void()> {
     const auto old = std::find_if(config_.functions.begin(), config_.functions.end(),
                                   [&](const auto& each) { return each.options.name == name; });
@@ -93,12 +201,9 @@ void ServedConfig::SwitchFunctions(const FunctionChanges& changes) {
         [this, function = *old] { jobs_.Add([this, function] { RemoveOwnTemplate(function); }); };
   };
   (void)RunInPool(pool_, [&] {
-    if (router_ == nullptr) return absl::OkStatus();
-    router_->SetTokens(config_.tokens);
-    for (const std::string& name : changes.removed) router_->Remove(name, gone(name));
-    for (const ServeFunction& each : changes.put) {
-      router_->Put(each.options, gone(each.options.name));
-    }
+    router_.SetTokens(config_.tokens);
+    for (const std::string& name : changes.removed) router_.Remove(name, gone(name));
+    for (const auto& each : prepared) router_.Put(each, gone(each->options().name));
     return absl::OkStatus();
   });
   std::erase_if(config_.functions, [&](const ServeFunction& each) {

@@ -21,6 +21,14 @@
 
 namespace brood {
 
+std::string Printable(std::string text, std::size_t width) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  }
+  if (text.size() > width) text = text.substr(0, width - 3) + "...";
+  return text;
+}
+
 TerminalSize SizeOf(int fd) {
   winsize size{};
   if (ioctl(fd, TIOCGWINSZ, &size) != 0) return {};

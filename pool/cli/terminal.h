@@ -15,6 +15,10 @@
 
 namespace brood {
 
+// Text of others, fit for a terminal: controls are question marks, and what is longer than `width`
+// is cut.
+std::string Printable(std::string text, std::size_t width = 60);
+
 struct TerminalSize {
   std::uint16_t rows = 0;
   std::uint16_t columns = 0;

@@ -2,10 +2,7 @@
 
 #include "pool/cli/token_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -20,9 +17,9 @@
 #include <toml++/toml.h>
 #pragma GCC diagnostic pop
 
+#include "pool/cli/private_file.h"
 #include "pool/http/fields.h"
 #include "spawn/base/status.h"
-#include "spawn/base/unique_fd.h"
 
 namespace brood {
 namespace {
@@ -133,27 +130,9 @@ absl::StatusOr<std::shared_ptr<const Tokens>> ParseTokens(std::string_view text,
 }
 
 absl::StatusOr<std::shared_ptr<const Tokens>> ReadTokens(const std::string& file) {
-  const UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-  struct stat status = {};
-  if (!fd.valid() || fstat(fd.get(), &status) != 0) {
-    return ErrnoError(errno, "reading the tokens {}", file);
-  }
-  if (!S_ISREG(status.st_mode)) return InvalidError("the tokens {} are no file", file);
-  if ((status.st_mode & 077) != 0) {
-    return InvalidError("other users may read or write the tokens {}: chmod 600 {}", file, file);
-  }
-  if (static_cast<std::size_t>(status.st_size) > kMostTokenFile) {
-    return InvalidError("the tokens {} are longer than {} bytes", file, kMostTokenFile);
-  }
-  std::string text;
-  std::array<char, 65536> piece;
-  for (;;) {
-    const ssize_t got = read(fd.get(), piece.data(), piece.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return ErrnoError(errno, "reading the tokens {}", file);
-    if (got == 0) return ParseTokens(text, file);
-    text.append(piece.data(), static_cast<std::size_t>(got));
-  }
+  BROOD_ASSIGN_OR_RETURN(const std::string text,
+                         ReadPrivateFile("the tokens", file, kMostTokenFile));
+  return ParseTokens(text, file);
 }
 
 }  // namespace brood

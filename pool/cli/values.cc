@@ -238,4 +238,9 @@ absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view
   return *number;
 }
 
+std::string PathFrom(const std::string& base, const std::string& path) {
+  if (base.empty() || path.empty() || path.starts_with('/')) return path;
+  return base + "/" + path;
+}
+
 }  // namespace brood

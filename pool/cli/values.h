@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -36,6 +37,9 @@ absl::StatusOr<double> ParseCpus(std::string_view text);
 // "DISK:KEY=N[,KEY=N...]" as "/dev/sda:rbps=10M,wiops=100": keys rbps and wbps with sizes, riops
 // and wiops with counts, each once; DISK as DiskOf takes it.
 absl::StatusOr<IoLimit> ParseIoMax(std::string_view text);
+// A path of a file that names it: one that is not absolute begins at `base`. Without a base, as it
+// is.
+std::string PathFrom(const std::string& base, const std::string& path);
 // A whole number of at least `least`.
 absl::StatusOr<std::uint64_t> ParseCount(std::string_view what, std::string_view text,
                                          std::uint64_t least, std::uint64_t most);

@@ -50,7 +50,7 @@ absl::StatusOr<std::string> DefaultListenPath() {
       "name a socket with --socket or $BROOD_SOCKET");
 }
 
-absl::StatusOr<Client> Client::Connect(const std::string& path) {
+absl::StatusOr<UniqueFd> ConnectToDaemon(const std::string& path) {
   BROOD_ASSIGN_OR_RETURN(const sockaddr_un address, SocketAddress(path));
   UniqueFd socket_fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket_fd.valid()) return ErrnoError(errno, "making a socket");
@@ -69,7 +69,12 @@ absl::StatusOr<Client> Client::Connect(const std::string& path) {
     }
     return ErrnoError(errno, "connecting to {}", path);
   }
-  return Client(Connection(std::move(socket_fd)));
+  return socket_fd;
+}
+
+absl::StatusOr<Client> Client::Connect(const std::string& path) {
+  BROOD_ASSIGN_OR_RETURN(UniqueFd socket, ConnectToDaemon(path));
+  return Client(Connection(std::move(socket)));
 }
 
 absl::StatusOr<Incoming> Client::Next() {

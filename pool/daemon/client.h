@@ -30,11 +30,15 @@ std::string DefaultSocketPath();
 // kFailedPrecondition where that is not set.
 absl::StatusOr<std::string> DefaultListenPath();
 
+// A connection to the daemon that listens at `path`. kUnavailable when none does, with how to start
+// one; kPermissionDenied.
+absl::StatusOr<UniqueFd> ConnectToDaemon(const std::string& path);
+
 // One connection; its functions block. Not thread-safe. Destroying it ends what it runs in the
 // foreground.
 class Client {
  public:
-  // kUnavailable when no daemon listens there, with how to start one; kPermissionDenied.
+  // Errors as of ConnectToDaemon.
   static absl::StatusOr<Client> Connect(const std::string& path = DefaultSocketPath());
 
   // Runs a command in the foreground: its stdin, stdout and stderr are `fds`. Blocks until it has

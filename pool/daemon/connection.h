@@ -36,6 +36,8 @@ class Connection {
   explicit Connection(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }
+  // The socket; the connection is of no use afterwards.
+  UniqueFd Release() { return std::move(socket_); }
 
   // Reads once from the socket and appends the messages that are complete. kOutOfRange at the end
   // of the stream; kInvalidArgument and kFailedPrecondition for a message that breaks the rules

@@ -89,11 +89,21 @@ void Peer::CloseWhenSent() {
 }
 
 void Peer::Close() {
+  if (!open_) return;
+  // The ring may still hold the socket for a moment; the other end hears of it now.
+  shutdown(connection_.fd(), SHUT_RDWR);
+  Leave();
+}
+
+UniqueFd Peer::Release() {
+  Leave();
+  return connection_.Release();
+}
+
+void Peer::Leave() {
   if (!std::exchange(open_, false)) return;
   pool_.Unwatch(read_watch_);
   if (std::exchange(writing_, false)) pool_.Unwatch(write_watch_);
-  // The ring may still hold the socket for a moment; the other end hears of it now.
-  shutdown(connection_.fd(), SHUT_RDWR);
   // Not from here: whoever is answering may be in the middle of a list that this would change.
   pool_.Post([self = shared_from_this()] {
     if (const auto gone = std::exchange(self->gone_, nullptr)) gone();

@@ -59,11 +59,16 @@ class Peer : public std::enable_shared_from_this<Peer> {
   // What it runs in the foreground: the pool's request of each tag.
   std::map<std::uint64_t, std::uint64_t> foreground;
 
+  bool has_spoken = false;  // something has come from it
+
   // For the server. `receive` is called when there is something to read, `gone` once, when the
   // connection has ended from either side.
   absl::Status Open(std::function<void()> receive, std::function<void()> gone);
   Connection& connection() { return connection_; }
+  const Connection& connection() const { return connection_; }
   void Close();
+  // Close, but that the socket lives on.
+  UniqueFd Release();
   // Closes once what is queued has been sent, or cannot be.
   void CloseWhenSent();
   bool open() const { return open_; }
@@ -71,6 +76,7 @@ class Peer : public std::enable_shared_from_this<Peer> {
  private:
   void AnswerBody(MessageType type, std::uint64_t tag, const std::string& body);
   void OnWritable();
+  void Leave();
 
   Pool& pool_;
   Connection connection_;

@@ -169,7 +169,18 @@ void Server::Accept() {
   }
 }
 
+// The first byte tells: no method of HTTP begins as our messages do.
+bool Server::SpeaksHttp(const Peer& peer) {
+  char first = 0;
+  const bool there = recv(peer.connection().fd(), &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  return there && first >= 'A' && first <= 'Z';
+}
+
 void Server::Receive(Peer& peer) {
+  if (!std::exchange(peer.has_spoken, true) && SpeaksHttp(peer)) {
+    take_http_(peer.Release(), peer.uid());
+    return;
+  }
   std::vector<Incoming> messages;
   absl::Status status = peer.connection().Receive(messages);
   for (Incoming& message : messages) {

@@ -53,8 +53,11 @@ class Server {
   // Bytes of messages that are not complete, over all peers.
   static constexpr std::size_t kMaxPartial = std::size_t{64} << 20;
 
-  Server(Pool& pool, Service& service, ListeningSocket& socket)
-      : pool_(pool), service_(service), socket_(socket) {}
+  // Takes over the connection of a user who speaks HTTP instead.
+  using TakeHttp = std::function<void(UniqueFd socket, uid_t uid)>;
+
+  Server(Pool& pool, Service& service, ListeningSocket& socket, TakeHttp take_http)
+      : pool_(pool), service_(service), socket_(socket), take_http_(std::move(take_http)) {}
 
   absl::Status Open();
   // Accepts no more connections.
@@ -65,11 +68,13 @@ class Server {
  private:
   void Accept();
   void Receive(Peer& peer);
+  bool SpeaksHttp(const Peer& peer);
   bool MayConnect(int socket, uid_t uid, gid_t gid) const;
 
   Pool& pool_;
   Service& service_;
   ListeningSocket& socket_;
+  TakeHttp take_http_;
   std::optional<Pool::WatchId> accept_watch_;
   UniqueFd spare_;  // given up to accept and refuse when there are no descriptors left
   std::map<Peer*, std::shared_ptr<Peer>> peers_;

@@ -13,6 +13,7 @@
 #include "pool/functions/call_id.h"
 #include "pool/functions/call_json.h"
 #include "pool/functions/kept_head.h"
+#include "pool/http/later.h"
 #include "spawn/base/status.h"
 
 namespace brood {
@@ -21,6 +22,7 @@ namespace {
 // A function's callers who wait come and go without telling; so does a function that was missing.
 constexpr auto kLookEvery = std::chrono::milliseconds(100);
 constexpr auto kTryDiskEvery = std::chrono::seconds(1);
+constexpr std::size_t kMostListed = 1000;
 
 std::int64_t WallUs() {
   return std::chrono::duration_cast<std::chrono::microseconds>(
@@ -33,23 +35,6 @@ void AnswerText(HttpConnection& connection, int status, std::string_view text, F
   if (status == 429 || status == 503) fields.emplace_back("Retry-After", "1");
   connection.Answer(status, std::move(fields), fmt::format("{}\n", text));
 }
-
-// A request whose answer comes from the store.
-class Later : public Exchange {
- public:
-  explicit Later(HttpConnection& connection) : connection_(&connection) {}
-  // The connection, once; null when the caller has gone.
-  HttpConnection* Take() { return std::exchange(connection_, nullptr); }
-
-  void OnBody(std::string_view) override {}
-  void OnBodyEnd() override {}
-  bool full() const override { return false; }
-  void OnDrained() override {}
-  void OnGone() override { connection_ = nullptr; }
-
- private:
-  HttpConnection* connection_;
-};
 
 }  // namespace
 
@@ -176,7 +161,7 @@ void AsyncCalls::Keep(const std::shared_ptr<AsyncBody>& body) {
 std::shared_ptr<Exchange> AsyncCalls::Tell(
     HttpConnection& connection, const std::string& id,
     std::function<bool(const std::string& function)> may_know) {
-  auto later = std::make_shared<Later>(connection);
+  auto later = std::make_shared<LaterAnswer>(connection);
   auto found = std::make_shared<std::optional<StoredCall>>();
   const auto find = [id, found](CallStore& store) -> absl::Status {
     BROOD_ASSIGN_OR_RETURN(*found, store.Find(id));
@@ -196,11 +181,40 @@ std::shared_ptr<Exchange> AsyncCalls::Tell(
   return later;
 }
 
-bool AsyncCalls::Waits(std::string_view id) const {
-  return std::any_of(queues_.begin(), queues_.end(), [&](const auto& each) {
-    const auto& ids = each.second.ids;
-    return std::find(ids.begin(), ids.end(), id) != ids.end();
+std::shared_ptr<Exchange> AsyncCalls::TellAll(HttpConnection& connection) {
+  auto later = std::make_shared<LaterAnswer>(connection);
+  auto found = std::make_shared<std::vector<StoredCall>>();
+  const auto find = [found](CallStore& store) -> absl::Status {
+    BROOD_ASSIGN_OR_RETURN(*found, store.List(kMostListed));
+    return absl::OkStatus();
+  };
+  store_->Add(find, [this, later, found](const absl::Status& read) {
+    if (!read.ok()) options_.complain(Message(read));
+    HttpConnection* const to = later->Take();
+    if (to == nullptr) return;
+    if (!read.ok()) return AnswerText(*to, 503, "the calls cannot be read");
+    to->Answer(200, {{"Content-Type", "application/json"}}, CallsToJson(*found));
   });
+  return later;
+}
+
+const std::string* AsyncCalls::FunctionOf(std::string_view id) const {
+  for (const auto& [name, queue] : queues_) {
+    if (std::find(queue.ids.begin(), queue.ids.end(), id) != queue.ids.end()) return &name;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Exchange> AsyncCalls::Cancel(HttpConnection& connection, const std::string& id) {
+  auto later = std::make_shared<LaterAnswer>(connection);
+  Queue& queue = queues_[*FunctionOf(id)];
+  std::erase(queue.ids, id);
+  --waiting_;
+  Insist([id](CallStore& store) { return store.Cancel(id, WallUs()); },
+         [later] {
+           if (HttpConnection* const to = later->Take()) to->Answer(204, {}, "");
+         });
+  return later;
 }
 
 // The oldest of each function first, as many as it has places for beside callers who wait.

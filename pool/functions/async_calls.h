@@ -37,7 +37,7 @@ class AsyncCalls {
   struct Options {
     std::chrono::nanoseconds keep;  // what has ended
     std::uint32_t max_calls = 0;    // that wait or run
-    std::function<void(const CallReport&)> log;
+    CallSink log;
     std::function<void(std::string_view)> complain;  // about the disk
     RunningCalls* running;                           // where calls are noted
   };
@@ -64,7 +64,13 @@ class AsyncCalls {
   std::shared_ptr<Exchange> Tell(HttpConnection& connection, const std::string& id,
                                  std::function<bool(const std::string& function)> may_know);
 
-  bool Waits(std::string_view id) const;
+  // Answers with the latest that are kept.
+  std::shared_ptr<Exchange> TellAll(HttpConnection& connection);
+
+  // The function of one that waits; null: none of that id does.
+  const std::string* FunctionOf(std::string_view id) const;
+  // Takes one that waits away, and answers.
+  std::shared_ptr<Exchange> Cancel(HttpConnection& connection, const std::string& id);
   std::size_t waiting() const { return waiting_; }
   std::size_t running() const { return busy_; }
 

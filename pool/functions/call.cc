@@ -290,19 +290,18 @@ void Call::FinishCall() {
   if (!worker_ || !worker_->outcome) return;
   times_.SetWorker(*worker_, hit_);
   times_.AddTo(function_.metrics());
+  if (worker_->outcome->ok()) function_.metrics().AddUsage(**worker_->outcome);
   CallEnd end = EndOfCall(*worker_, timed_out_, head_);
   if (end.good()) ShapeAnswer(end);
   if (connection_ == nullptr) {
     end.status = 0;
   } else if (end.good()) {
+    if (head_) end.status = head_->status.code;
     AnswerWell();
   } else {
     AnswerFailure(end);
   }
-  if (!end.good()) {
-    log_({function_.options().name, times_.id, end.status, std::move(end.end),
-          std::move(end.message), errors_.text()});
-  }
+  Report(end);
   WatchOutput(false);
   worker_.reset();
   self_.reset();
@@ -330,7 +329,15 @@ void Call::AnswerFailure(const CallEnd& end) {
 
 void Call::Refuse(int status, std::string_view why, std::string_view end) {
   if (connection_ == nullptr) return;
-  AnswerFailure({.status = status, .end = std::string(end), .why = std::string(why)});
+  const CallEnd refused = {.status = status, .end = std::string(end), .why = std::string(why)};
+  AnswerFailure(refused);
+  Report(refused);
+}
+
+void Call::Report(const CallEnd& end) {
+  if (!std::exchange(reported_, true)) {
+    log_(times_.Report(function_.options().name, end, errors_.text()));
+  }
 }
 
 // Gives its place up without having run.

@@ -21,6 +21,7 @@
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_input.h"
 #include "pool/functions/call_place.h"
+#include "pool/functions/call_report.h"
 #include "pool/functions/call_times.h"
 #include "pool/functions/cgi_head.h"
 #include "pool/functions/error_tail.h"
@@ -38,7 +39,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   static constexpr std::chrono::milliseconds kBrief{1};  // what a brief call takes, at most
 
   Call(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function, Caller& caller,
-       std::function<void(const CallReport&)> log)
+       CallSink log)
       : pool_(pool),
         timers_(timers),
         function_held_(std::move(function)),
@@ -80,6 +81,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   bool WantsWholeResponse();
   void ShapeAnswer(CallEnd& end);
   void Refuse(int status, std::string_view why, std::string_view end);
+  void Report(const CallEnd& end);
   void Leave();
   void Stop();
   void KillWorker();
@@ -89,7 +91,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   std::shared_ptr<FunctionPool> function_held_;  // the server may know it no more
   FunctionPool& function_;
   Caller* connection_;  // null: gone, or answered
-  std::function<void(const CallReport&)> log_;
+  CallSink log_;
   std::shared_ptr<Call> self_;  // while it has a worker or a place
   CallPlace place_{timers_, function_};
   std::shared_ptr<FunctionWorker> worker_;
@@ -112,6 +114,7 @@ class Call : public Exchange, public std::enable_shared_from_this<Call> {
   bool shaped_ = false;  // head_ and held_ are those of the answer, and no longer of a response
   bool timed_out_ = false;
   bool killed_ = false;
+  bool reported_ = false;
   std::optional<Timers::Id> timer_;  // ends it when it runs for too long
   std::optional<Timers::Id> look_timer_;
   CallTimes times_;

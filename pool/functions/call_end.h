@@ -26,16 +26,6 @@ struct CallEnd {
   bool good() const { return end.empty(); }
 };
 
-// What is logged of a call that did not go well.
-struct CallReport {
-  std::string function;
-  std::string id;  // of the call; empty: of none
-  int status = 0;  // 0: the caller had gone
-  std::string end;
-  std::string message;
-  std::string err;  // the last bytes of its stderr
-};
-
 // What the end of its isolate says of a call; good where that says nothing against it.
 CallEnd EndOfIsolate(const absl::StatusOr<Outcome>& outcome);
 // Of a call whose worker has ended, with all its output read. `head`: what that begins with; none

@@ -42,9 +42,7 @@ void PutTime(Json& json, const char* name, std::int64_t us) {
   if (us != 0) json[name] = static_cast<double>(us) / 1e6;
 }
 
-}  // namespace
-
-std::string CallToJson(const StoredCall& call) {
+Json CallObject(const StoredCall& call) {
   Json json = {{"id", call.id},
                {"function", call.function},
                {"state", call.state},
@@ -61,8 +59,23 @@ std::string CallToJson(const StoredCall& call) {
       json["output_base64"] = Base64(call.result->output);
     }
     json["output_truncated"] = call.result->truncated;
+    if (!call.result->err.empty()) json["stderr"] = call.result->err;
   }
-  return json.dump(2) + "\n";
+  return json;
+}
+
+std::string Text(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string CallToJson(const StoredCall& call) { return Text(CallObject(call)); }
+
+std::string CallsToJson(const std::vector<StoredCall>& calls) {
+  Json list = Json::array();
+  for (const StoredCall& call : calls) list.push_back(CallObject(call));
+  return Text(list);
 }
 
 }  // namespace brood

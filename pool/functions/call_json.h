@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "pool/functions/call_store.h"
 
@@ -11,5 +12,8 @@ namespace brood {
 
 // A JSON object. Output that is no UTF-8 is there in base64, under another name.
 std::string CallToJson(const StoredCall& call);
+
+// A JSON array of them.
+std::string CallsToJson(const std::vector<StoredCall>& calls);
 
 }  // namespace brood

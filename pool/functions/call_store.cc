@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kSettings =
     "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr const char* kSchema = R"(
   CREATE TABLE calls (
     number INTEGER PRIMARY KEY,
@@ -35,12 +35,14 @@ constexpr const char* kSchema = R"(
     status INTEGER,
     fields TEXT,
     output BLOB,
-    truncated INTEGER);
+    truncated INTEGER,
+    err BLOB);
   CREATE INDEX calls_by_end ON calls (ended) WHERE ended > 0;
-  PRAGMA user_version = 2;)";
-// Version 1 kept no more of a request than its body.
-constexpr const char* kFromVersion1 =
-    "ALTER TABLE calls ADD COLUMN request TEXT; PRAGMA user_version = 2;";
+  PRAGMA user_version = 3;)";
+// Version 1 kept no more of a request than its body; version 2 no stderr.
+constexpr const char* kFromVersion1 = "ALTER TABLE calls ADD COLUMN request TEXT";
+constexpr const char* kFromVersion2 =
+    "ALTER TABLE calls ADD COLUMN err BLOB; PRAGMA user_version = 3;";
 
 constexpr const char* kSql[] = {
     "INSERT INTO calls (id, function, request, body, accepted, state) "
@@ -49,9 +51,12 @@ constexpr const char* kSql[] = {
     "SELECT request, body FROM calls WHERE id = ?",
     "UPDATE calls SET state = 'waiting', attempts = attempts - 1, started = 0 WHERE id = ?",
     "UPDATE calls SET state = 'done', ended = ?2, status = ?3, fields = ?4, output = ?5, "
-    "truncated = ?6, request = NULL, body = NULL WHERE id = ?1",
-    "SELECT function, state, attempts, accepted, started, ended, status, fields, output, truncated "
-    "FROM calls WHERE id = ?",
+    "truncated = ?6, err = ?7, request = NULL, body = NULL WHERE id = ?1",
+    "UPDATE calls SET state = 'cancelled', ended = ?2, request = NULL, body = NULL WHERE id = ?1",
+    "SELECT id, function, state, attempts, accepted, started, ended, status, fields, output, "
+    "truncated, err FROM calls WHERE id = ?",
+    "SELECT id, function, state, attempts, accepted, started, ended FROM calls "
+    "ORDER BY number DESC LIMIT ?",
     "DELETE FROM calls WHERE ended > 0 AND ended < ?",
 };
 
@@ -69,6 +74,19 @@ std::string Column(sqlite3_stmt* query, int at) {
   const auto* const bytes = static_cast<const char*>(sqlite3_column_blob(query, at));
   const auto size = static_cast<std::size_t>(sqlite3_column_bytes(query, at));
   return bytes == nullptr ? std::string() : std::string(bytes, size);
+}
+
+// The first columns of a call, without its result.
+StoredCall CallOf(sqlite3_stmt* query) {
+  StoredCall call;
+  call.id = Column(query, 0);
+  call.function = Column(query, 1);
+  call.state = Column(query, 2);
+  call.attempts = sqlite3_column_int(query, 3);
+  call.accepted_us = sqlite3_column_int64(query, 4);
+  call.started_us = sqlite3_column_int64(query, 5);
+  call.ended_us = sqlite3_column_int64(query, 6);
+  return call;
 }
 
 // Makes a query ready for its next use, whichever way this one ends.
@@ -151,6 +169,7 @@ absl::Status CallStore::Prepare() {
   if (!row) return Fault("reading its version");
   if (version == 0) BROOD_RETURN_IF_ERROR(Run(kSchema));
   if (version == 1) BROOD_RETURN_IF_ERROR(Run(kFromVersion1));
+  if (version == 1 || version == 2) BROOD_RETURN_IF_ERROR(Run(kFromVersion2));
   if (version > kVersion) {
     return Error(absl::StatusCode::kFailedPrecondition, "a newer brood has written it");
   }
@@ -234,7 +253,27 @@ absl::Status CallStore::Finish(const std::string& id, const CallResult& result,
   BindValue(query.get(), 4, result.fields);
   BindBytes(query.get(), 5, result.output);
   sqlite3_bind_int(query.get(), 6, result.truncated ? 1 : 0);
+  BindBytes(query.get(), 7, result.err);
   return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("ending a call");
+}
+
+absl::Status CallStore::Cancel(const std::string& id, std::int64_t now_us) {
+  const Use query(queries_[kCancel]);
+  BindValue(query.get(), 1, id);
+  sqlite3_bind_int64(query.get(), 2, now_us);
+  return sqlite3_step(query.get()) == SQLITE_DONE ? absl::OkStatus() : Fault("cancelling a call");
+}
+
+absl::StatusOr<std::vector<StoredCall>> CallStore::List(std::size_t most) {
+  const Use query(queries_[kList]);
+  sqlite3_bind_int64(query.get(), 1, static_cast<std::int64_t>(most));
+  std::vector<StoredCall> calls;
+  int step = sqlite3_step(query.get());
+  for (; step == SQLITE_ROW; step = sqlite3_step(query.get())) {
+    calls.push_back(CallOf(query.get()));
+  }
+  if (step != SQLITE_DONE) return Fault("listing calls");
+  return calls;
 }
 
 absl::StatusOr<std::optional<StoredCall>> CallStore::Find(const std::string& id) {
@@ -243,17 +282,11 @@ absl::StatusOr<std::optional<StoredCall>> CallStore::Find(const std::string& id)
   const int step = sqlite3_step(query.get());
   if (step == SQLITE_DONE) return std::nullopt;
   if (step != SQLITE_ROW) return Fault("reading a call");
-  StoredCall call;
-  call.id = id;
-  call.function = Column(query.get(), 0);
-  call.state = Column(query.get(), 1);
-  call.attempts = sqlite3_column_int(query.get(), 2);
-  call.accepted_us = sqlite3_column_int64(query.get(), 3);
-  call.started_us = sqlite3_column_int64(query.get(), 4);
-  call.ended_us = sqlite3_column_int64(query.get(), 5);
+  StoredCall call = CallOf(query.get());
   if (call.state == kCallDone) {
-    call.result = CallResult{sqlite3_column_int(query.get(), 6), Column(query.get(), 7),
-                             Column(query.get(), 8), sqlite3_column_int(query.get(), 9) != 0};
+    call.result = CallResult{sqlite3_column_int(query.get(), 7), Column(query.get(), 8),
+                             Column(query.get(), 9), sqlite3_column_int(query.get(), 10) != 0,
+                             Column(query.get(), 11)};
   }
   return call;
 }

@@ -3,7 +3,8 @@
 // Accepted calls on disk, in one SQLite file, so that none is lost with the daemon.
 //
 //   waiting -> running -> done
-//      ^----------'  \--> given-up, when the daemon died under it kMaxAttempts times
+//    |  ^----------'  \--> given-up, when the daemon died under it kMaxAttempts times
+//    '--> cancelled
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@ inline constexpr std::string_view kCallWaiting = "waiting";
 inline constexpr std::string_view kCallRunning = "running";
 inline constexpr std::string_view kCallDone = "done";
 inline constexpr std::string_view kCallGivenUp = "given-up";
+inline constexpr std::string_view kCallCancelled = "cancelled";
 
 struct KeptRequest {
   std::string head;  // as JSON (kept_head.h); empty: of an older brood, which kept none
@@ -37,6 +39,7 @@ struct CallResult {
   std::string fields;  // of the answer, a JSON object
   std::string output;
   bool truncated = false;  // there was more output
+  std::string err = {};    // the last of its stderr
 };
 
 struct StoredCall {
@@ -82,7 +85,11 @@ class CallStore {
   // It could not be begun: it waits again, and the attempt does not count.
   absl::Status PutBack(const std::string& id);
   absl::Status Finish(const std::string& id, const CallResult& result, std::int64_t now_us);
+  // It is not to be begun any more.
+  absl::Status Cancel(const std::string& id, std::int64_t now_us);
   absl::StatusOr<std::optional<StoredCall>> Find(const std::string& id);
+  // The latest, without their results, the one accepted last first.
+  absl::StatusOr<std::vector<StoredCall>> List(std::size_t most);
   // Removes what has ended before.
   absl::Status RemoveEnded(std::int64_t before_us);
 
@@ -92,7 +99,18 @@ class CallStore {
   absl::Status Fault(std::string_view what) const;
   absl::Status Prepare();
 
-  enum Query : std::uint8_t { kAdd, kStart, kBody, kPutBack, kFinish, kFind, kRemove, kQueries };
+  enum Query : std::uint8_t {
+    kAdd,
+    kStart,
+    kBody,
+    kPutBack,
+    kFinish,
+    kCancel,
+    kFind,
+    kList,
+    kRemove,
+    kQueries
+  };
   sqlite3* database_;
   sqlite3_stmt* queries_[kQueries] = {};
 };

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "spawn/base/clock.h"
 
@@ -37,6 +38,18 @@ Fields CallTimes::ToFields() const {
   fields.emplace_back("Brood-Queue-Us", us(run - arrived_ns));
   fields.emplace_back("Brood-Total-Us", us(now - arrived_ns));
   return fields;
+}
+
+CallReport CallTimes::Report(const std::string& function, const CallEnd& end,
+                             std::string err) const {
+  return {.function = function,
+          .id = id,
+          .status = end.status,
+          .end = end.end,
+          .message = end.message.empty() && !end.good() ? end.why : end.message,
+          .err = std::move(err),
+          .path = std::string(path),
+          .total_us = (NowNs() - arrived_ns) / 1000};
 }
 
 void CallTimes::AddTo(FunctionMetrics& metrics) const {

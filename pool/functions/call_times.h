@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "pool/functions/call_end.h"
+#include "pool/functions/call_report.h"
 #include "pool/functions/function_worker.h"
 #include "pool/functions/metrics.h"
 #include "pool/http/caller.h"
@@ -34,6 +36,8 @@ struct CallTimes {
   Fields ToFields() const;
   // Once its isolate has served it, or has ended.
   void AddTo(FunctionMetrics& metrics) const;
+  // What the log is told of the call.
+  CallReport Report(const std::string& function, const CallEnd& end, std::string err) const;
 };
 
 }  // namespace brood

@@ -9,6 +9,7 @@
 namespace brood {
 
 void ErrorTail::Add(std::string_view text) {
+  if (tap) tap(text);
   text_ += text;
   if (text_.size() > kKept) text_.erase(0, text_.size() - kKept);
 }

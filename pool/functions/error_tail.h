@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,10 @@ class ErrorTail {
   // Takes all that lies in it, once it has no writer any more.
   void ReadRest(int fd);
   const std::string& text() const { return text_; }
+  void Clear() { text_.clear(); }
+
+  // Hears all that is added, whole; may be null.
+  std::function<void(std::string_view)> tap;
 
  private:
   std::string text_;

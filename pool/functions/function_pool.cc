@@ -2,10 +2,14 @@
 
 #include "pool/functions/function_pool.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 
 #include "pool/functions/backoff.h"
+#include "pool/functions/call_end.h"
+#include "pool/functions/error_tail.h"
 #include "pool/functions/warm_lambda_call.h"
 #include "spawn/base/clock.h"
 #include "spawn/base/status.h"
@@ -15,10 +19,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kSoon{1};  // not in the way of the call that has just come
 constexpr std::chrono::milliseconds kQuiet{20};
+constexpr std::size_t kTold = 500;  // bytes of its stderr that a problem tells
 
 }  // namespace
 
 FunctionPool::~FunctionPool() {
+  if (warm_) {
+    warm_->on_said = nullptr;
+    warm_->on_failed = nullptr;
+  }
   if (gone_) gone_();
 }
 
@@ -30,6 +39,15 @@ void FunctionPool::Open() {
     warm_->more_to_come = [weak = weak_from_this()] {
       const auto self = weak.lock();
       return self && !self->queue_.empty();
+    };
+    warm_->on_said = [this](std::string_view text) {
+      if (log_) log_("", text);
+    };
+    warm_->on_failed = [this](std::string_view why, std::string_view said) {
+      NoteProblem(why, said);
+    };
+    warm_->on_outcome = [metrics = metrics_](const Outcome& outcome) {
+      metrics->AddUsage(outcome);
     };
     warm_->Open();
   }
@@ -44,7 +62,7 @@ void FunctionPool::StartProcess() {
     const auto self = weak.lock();
     if (!self) return;
     self->process_failures_ = 0;
-    self->process_problem_.clear();
+    self->problem_.clear();
     self->Prime();
   };
   events.ended = [weak](std::string_view why, std::string_view err) {
@@ -57,12 +75,24 @@ void FunctionPool::StartProcess() {
 
 void FunctionPool::OnProcessEnded(std::string_view why, std::string_view err) {
   forks_.reset();
-  process_problem_ = std::string(why);
-  if (log_) log_(why, err);
+  NoteProblem(why, err);
   if (closed_) return;
   timers_.Add(Backoff(process_failures_++), [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->StartProcess();
   });
+}
+
+void FunctionPool::NoteProblem(std::string_view why, std::string_view err) {
+  problem_ = std::string(why);
+  const std::string_view last = err.substr(err.size() - std::min(err.size(), kTold));
+  if (!last.empty()) problem_ += fmt::format("; it said: {}", last);
+  if (log_) log_(why, err);
+}
+
+bool FunctionPool::ready() const {
+  if (options_.mode == FunctionMode::kCold || options_.mode == FunctionMode::kParked) return true;
+  if (options_.mode == FunctionMode::kForked) return process_ready();
+  return options_.min == 0 || primed() > 0;
 }
 
 void FunctionPool::Close() {
@@ -99,9 +129,19 @@ void FunctionPool::Prime() {
   }
 }
 
+void FunctionPool::NoteLost(const FunctionWorker& worker) {
+  const CallEnd end = EndOfIsolate(*worker.outcome);
+  std::string why = "a primed worker has ended before its call";
+  if (!end.good()) why += ": " + (end.message.empty() ? end.why : end.message);
+  ErrorTail said;
+  said.ReadRest(worker.err.get());
+  NoteProblem(why, said.text());
+}
+
 // One that ended before its call: another takes its place.
 void FunctionPool::OnPrimedEnd(const FunctionWorker* worker) {
   if (worker != nullptr) {
+    if (worker->outcome) NoteLost(*worker);
     std::erase_if(primed_, [&](const auto& each) { return each.get() == worker; });
     ++metrics_->primed_lost;
   }

@@ -31,7 +31,8 @@ namespace brood {
 // Only in the pool's thread. Held by the router that serves it, and by its calls.
 class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
  public:
-  // Hears of a forked function's process that has ended: a sentence, and the last of its output.
+  // Hears of what is no call's: why a process that is kept ahead of calls has ended, and the last
+  // of its stderr; or, without a reason, more of the stderr of one that goes on.
   using ProcessLog = std::function<void(std::string_view why, std::string_view err)>;
   // `metrics`: of all functions that ever had this name.
   FunctionPool(Pool& pool, Timers& timers, FunctionOptions options,
@@ -80,7 +81,10 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   const std::shared_ptr<FunctionMetrics>& shared_metrics() const { return metrics_; }
   // Of a forked function.
   bool process_ready() const { return forks_ && forks_->ready(); }
-  const std::string& process_problem() const { return process_problem_; }
+  // Why there is nothing ready for a call, where something should be; empty: there is, or it comes.
+  std::string problem() const { return ready() ? "" : problem_; }
+  // What is to be kept ahead of calls is there, or some of it.
+  bool ready() const;
   std::size_t primed() const;  // that wait for a call
   std::size_t running() const { return running_; }
   std::size_t queued() const { return queue_.size(); }
@@ -89,10 +93,12 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   void Prime();
   void StartProcess();
   void OnProcessEnded(std::string_view why, std::string_view err);
+  void NoteProblem(std::string_view why, std::string_view err);
   void PrimeAfter(std::chrono::nanoseconds delay);
   void PrimeInTime();
   bool plenty() const { return 2 * primed_.size() >= options_.min; }
   void OnPrimedEnd(const FunctionWorker* worker);
+  void NoteLost(const FunctionWorker& worker);
 
   Pool& pool_;
   Timers& timers_;
@@ -101,7 +107,7 @@ class FunctionPool : public std::enable_shared_from_this<FunctionPool> {
   ProcessLog log_;
   std::shared_ptr<ForkServer> forks_;                  // kForked; null while there is no process
   std::shared_ptr<WarmPool> warm_;                     // kWarm
-  std::string process_problem_;                        // why there is none
+  std::string problem_;                                // why the last process has ended
   int process_failures_ = 0;                           // in a row
   std::list<std::shared_ptr<FunctionWorker>> primed_;  // oldest first
   std::deque<Place> queue_;

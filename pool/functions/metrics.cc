@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace brood {
 
 void Histogram::Add(std::int64_t ns) {
@@ -22,6 +24,13 @@ void Histogram::Print(std::string_view metric, std::string_view labels, std::str
     out += fmt::format("{}_bucket{{{},le=\"{}\"}} {}\n", metric, labels, bound, count);
   }
   out += fmt::format("{0}_sum{{{1}}} {2}\n{0}_count{{{1}}} {3}\n", metric, labels, sum_, count);
+}
+
+void FunctionMetrics::AddUsage(const Outcome& outcome) {
+  if (outcome.usage.cpu_us) cpu_us = cpu_us.value_or(0) + *outcome.usage.cpu_us;
+  if (const auto& peak = outcome.usage.memory_peak_bytes) {
+    memory_peak_bytes = std::max(memory_peak_bytes.value_or(0), *peak);
+  }
 }
 
 }  // namespace brood

@@ -6,8 +6,11 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
+
+#include "spawn/outcome.h"
 
 namespace brood {
 
@@ -37,6 +40,11 @@ struct FunctionMetrics {
   std::map<std::string, std::uint64_t> misses;  // why the path wanted was not available
   std::uint64_t primed_lost = 0;                // primed workers that ended before a call
   Histogram queue, spawn, run, total;
+  // Of isolates that have ended, where the kernel counts them.
+  std::optional<std::uint64_t> cpu_us;             // all of them
+  std::optional<std::uint64_t> memory_peak_bytes;  // the largest
+
+  void AddUsage(const Outcome& outcome);
 };
 
 }  // namespace brood

@@ -211,7 +211,7 @@ Json KeptCallSchema() {
         {"function", text},
         {"state",
          {{"type", "string"},
-          {"enum", {kCallWaiting, kCallRunning, kCallDone, kCallGivenUp}},
+          {"enum", {kCallWaiting, kCallRunning, kCallDone, kCallGivenUp, kCallCancelled}},
           {"description", fmt::format("given-up: the daemon died {} times while it ran.",
                                       CallStore::kMaxAttempts)}}},
         {"attempts",
@@ -225,6 +225,7 @@ Json KeptCallSchema() {
         {"headers", {{"type", "object"}, {"additionalProperties", text}}},
         {"output", {{"type", "string"}, {"description", "The first 64 KiB, when they are UTF-8."}}},
         {"output_base64", {{"type", "string"}, {"format", "byte"}}},
+        {"stderr", {{"type", "string"}, {"description", "The last 4 KiB."}}},
         {"output_truncated",
          {{"type", "boolean"}, {"description", "The output was longer than what is kept."}}}}}};
 }
@@ -239,13 +240,13 @@ Json KeptCallPath() {
     item[method]["responses"]["501"] =
         Sentence("A transfer coding other than chunked, or no calls are kept.");
   }
-  item["delete"] =
-      Operation("killCall",
-                "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
-                {{"204", {{"description", "It is being ended."}}},
-                 {"404", Sentence("No call with that id waits or runs.")},
-                 {"409", Sentence("It waits on disk, and can be ended once it runs.")},
-                 {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
+  item["delete"] = Operation(
+      "killCall",
+      "End a call that waits or runs; its caller is answered 500 with Brood-End: killed.",
+      {{"204", {{"description", "It is being ended, or, where it waited on disk, cancelled."}}},
+       {"404", Sentence("No call with that id waits or runs.")},
+       {"503", Sentence("It could not be cancelled: the disk takes nothing.")},
+       {"405", Sentence("A call can be read, or ended.", {"Allow"})}});
   item["parameters"] = Json::array({Reference("parameters", "id")});
   return item;
 }
@@ -257,31 +258,87 @@ Json FunctionSchema() {
       {"runtime", {{"type", "string"}, {"enum", {"stdin", "lambda", "http"}}}},
       {"timeout_seconds", {{"type", "number"}}},
   };
-  for (const std::string_view name :
-       {"concurrency", "queue", "max_body_bytes", "primed", "running", "queued"}) {
+  const auto count = [&](std::string_view name, std::string_view text) {
     properties[std::string(name)] = {{"type", "integer"}, {"minimum", 0}};
+    if (!text.empty()) properties[std::string(name)]["description"] = text;
+  };
+  for (const std::string_view name :
+       {"concurrency", "queue", "max_body_bytes", "primed", "running", "queued", "calls"}) {
+    count(name, "");
   }
+  properties["ready"] = {
+      {"type", "boolean"},
+      {"description", "What its mode keeps ahead of calls is there, or some of it."}};
+  properties["calls_per_second"] = {{"type", "number"}, {"description", "Over ten seconds."}};
   Json required = Json::array();
   for (const auto& [name, schema] : properties.items()) required.push_back(name);
-  const Json ready = {{"type", "boolean"}, {"description", "Calls are cloned from it."}};
-  const Json problem = {{"type", "string"},
-                        {"description", "Why the last one could not be started."}};
-  properties["process"] = {{"type", "object"},
-                           {"description", "Of a forked function: what its calls are cloned from."},
-                           {"properties", {{"ready", ready}, {"problem", problem}}},
-                           {"required", {"ready", "problem"}}};
+  properties["problem"] = {{"type", "string"},
+                           {"description", "Why it is not ready, where that is known."}};
+  count("p50_us", "Median of the latest 1,024 calls, from the request's head to the end.");
+  count("p99_us", "Likewise.");
+  count("cpu_us", "Of isolates that have ended.");
+  count("memory_peak_bytes", "The largest of isolates that have ended.");
+  properties["last_error"] = {
+      {"type", "object"},
+      {"description", "The latest call, or process, that did not end well."},
+      {"required", {"time", "id", "end", "message"}},
+      {"properties",
+       {{"time", {{"type", "number"}, {"description", "Seconds since the epoch."}}},
+        {"id", {{"type", "string"}, {"description", "Of the call; empty: of none."}}},
+        {"end", {{"type", "string"}}},
+        {"message", {{"type", "string"}}}}}};
   properties["note"] = {{"type", "string"},
                         {"description", "Of a warm function: what its calls may share."}};
   return {{"type", "object"}, {"properties", std::move(properties)}, {"required", required}};
 }
 
+// The latest calls, of one function or of all.
+Json Logs(std::string_view id, bool named) {
+  Json item = Reading(
+      id, "The latest calls, with what they wrote to stderr, the oldest first.",
+      Answer("A JSON object a line.", {}, Content("application/x-ndjson", {{"type", "string"}})));
+  item["get"]["parameters"] = Json::array({{{"name", "follow"},
+                                            {"in", "query"},
+                                            {"description", "1: and those to come."},
+                                            {"schema", {{"type", "string"}}}}});
+  if (!named) return item;
+  item["parameters"] = Json::array({Reference("parameters", "name")});
+  for (const char* const method : {"get", "head"}) {
+    item[method]["responses"]["404"] = Sentence("There is no function of that name.");
+  }
+  return item;
+}
+
+// What changes what is served.
+Json Changing(const char* method, std::string_view id, std::string_view summary, bool named) {
+  const Json names = {
+      {"type", "object"},
+      {"additionalProperties", {{"type", "array"}, {"items", {{"type", "string"}}}}}};
+  Json item = {
+      {method,
+       Operation(id, summary,
+                 {{"200",
+                   Answer("Names of what was added, changed and removed.", {},
+                          Content("application/json",
+                                  {{"type", "object"},
+                                   {"properties", {{"functions", names}, {"templates", names}}}}))},
+                  {"400", Sentence("It cannot be done; nothing has changed.")},
+                  {"403", Sentence("It is not the caller's to do.")},
+                  {"404", Sentence("There is nothing of that name.")},
+                  {"405", Sentence("It is asked for otherwise.", {"Allow"})},
+                  {"503", Sentence("The daemon has other orders.")}})}};
+  if (named) item["parameters"] = Json::array({Reference("parameters", "name")});
+  return item;
+}
+
 Json RunningCallSchema() {
   const Json text = {{"type", "string"}};
   return {{"type", "object"},
-          {"required", {"id", "function", "seconds"}},
+          {"required", {"id", "function", "request", "seconds"}},
           {"properties",
            {{"id", text},
             {"function", text},
+            {"request", {{"type", "string"}, {"description", "Method and target."}}},
             {"seconds", {{"type", "number"}, {"description", "Since it came, or was begun."}}},
             {"user", {{"type", "string"}, {"description", "Whose token it came with."}}}}}};
 }
@@ -342,6 +399,22 @@ std::string DescribeOpenApi(std::string_view version) {
                                         {{"type", "array"},
                                          {"items", Reference("schemas", "RunningCall")}})))},
       {"/calls/{id}", KeptCallPath()},
+      {"/logs", Logs("listLogs", /*named=*/false)},
+      {"/logs/{name}", Logs("listLogsOf", /*named=*/true)},
+      {"/reload", Changing("post", "reload", "Read the configuration again, as SIGHUP does.",
+                           /*named=*/false)},
+      {"/reload/{name}",
+       Changing("post", "renewFunction",
+                "Give a function new isolates, which take the old ones' place once they are ready.",
+                /*named=*/true)},
+      {"/deploy",
+       Changing("post", "deploy",
+                "Add a file of functions, whose path is the body; for the daemon's owner "
+                "over its own socket.",
+                /*named=*/false)},
+      {"/deploy/{name}", Changing("delete", "undeploy",
+                                  "Take away what was deployed under a function's name; likewise.",
+                                  /*named=*/true)},
       {"/functions", Reading("listFunctions", "The functions, and how busy they are.",
                              Answer("In the order of their names.", {}, functions))},
       {"/healthz", Reading("health", "Whether calls are taken.",

@@ -201,6 +201,7 @@ void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool d
   LetGoOfSocket(reusable ? HttpRuntime::Left::kOpen : HttpRuntime::Left::kWhole);
   times_.ended_ns = NowNs();
   LeaveIsolate(/*fit=*/true);
+  said_.clear();  // perhaps of other calls; what an isolate says is told as it comes
   place_.Leave();
   if (first) {
     for (auto& field : times_.ToFields()) fields.push_back(std::move(field));
@@ -214,6 +215,7 @@ void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool d
     caller.Write(rest);
     caller.Finish({});
   }
+  Report({.status = status.code});
   Finish();
 }
 
@@ -244,6 +246,7 @@ void ProxyCall::OnBroken(const std::string& why, bool reached) {
     // One side of a tunnel has ended, in whatever manner.
     std::exchange(caller_, nullptr)->Finish({});
     LeaveIsolate(/*fit=*/true);
+    Report({.status = 101});
     return Finish();
   }
   // A connection that it had kept and closed now; or it does not listen any more.
@@ -303,6 +306,7 @@ void ProxyCall::OnGone() {
   LetGoOfSocket(HttpRuntime::Left::kBroken);
   // The server may go on with it, which no other call is to wait for where it serves one at a time.
   LeaveIsolate(/*fit=*/function_.options().max_inflight > 1);
+  Report({.status = upgraded_ ? 101 : 0});
   Finish();
 }
 
@@ -321,9 +325,15 @@ void ProxyCall::LeaveIsolate(bool fit) {
 void ProxyCall::Refuse(int status, std::string_view why, std::string_view end) {
   if (caller_ == nullptr) return;
   ++function_.metrics().answers[status];
-  AnswerEnd(*std::exchange(caller_, nullptr),
-            {.status = status, .end = std::string(end), .why = std::string(why)},
-            times_.ToFields());
+  const CallEnd refused = {.status = status, .end = std::string(end), .why = std::string(why)};
+  AnswerEnd(*std::exchange(caller_, nullptr), refused, times_.ToFields());
+  Report(refused);
+}
+
+void ProxyCall::Report(const CallEnd& end) {
+  if (!std::exchange(reported_, true)) {
+    log_(times_.Report(function_.options().name, end, said_));
+  }
 }
 
 // `fit`: it is not its isolate's fault.
@@ -345,8 +355,7 @@ void ProxyCall::Fail(CallEnd end, bool fit) {
     ++function_.metrics().answers[end.status];
     AnswerEnd(*caller, end, times_.ToFields());
   }
-  log_({function_.options().name, times_.id, end.status, std::move(end.end), std::move(end.message),
-        said_});
+  Report(end);
   Finish();
 }
 

@@ -19,6 +19,7 @@
 #include "pool/core/timers.h"
 #include "pool/functions/call_end.h"
 #include "pool/functions/call_place.h"
+#include "pool/functions/call_report.h"
 #include "pool/functions/call_times.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/http_runtime.h"
@@ -39,7 +40,7 @@ class ProxyCall : public Exchange,
   static constexpr std::size_t kMaxKept = 64U << 10;     // of a request that may be sent once more
 
   ProxyCall(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function, Caller& caller,
-            std::function<void(const CallReport&)> log)
+            CallSink log)
       : pool_(pool),
         timers_(timers),
         function_held_(std::move(function)),
@@ -78,6 +79,7 @@ class ProxyCall : public Exchange,
   void OnTimeout();
   void Refuse(int status, std::string_view why, std::string_view end);
   void Fail(CallEnd end, bool fit);
+  void Report(const CallEnd& end);
   void Finish();
 
   Pool& pool_;
@@ -85,7 +87,7 @@ class ProxyCall : public Exchange,
   std::shared_ptr<FunctionPool> function_held_;  // the server may know it no more
   FunctionPool& function_;
   Caller* caller_;  // null: gone, or answered
-  std::function<void(const CallReport&)> log_;
+  CallSink log_;
   std::shared_ptr<ProxyCall> self_;  // until it is over
   CallPlace place_{timers_, function_};
   std::shared_ptr<WarmPool> warm_;        // while that knows it
@@ -107,6 +109,7 @@ class ProxyCall : public Exchange,
   bool hit_ = false;
   bool begun_ = false;     // the answer has
   bool upgraded_ = false;  // and it was 101
+  bool reported_ = false;
   std::uint64_t body_bytes_ = 0;
   std::optional<Timers::Id> timer_;         // ends it when it runs for too long
   std::optional<Timers::Id> broken_timer_;  // what has broken the answer off is not known yet

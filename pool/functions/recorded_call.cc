@@ -28,7 +28,7 @@ std::string_view Find(const Fields& fields, std::string_view name) {
 
 void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
                          const std::string& id, const KeptRequest& request, RunningCalls& running,
-                         std::function<void(const CallReport&)> log, Done done) {
+                         CallSink log, Done done) {
   done_ = std::move(done);
   const auto self = shared_from_this();
   KeptHead kept = KeptHeadFromJson(request.head);
@@ -36,15 +36,15 @@ void RecordedCall::Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPoo
   kept.head.has_body = !request.body.empty();
   kept.head.content_length = request.body.size();
   kept.head.id = id;
-  const std::string name = function->options().name;
+  running.Add(kept.head, function->options().name);
   const auto call = StartCall(pool, timers, std::move(function), *this, kept.head, kept.path,
                               [self, log = std::move(log)](const CallReport& report) {
                                 if (log) log(report);
                                 self->OnReport(report);
                               });
+  running.Started(id, call);
   if (!done_) return;
   call_ = call;
-  running.Add(kept.head, name, call);
   call->OnBody(request.body);
   if (done_) call->OnBodyEnd();
 }
@@ -58,7 +58,6 @@ void RecordedCall::Drop() {
 void RecordedCall::Answer(HttpStatus status, Fields fields, std::string_view body) {
   Begin(std::move(status), std::move(fields), body.size());
   Write(body);
-  End();
 }
 
 void RecordedCall::Begin(HttpStatus status, Fields fields,
@@ -75,14 +74,16 @@ void RecordedCall::Write(std::string_view bytes) {
 
 void RecordedCall::Finish(const Fields& trailer) {
   fields_.insert(fields_.end(), trailer.begin(), trailer.end());
-  End();
 }
 
-// An answer that had begun well and then was broken off: the status is that of its end.
+// The last that is heard of it. An answer that had begun well and then was broken off has the
+// status of its end.
 void RecordedCall::OnReport(const CallReport& report) {
-  if (!broken_) return;
-  result_.status = report.status;
-  fields_.emplace_back("Brood-End", report.end);
+  if (broken_) {
+    result_.status = report.status;
+    fields_.emplace_back("Brood-End", report.end);
+  }
+  result_.err = report.err;
   End();
 }
 

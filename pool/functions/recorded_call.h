@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "pool/functions/call_end.h"
+#include "pool/functions/call_report.h"
 #include "pool/functions/call_store.h"
 #include "pool/functions/function_pool.h"
 #include "pool/functions/running_calls.h"
@@ -27,8 +28,8 @@ class RecordedCall : public Caller, public std::enable_shared_from_this<Recorded
 
   // Runs it. `done` is called once, at once or later, unless it is dropped; `log` as for any call.
   void Start(Pool& pool, Timers& timers, std::shared_ptr<FunctionPool> function,
-             const std::string& id, const KeptRequest& request, RunningCalls& running,
-             std::function<void(const CallReport&)> log, Done done);
+             const std::string& id, const KeptRequest& request, RunningCalls& running, CallSink log,
+             Done done);
   // Ends what runs; `done` is not called any more.
   void Drop();
 

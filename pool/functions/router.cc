@@ -3,6 +3,7 @@
 #include "pool/functions/router.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -13,17 +14,44 @@
 #include "pool/functions/call_id.h"
 #include "pool/functions/openapi.h"
 #include "pool/functions/start_call.h"
+#include "pool/http/later.h"
+#include "spawn/base/status.h"
 
 namespace brood {
 namespace {
 
 constexpr std::string_view kFunctions = "/functions/";
 constexpr std::string_view kCalls = "/calls/";
+constexpr std::string_view kLogs = "/logs";
+constexpr std::string_view kReload = "/reload";
+constexpr std::string_view kDeploy = "/deploy";
 constexpr std::string_view kNotKept =
     "this daemon keeps no calls: its configuration names no file for them ([http] calls)\n";
 constexpr std::string_view kWarmNote =
     "an isolate serves many calls, and what one leaves in its memory, its files and its processes "
     "is there for the next";
+
+bool IsBelow(std::string_view path, std::string_view top) {
+  return path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/');
+}
+
+// What stands behind `top` and a slash.
+std::string Below(std::string_view path, std::string_view top) {
+  return path.size() <= top.size() + 1 ? "" : std::string(path.substr(top.size() + 1));
+}
+
+int StatusOfError(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kNotFound:
+      return 404;
+    case absl::StatusCode::kPermissionDenied:
+      return 403;
+    case absl::StatusCode::kUnavailable:
+      return 503;
+    default:
+      return 400;
+  }
+}
 
 // The value of the first of the query's parts of that name.
 std::optional<std::string_view> QueryValue(std::string_view query, std::string_view name) {
@@ -49,17 +77,28 @@ void Forbid(HttpConnection& connection, std::string_view why) {
 
 }  // namespace
 
-void Router::Put(FunctionOptions function, std::function<void()> gone) {
-  std::shared_ptr<FunctionPool>& place = functions_[function.name];
-  auto metrics = place ? place->shared_metrics() : std::make_shared<FunctionMetrics>();
-  if (place) place->Retire(std::move(gone));
+std::shared_ptr<FunctionPool> Router::Prepare(FunctionOptions function) {
+  const auto before = Find(function.name);
+  auto metrics = before ? before->shared_metrics() : std::make_shared<FunctionMetrics>();
   auto log = [log = options_.log, name = function.name](std::string_view why,
                                                         std::string_view err) {
-    if (log) log({name, "", 0, "process", std::string(why), std::string(err)});
+    const bool ended = !why.empty();
+    if (!log) return;
+    log({.function = name,
+         .end = ended ? "process" : "",
+         .message = std::string(why),
+         .err = std::string(err)});
   };
-  place = std::make_shared<FunctionPool>(pool_, timers_, std::move(function), std::move(metrics),
-                                         std::move(log));
-  if (!draining_) place->Open();
+  auto prepared = std::make_shared<FunctionPool>(pool_, timers_, std::move(function),
+                                                 std::move(metrics), std::move(log));
+  if (!draining_) prepared->Open();
+  return prepared;
+}
+
+void Router::Put(const std::shared_ptr<FunctionPool>& function, std::function<void()> gone) {
+  std::shared_ptr<FunctionPool>& place = functions_[function->options().name];
+  if (place) place->Retire(std::move(gone));
+  place = function;
 }
 
 void Router::Remove(const std::string& name, std::function<void()> gone) {
@@ -67,10 +106,12 @@ void Router::Remove(const std::string& name, std::function<void()> gone) {
   if (found == functions_.end()) return;
   found->second->Retire(std::move(gone));
   functions_.erase(found);
+  options_.calls_log->Forget(name);
 }
 
 void Router::Drain() {
   draining_ = true;
+  options_.calls_log->Close();
   for (auto& [name, function] : functions_) function->Close();
 }
 
@@ -79,8 +120,10 @@ void Router::Close() {
 }
 
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
+  // Who may use the daemon's own socket may do all that it does.
+  const bool known = !tokens_ || connection.user().has_value();
+  if (known || head.path == "/healthz") return HandleKnown(connection, head, nullptr);
   // Of a token, functions hear the name alone.
-  if (!tokens_ || head.path == "/healthz") return HandleKnown(connection, head, nullptr);
   const Tokens::Found found =
       tokens_->Find(FindField(head.fields, "Authorization"), EpochMs() / 1000);
   if (found.token == nullptr) {
@@ -116,6 +159,9 @@ std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const 
       Plain(connection, draining_ ? 503 : 200, draining_ ? "draining\n" : "ok\n");
     } else if (path == "/metrics") {
       connection.Answer(200, {{"Content-Type", "text/plain; version=0.0.4"}}, Metrics());
+    } else if (path == "/calls" && QueryValue(head.query, "kept") == "1") {
+      if (options_.calls != nullptr) return options_.calls->TellAll(connection);
+      Plain(connection, 501, kNotKept);
     } else if (path == "/calls") {
       connection.Answer(200, {{"Content-Type", "application/json"}}, options_.running->ToJson());
     } else if (path == "/openapi.json") {
@@ -127,6 +173,14 @@ std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const 
     return nullptr;
   }
   if (path.starts_with(kCalls)) return HandleKept(connection, head, token);
+  const bool logs = IsBelow(path, kLogs);
+  if (logs || IsBelow(path, kReload) || IsBelow(path, kDeploy)) {
+    if (token == nullptr || token->admin) {
+      return logs ? HandleLogs(connection, head) : HandleChange(connection, head);
+    }
+    Forbid(connection, "this token is not for administration");
+    return nullptr;
+  }
   if (!path.starts_with(kFunctions)) {
     Plain(connection, 404,
           "there is no such path; a function is called at /functions/NAME, and /openapi.json tells "
@@ -181,9 +235,67 @@ std::shared_ptr<Exchange> Router::HandleCall(HttpConnection& connection, const R
   } else {
     RequestHead named = head;
     named.id = RandomDigits();
+    options_.running->Add(named, function->options().name);
     const auto call = StartCall(pool_, timers_, function, connection, named, path, options_.log);
-    options_.running->Add(named, function->options().name, call);
+    options_.running->Started(named.id, call);
     return call;
+  }
+  return nullptr;
+}
+
+std::shared_ptr<Exchange> Router::HandleLogs(HttpConnection& connection, const RequestHead& head) {
+  const std::string name = Below(head.path, kLogs);
+  if (head.method != "GET" && head.method != "HEAD") {
+    Plain(connection, 405, "this can only be read\n", {{"Allow", "GET, HEAD"}});
+  } else if (!name.empty() && !Find(name)) {
+    Plain(connection, 404, fmt::format("there is no function \"{}\"\n", name));
+  } else {
+    const bool follow = head.method == "GET" && QueryValue(head.query, "follow") == "1";
+    return options_.calls_log->Tell(connection, name, follow && !draining_);
+  }
+  return nullptr;
+}
+
+// The daemon's owner alone may deploy: a file of functions says what runs here, with what of the
+// host bound into it.
+std::shared_ptr<Exchange> Router::HandleChange(HttpConnection& connection,
+                                               const RequestHead& head) {
+  using Kind = ServedChange::Kind;
+  const bool deploy = IsBelow(head.path, kDeploy);
+  ServedChange change{Kind::kReload, Below(head.path, deploy ? kDeploy : kReload)};
+  const bool named = !change.subject.empty();
+  const std::optional<uid_t> user = connection.user();
+  if (!deploy && head.method == "POST") {
+    change.kind = named ? Kind::kRenew : Kind::kReload;
+  } else if (deploy && !named && head.method == "POST") {
+    change.kind = Kind::kDeploy;
+  } else if (deploy && named && head.method == "DELETE") {
+    change.kind = Kind::kUndeploy;
+  } else {
+    Plain(connection, 405, "see /openapi.json for what can be asked for here\n",
+          {{"Allow", deploy && named ? "DELETE" : "POST"}});
+    return nullptr;
+  }
+  if (deploy && (!user || (*user != 0 && *user != geteuid()))) {
+    Plain(connection, 403, "only the daemon's owner can deploy, over its own socket\n");
+  } else if (change.kind == Kind::kRenew && !Find(change.subject)) {
+    Plain(connection, 404, fmt::format("there is no function \"{}\"\n", change.subject));
+  } else if (!options_.change || draining_) {
+    Plain(connection, 503, "the daemon is shutting down\n");
+  } else {
+    return std::make_shared<LaterAnswer>(
+        connection, [this, change = std::move(change)](const std::shared_ptr<LaterAnswer>& later,
+                                                       std::string body) mutable {
+          if (change.kind == Kind::kDeploy) change.subject = std::move(body);
+          options_.change(std::move(change), [later](const absl::StatusOr<std::string>& changed) {
+            HttpConnection* const to = later->Take();
+            if (to == nullptr) return;
+            if (changed.ok())
+              return to->Answer(200, {{"Content-Type", "application/json"}}, *changed);
+            Plain(*to, StatusOfError(changed.status().code()),
+                  fmt::format("{}\n", Message(changed.status())));
+          });
+        });
   }
   return nullptr;
 }
@@ -203,9 +315,11 @@ std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const R
   }
   if (!reads) {
     const std::string* const function = options_.running->FunctionOf(id);
-    if (function == nullptr && options_.calls != nullptr && options_.calls->Waits(id)) {
-      Plain(connection, 409, "the call waits on disk, and can be ended once it runs\n");
-    } else if (function == nullptr || !may_know(*function)) {
+    const std::string* const kept = options_.calls ? options_.calls->FunctionOf(id) : nullptr;
+    if (function == nullptr && kept != nullptr && may_know(*kept)) {
+      return options_.calls->Cancel(connection, id);
+    }
+    if (function == nullptr || !may_know(*function)) {
       Plain(connection, 404, "no call with that id waits or runs\n");
     } else {
       options_.running->Kill(id);
@@ -234,10 +348,26 @@ std::string Router::Describe() const {
                     {"primed", function->primed()},
                     {"running", function->running()},
                     {"queued", function->queued()}});
-    if (options.mode == FunctionMode::kWarm) list.back()["note"] = kWarmNote;
-    if (options.mode != FunctionMode::kForked) continue;
-    list.back()["process"] = {{"ready", function->process_ready()},
-                              {"problem", function->process_problem()}};
+    auto& told = list.back();
+    const CallLog::Recent recent = options_.calls_log->Of(name);
+    const FunctionMetrics& metrics = function->metrics();
+    told["ready"] = function->ready();
+    if (const std::string problem = function->problem(); !problem.empty()) {
+      told["problem"] = problem;
+    }
+    told["calls"] = metrics.accepted;
+    told["calls_per_second"] = recent.per_second;
+    if (recent.p50_us) told["p50_us"] = *recent.p50_us;
+    if (recent.p99_us) told["p99_us"] = *recent.p99_us;
+    if (metrics.cpu_us) told["cpu_us"] = *metrics.cpu_us;
+    if (metrics.memory_peak_bytes) told["memory_peak_bytes"] = *metrics.memory_peak_bytes;
+    if (const CallReport* const error = recent.last_error) {
+      told["last_error"] = {{"time", static_cast<double>(error->time_ms) / 1000},
+                            {"id", error->id},
+                            {"end", error->end},
+                            {"message", error->message}};
+    }
+    if (options.mode == FunctionMode::kWarm) told["note"] = kWarmNote;
   }
   return list.dump(2) + "\n";
 }

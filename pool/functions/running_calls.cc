@@ -16,11 +16,29 @@ constexpr std::size_t kLeastForgotten = 64;
 
 }  // namespace
 
-void RunningCalls::Add(const RequestHead& head, std::string function,
-                       const std::shared_ptr<Exchange>& call) {
-  if (call->over()) return;
+void RunningCalls::Started(const std::string& id, const std::shared_ptr<Exchange>& call) {
+  if (call->over()) {
+    entries_.erase(id);
+  } else {
+    entries_[id].call = call;
+  }
+}
+
+void RunningCalls::Add(const RequestHead& head, std::string function) {
   if (entries_.size() >= forget_at_) Forget();
-  entries_[head.id] = {std::move(function), head.user, NowNs(), call};
+  entries_[head.id] = {.function = std::move(function),
+                       .user = head.user,
+                       .method = head.method,
+                       .target = head.query.empty() ? head.path : head.path + "?" + head.query,
+                       .since_ns = NowNs()};
+}
+
+void RunningCalls::Describe(CallReport& report) const {
+  const auto found = entries_.find(report.id);
+  if (report.id.empty() || found == entries_.end()) return;
+  report.user = found->second.user;
+  report.method = found->second.method;
+  report.target = found->second.target;
 }
 
 // Looks at each once for as many as come: nobody has to tell that a call is over.
@@ -63,6 +81,7 @@ std::string RunningCalls::ToJson() {
     const Entry& entry = each->second;
     list.push_back({{"id", each->first},
                     {"function", entry.function},
+                    {"request", entry.method + " " + entry.target},
                     {"seconds", static_cast<double>((now - entry.since_ns) / 1000) / 1e6}});
     if (!entry.user.empty()) list.back()["user"] = entry.user;
   }

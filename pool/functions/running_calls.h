@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 
+#include "pool/functions/call_report.h"
 #include "pool/http/connection.h"
 #include "pool/http/request_parser.h"
 
@@ -18,20 +19,26 @@ namespace brood {
 // Only in the pool's thread. Holds no call.
 class RunningCalls {
  public:
-  void Add(const RequestHead& head, std::string function, const std::shared_ptr<Exchange>& call);
+  // Before it is started, so that what is told of its end can say what it was.
+  void Add(const RequestHead& head, std::string function);
+  void Started(const std::string& id, const std::shared_ptr<Exchange>& call);
   // Null when no such call waits or runs.
   const std::string* FunctionOf(std::string_view id);
   // Its caller is told that it was killed. False: there is no such call.
   bool Kill(std::string_view id);
   // [{"id": ..., "function": ..., "user": ..., "seconds": ...}], the oldest first.
   std::string ToJson();
+  // Puts into a report what the call's request was.
+  void Describe(CallReport& report) const;
 
  private:
   struct Entry {
     std::string function;
     std::string user;
+    std::string method;
+    std::string target;
     std::int64_t since_ns = 0;
-    std::weak_ptr<Exchange> call;
+    std::weak_ptr<Exchange> call = {};
   };
   using Entries = std::map<std::string, Entry, std::less<>>;
 

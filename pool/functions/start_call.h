@@ -9,6 +9,7 @@
 
 #include "pool/core/timers.h"
 #include "pool/functions/call_end.h"
+#include "pool/functions/call_report.h"
 #include "pool/functions/function_pool.h"
 #include "pool/http/caller.h"
 #include "pool/http/connection.h"
@@ -21,7 +22,6 @@ namespace brood {
 // function's name. `log` is given what did not go well. Only in the pool's thread.
 std::shared_ptr<Exchange> StartCall(Pool& pool, Timers& timers,
                                     std::shared_ptr<FunctionPool> function, Caller& caller,
-                                    const RequestHead& head, std::string_view path,
-                                    std::function<void(const CallReport&)> log);
+                                    const RequestHead& head, std::string_view path, CallSink log);
 
 }  // namespace brood

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "pool/functions/backoff.h"
+#include "pool/functions/call_end.h"
 #include "pool/functions/runtime.h"
 #include "spawn/base/clock.h"
 
@@ -22,7 +23,10 @@ constexpr std::int64_t kComesBackNs = 20'000'000;
 
 WarmPool::~WarmPool() {
   if (look_) timers_.Cancel(*look_);
-  for (const Held& isolate : isolates_) EndIsolate(*isolate);
+  for (const Held& isolate : isolates_) {
+    isolate->errors.tap = nullptr;
+    EndIsolate(*isolate);
+  }
 }
 
 void WarmPool::Open() {
@@ -91,6 +95,9 @@ absl::Status WarmPool::Start() {
     isolate->errors_watch.Stop();
     if (const auto self = weak.lock()) self->OnHostEnded(isolate);
   };
+  isolate->errors.tap = [this, raw = isolate.get()](std::string_view text) {
+    if (on_said && (capacity() > 1 || raw->calls.empty())) on_said(text);
+  };
   (void)isolate->errors_watch.Start(host.err.get(), POLLIN, [raw = isolate.get()](short) {
     if (!raw->errors.Read(raw->host->err.get())) raw->errors_watch.Stop();
   });
@@ -144,7 +151,7 @@ void WarmPool::Give(const Held& isolate, const Call& call) {
   // What it said before is not this call's.
   if (isolate->calls.empty()) {
     ReadErrors(*isolate);
-    isolate->errors = {};
+    isolate->errors.Clear();
   }
   isolate->calls.push_back(call);
   call->OnGiven(*isolate->host, isolate->served++);
@@ -241,7 +248,16 @@ void WarmPool::OnHostEnded(const Held& isolate) {
     NoteFailure();
     if (!isolate->had_room) FailOldest(outcome, isolate.get());
   }
-  const std::string said = calls.empty() ? "" : ReadErrors(*isolate);
+  const std::string said = ReadErrors(*isolate);
+  if (outcome.ok() && on_outcome) on_outcome(*outcome);
+  if (calls.empty() && failed && on_failed) {
+    const CallEnd end = EndOfIsolate(outcome);
+    std::string why = end.good() ? "an isolate has ended by itself" : end.why;
+    for (const std::string& more : {end.message, runtime.error()}) {
+      if (!more.empty()) why += ": " + more;
+    }
+    on_failed(why, said);
+  }
   for (const Call& call : calls) call->OnLost(outcome, said, runtime.error());
   StartMore();
 }

@@ -55,6 +55,12 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
 
   // Whether calls that it does not know yet are certain to come; null: they are not.
   std::function<bool()> more_to_come;
+  // Hears what isolates write to stderr that is of no call, or of one of several; and of those that
+  // end by themselves without having a call. May be null.
+  std::function<void(std::string_view text)> on_said;
+  std::function<void(std::string_view why, std::string_view said)> on_failed;
+  // Hears how each has ended; may be null.
+  std::function<void(const Outcome& outcome)> on_outcome;
 
   // Starts `min` isolates, and goes on keeping so many.
   void Open();

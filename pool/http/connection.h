@@ -47,8 +47,10 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   // Answers at once and returns null, or returns the exchange that will.
   using Handler = std::function<std::shared_ptr<Exchange>(HttpConnection&, const RequestHead&)>;
 
-  HttpConnection(Pool& pool, const HttpOptions& options, UniqueFd socket)
-      : pool_(pool), options_(options), socket_(std::move(socket)) {}
+  // `user`: whose process is at the other end, where the kernel has said so.
+  HttpConnection(Pool& pool, const HttpOptions& options, UniqueFd socket,
+                 std::optional<uid_t> user = std::nullopt)
+      : pool_(pool), options_(options), socket_(std::move(socket)), user_(user) {}
 
   // `closed` is called once, when it has ended from either side.
   absl::Status Open(Handler handler, std::function<void()> closed);
@@ -92,6 +94,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   void Resume() override;    // the exchange is no longer full
   bool congested() const override { return output_.size() - sent_ > kHighWater; }
   std::string peer() const override;
+  std::optional<uid_t> user() const { return user_; }
 
  private:
   enum class Phase : std::uint8_t { kIdle, kHead, kBody, kAnswer, kTunnel, kLinger };
@@ -109,6 +112,7 @@ class HttpConnection : public Caller, public std::enable_shared_from_this<HttpCo
   Pool& pool_;
   const HttpOptions& options_;
   UniqueFd socket_;
+  const std::optional<uid_t> user_;
   Handler handler_;
   std::function<void()> closed_;
   std::string input_;

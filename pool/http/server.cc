@@ -138,8 +138,10 @@ absl::Status HttpServer::Open() {
   max_connections_ =
       std::min<std::uint64_t>(options_.max_connections, std::max<std::uint64_t>(most, 1));
   spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
-  BROOD_ASSIGN_OR_RETURN(watch_,
-                         pool_.Watch(socket_.get(), POLLIN, [this](short) { (void)Accept(); }));
+  if (socket_.valid()) {
+    BROOD_ASSIGN_OR_RETURN(watch_,
+                           pool_.Watch(socket_.get(), POLLIN, [this](short) { (void)Accept(); }));
+  }
   timers_.Add(kSweepEvery, [this] { Sweep(); });
   return absl::OkStatus();
 }
@@ -168,13 +170,23 @@ bool HttpServer::Accept() {
     }
     const int on = 1;
     setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    auto connection = std::make_shared<HttpConnection>(pool_, options_, std::move(socket));
-    HttpConnection* const raw = connection.get();
-    connections_.emplace(raw, connection);
-    // One that cannot be waited for has been closed.
-    (void)connection->Open(handler_, [this, raw] { connections_.erase(raw); });
+    Add(std::move(socket), std::nullopt);
   }
   return true;
+}
+
+void HttpServer::Add(UniqueFd socket, std::optional<uid_t> user) {
+  auto connection = std::make_shared<HttpConnection>(pool_, options_, std::move(socket), user);
+  HttpConnection* const raw = connection.get();
+  connections_.emplace(raw, connection);
+  // One that cannot be waited for has been closed.
+  (void)connection->Open(handler_, [this, raw] { connections_.erase(raw); });
+  if (shut_) connection->Retire();
+}
+
+void HttpServer::Adopt(UniqueFd socket, uid_t user) {
+  if (connections_.size() < max_connections_ || MakeRoom()) return Add(std::move(socket), user);
+  (void)send(socket.get(), kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 bool HttpServer::MakeRoom() {
@@ -216,9 +228,8 @@ void HttpServer::Sweep() {
 // sockets that share a port the kernel would still give some to this one: the program says that it
 // is the second's, whose number is 1 where this one is the first. With none it falls to this one.
 void HttpServer::StopListening() {
-  if (stopping_ || !socket_.valid()) return;
-  stopping_ = true;
-  if (!options_.share) return ShutDoor();
+  if (std::exchange(stopping_, true)) return;
+  if (!options_.share || !socket_.valid()) return ShutDoor();
   sock_filter to_the_next[] = {{BPF_RET | BPF_K, 0, 0, 1}};
   const sock_fprog program{1, to_the_next};
   (void)setsockopt(socket_.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program));
@@ -226,11 +237,11 @@ void HttpServer::StopListening() {
 }
 
 void HttpServer::ShutDoor() {
-  if (!socket_.valid()) return;
-  while (Accept()) {
+  if (std::exchange(shut_, true)) return;
+  while (socket_.valid() && Accept()) {
   }
   const int none = 0;
-  if (options_.share) {
+  if (options_.share && socket_.valid()) {
     (void)setsockopt(socket_.get(), SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &none, sizeof(none));
   }
   if (watch_) pool_.Unwatch(*watch_);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The listening socket and its connections.
+// The door: a listening socket, where there is one, and connections that came through it or were
+// accepted elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,7 @@ bool IsReachedFromOutside(int socket);
 // Only in the pool's thread. Must live until the pool has been shut down.
 class HttpServer {
  public:
+  // `socket` may be invalid: then nobody is let in but by Adopt.
   HttpServer(Pool& pool, Timers& timers, HttpOptions options, UniqueFd socket,
              HttpConnection::Handler handler)
       : pool_(pool),
@@ -39,15 +41,18 @@ class HttpServer {
   // Connections may take half of the process's descriptors, if those are fewer than
   // max_connections: calls need some, too (PoolOptions::watched_fds).
   absl::Status Open();
+  // A connection that somebody else has accepted, from a process of `user`.
+  void Adopt(UniqueFd socket, uid_t user);
   // Accepts no more, and closes connections once the request under way has been answered. With
   // HttpOptions::share that begins a moment later, in which another daemon may take over.
   void StopListening();
   void Close();
-  bool idle() const { return connections_.empty() && !socket_.valid(); }
+  bool idle() const { return connections_.empty() && shut_; }
   std::size_t max_connections() const { return max_connections_; }
 
  private:
   bool Accept();
+  void Add(UniqueFd socket, std::optional<uid_t> user);
   void ShutDoor();
   // Closes connections that wait for their caller, those idle longest first, to make room for
   // others. False: there are none.
@@ -65,6 +70,7 @@ class HttpServer {
   std::size_t max_connections_ = 0;
   std::int64_t no_room_until_ns_ = 0;  // none to close was found a moment ago
   bool stopping_ = false;
+  bool shut_ = false;
   bool closed_ = false;
 };
 

@@ -225,7 +225,10 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
     if (!found.ok()) {
       const bool missing = found.status().code() == absl::StatusCode::kNotFound;
       return cannot(found.status().code(),
-                    fmt::format("{}{}", missing ? "make it first: " : "", Message(found.status())));
+                    fmt::format("{}{}", Message(found.status()),
+                                missing ? "; make it first, or choose the root mode overlay, in "
+                                          "which it is made"
+                                        : ""));
     }
     if (found->exists && found->directory != place.directory) {
       return cannot(absl::StatusCode::kInvalidArgument,
@@ -233,11 +236,11 @@ absl::StatusOr<bool> BlueprintMaker::ResolvePlace(Place& place) {
     }
   } else if (place.if_reachable) {
     // The kernel's own word for where it is, which no link is on the way to.
-    if (!found.ok()) return false;
+    if (!found.ok() || !found->exists) return false;
   } else {
     const bool needed = place.asked == "/proc" || place.asked == "/dev" || place.asked == "/tmp";
     const bool there = found.ok() && found->directory && (found->exists || found->ours);
-    if (!there && needed) {
+    if (!there && needed && !(found.ok() && found->ours)) {
       return Error(absl::StatusCode::kFailedPrecondition,
                    "the root directory {0} has no directory {1}, where the worker's own {1} is "
                    "mounted: make it (mkdir -p {0}{1})",
@@ -337,7 +340,7 @@ absl::Status BlueprintMaker::AddHosts() {
     return std::any_of(places_.begin(), places_.end(),
                        [&](const Place& each) { return each.given() && IsUnder(each.at, at); });
   };
-  if (!found.ok()) {
+  if (!found.ok() || !found->exists) {
     found = view_->Resolve("/etc");
     if (!found.ok() || !found->directory) {  // nothing in this root looks names up
       hosts_text_.clear();

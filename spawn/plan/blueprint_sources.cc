@@ -19,7 +19,7 @@ absl::Status BlueprintMaker::OpenRoot() {
   const std::string path = host ? "/" : spec_.root.directory;
   UniqueFd root(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) return ErrnoError(errno, "opening the root directory {}", path);
-  view_.emplace(std::move(root));
+  view_.emplace(std::move(root), spec_.root.mode == RootMode::kOverlay);
   return absl::OkStatus();
 }
 

@@ -38,7 +38,9 @@ std::vector<std::string> NamesBackwards(std::string_view path) {
 
 }  // namespace
 
-RootView::RootView(UniqueFd root) { layers_.push_back({"/", std::move(root)}); }
+RootView::RootView(UniqueFd root, bool grows) : grows_(grows) {
+  layers_.push_back({"/", std::move(root)});
+}
 
 void RootView::Lay(std::string at, UniqueFd source) {
   layers_.push_back({std::move(at), std::move(source)});
@@ -68,6 +70,10 @@ absl::StatusOr<RootView::Entry> RootView::Look(const std::string& path) const {
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     const std::string text(below);
     inside.reset(static_cast<int>(syscall(SYS_openat2, fd, text.c_str(), &how, sizeof(how))));
+    if (!inside.valid() && errno == ENOENT && grows_ && layer == &layers_.front()) {
+      entry.ours = true;
+      return entry;
+    }
     if (!inside.valid()) return ErrnoError(errno, "{}", path);
     fd = inside.get();
   }

@@ -20,11 +20,12 @@ class RootView {
     std::string path;  // absolute, without links, "." and ".."
     bool exists = false;
     bool directory = false;
-    bool ours = false;  // on a mount that brood makes, where it can be made if it is not there
+    bool ours = false;  // where it can be made if it is not there: on a mount that brood makes
   };
 
-  // `root`: an O_PATH descriptor of the directory.
-  explicit RootView(UniqueFd root);
+  // `root`: an O_PATH descriptor of the directory. `grows`: the worker's root is an overlay of it,
+  // so that what is missing can be made there.
+  explicit RootView(UniqueFd root, bool grows = false);
 
   // Lays the file or directory `source`, an O_PATH descriptor, over the path `at`, as Resolve gave
   // it. One that is not valid stands for a mount that brood makes, with nothing in it.
@@ -33,7 +34,7 @@ class RootView {
   void Clear();
 
   // kNotFound, kPermissionDenied...: what does not exist, or cannot be looked at, on the way; the
-  // sentence names it. A last name that is missing is no error on a mount of ours alone.
+  // sentence names it. A last name that is missing is no error on a mount of ours, or a root that grows.
   absl::StatusOr<Found> Resolve(std::string_view path) const;
 
  private:
@@ -50,6 +51,7 @@ class RootView {
   absl::StatusOr<Entry> Look(const std::string& path) const;
 
   std::vector<Layer> layers_;  // the root first
+  const bool grows_;
 };
 
 }  // namespace brood

@@ -32,14 +32,14 @@ class Forked(Node):
         def look():
             [found] = [each for each in json.loads(self.get("/functions")[1])
                        if each["name"] == name]
-            return found if found["process"]["ready"] or found["process"]["problem"] else None
+            return found if found["ready"] or found.get("problem") else None
         found = self.wait_for(look, 30)
         self.assertTrue(found, f"{name} neither loaded nor failed")
         return found
 
     def forked(self, name, body=b""):
         """A call that has to be a clone."""
-        self.assertTrue(self.ready(name)["process"]["ready"], self.log())
+        self.assertTrue(self.ready(name)["ready"], self.log())
         answer = self.call(name, body)
         self.assertEqual(answer.headers["Brood-Path"], "forked", (name, answer.body, self.log()))
         return answer
@@ -220,9 +220,9 @@ class Refusals(Forked):
 
     def test_what_its_calls_would_share_is_named_and_calls_are_served_all_the_same(self):
         for name, (_, problem) in REFUSED.items():
-            process = self.ready(name)["process"]
-            self.assertFalse(process["ready"], name)
-            self.assertIn(problem, process["problem"])
+            told = self.ready(name)
+            self.assertFalse(told["ready"], name)
+            self.assertIn(problem, told["problem"])
             answer = self.call(name, b"x")
             self.assertEqual(answer.headers["Brood-Path"], "cold", name)
             if name not in ("never", "dies"):
@@ -232,11 +232,11 @@ class Refusals(Forked):
 
     @unittest.skipUnless(os.path.exists("/bin/busybox"), "there is no static busybox")
     def test_a_static_program_cannot_be_forked(self):
-        self.assertIn("or it is linked statically", self.ready("static")["process"]["problem"])
+        self.assertIn("or it is linked statically", self.ready("static")["problem"])
         self.assertEqual(self.call("static", b"x").body, b"x")
 
     def test_a_file_that_is_no_program(self):
-        self.assertIn("not executable", self.ready("not-a-program")["process"]["problem"])
+        self.assertIn("not executable", self.ready("not-a-program")["problem"])
         self.assertEqual(self.call("not-a-program").status, 500)
 
 
@@ -295,7 +295,7 @@ class Life(Forked):
 
     def test_a_caller_that_vanishes_ends_its_clone(self):
         self.forked("waits", b"0")
-        self.assertTrue(self.ready("yes")["process"]["ready"])
+        self.assertTrue(self.ready("yes")["ready"])
         gone = self.metric("callers_gone_total", function="yes")
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
             client.sendall(b"POST /functions/yes HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n\n")

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "pool/cli/deployed.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include "spawn/base/status.h"
+
+namespace brood {
+namespace {
+
+constexpr std::string_view kSuffix = ".toml";
+
+std::string LinkOf(const std::string& directory, const std::string& function) {
+  return fmt::format("{}/{}{}", directory, function, kSuffix);
+}
+
+std::string TargetOf(const std::string& link) {
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::read_symlink(link, error);
+  return error ? "" : target.string();
+}
+
+// A rename replaces what is there in one step: no reader meets half of it.
+absl::Status PutLink(const std::string& path, const std::string& target) {
+  const std::string fresh = path + ".new";
+  unlink(fresh.c_str());
+  if (symlink(target.c_str(), fresh.c_str()) != 0 || rename(fresh.c_str(), path.c_str()) != 0) {
+    return ErrnoError(errno, "noting what is deployed in {}", path);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddOne(const std::string& link, ServeConfig& config) {
+  std::error_code error;
+  const std::filesystem::path file = std::filesystem::canonical(link, error);
+  if (error) return ErrnoError(error.value(), "following {}", link);
+  BROOD_ASSIGN_OR_RETURN(ServeConfig more, ReadDeployable(file.string()));
+  for (const ServeTemplate& each : more.templates) {
+    const auto same = [&](const auto& old) { return old.options.name == each.options.name; };
+    if (std::none_of(config.templates.begin(), config.templates.end(), same)) continue;
+    return InvalidError("{}: there is a template {} already", file.string(), each.options.name);
+  }
+  for (const ServeFunction& each : more.functions) {
+    const auto same = [&](const auto& old) { return old.options.name == each.options.name; };
+    if (std::none_of(config.functions.begin(), config.functions.end(), same)) continue;
+    return InvalidError("{}: there is a function {} already", file.string(), each.options.name);
+  }
+  std::move(more.templates.begin(), more.templates.end(), std::back_inserter(config.templates));
+  std::move(more.functions.begin(), more.functions.end(), std::back_inserter(config.functions));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> DeployableFile(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path file = std::filesystem::canonical(path, error);
+  if (!error && std::filesystem::is_directory(file, error)) {
+    file = std::filesystem::canonical(file / "function.toml", error);
+  }
+  if (error) {
+    return ErrnoError(error.value(), "looking for {}, a file of functions or a directory with {}",
+                      path, "function.toml");
+  }
+  return file.string();
+}
+
+absl::StatusOr<ServeConfig> ReadDeployable(const std::string& file) {
+  std::ifstream in(file);
+  std::stringstream text;
+  if (!in || !(text << in.rdbuf())) return ErrnoError(errno, "reading {}", file);
+  BROOD_ASSIGN_OR_RETURN(ServeConfig config, ParseServeConfig(text.str(), file));
+  ServeConfig rest;
+  rest.base = config.base;
+  if (config.socket || config.group || config.max_running || config.max_unclaimed ||
+      config.log_bytes || config.drain != rest.drain || !config.deployed.empty() ||
+      config.http != rest.http) {
+    return InvalidError("{}: what is deployed are functions and their templates, not settings",
+                        file);
+  }
+  if (config.functions.empty()) return InvalidError("{} has no [function.NAME]", file);
+  return config;
+}
+
+void AddDeployed(ServeConfig& config) {
+  if (config.deployed.empty()) return;
+  std::vector<std::string> links;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(config.deployed, error)) {
+    if (entry.path().extension() == kSuffix) links.push_back(entry.path().string());
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    config.problems.push_back(
+        std::string(Message(ErrnoError(error.value(), "reading {}", config.deployed))));
+  }
+  std::sort(links.begin(), links.end());
+  for (const std::string& link : links) {
+    const absl::Status added = AddOne(link, config);
+    if (!added.ok()) config.problems.push_back(std::string(Message(added)));
+  }
+}
+
+absl::StatusOr<DeployedLink> DeployedLink::Put(const std::string& directory,
+                                               const std::string& function,
+                                               const std::string& file) {
+  if (mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST) {
+    return ErrnoError(errno, "making the directory {}", directory);
+  }
+  DeployedLink link(LinkOf(directory, function), TargetOf(LinkOf(directory, function)));
+  BROOD_RETURN_IF_ERROR(PutLink(link.path_, file));
+  return link;
+}
+
+absl::StatusOr<DeployedLink> DeployedLink::Remove(const std::string& directory,
+                                                  const std::string& function) {
+  DeployedLink link(LinkOf(directory, function), TargetOf(LinkOf(directory, function)));
+  if (link.before_.empty()) {
+    return Error(absl::StatusCode::kNotFound, "nothing was deployed as {}", function);
+  }
+  if (unlink(link.path_.c_str()) != 0) return ErrnoError(errno, "removing {}", link.path_);
+  return link;
+}
+
+absl::Status DeployedLink::PutBack() const {
+  if (!before_.empty()) return PutLink(path_, before_);
+  if (unlink(path_.c_str()) != 0) return ErrnoError(errno, "removing {}", path_);
+  return absl::OkStatus();
+}
+
+}  // namespace brood
