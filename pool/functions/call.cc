@@ -75,7 +75,8 @@ void Call::Go() {
     KillWorker();
   });
   Look();
-  input_.Open(std::move(worker_->in), hit_, [this] { WriteInput(); });
+  const bool keep = hit_ || function_.warm() != nullptr;
+  input_.Open(std::move(worker_->in), keep, [this] { WriteInput(); });
   if (expects_continue_ && connection_ != nullptr) connection_->Continue();
   WriteInput();
 }
@@ -254,7 +255,9 @@ void Call::BeginAnswer() {
 // has seen nothing of the call when all that was sent to it still lies in its pipe. What it has
 // said already would stand before another one's answer.
 bool Call::MayTryAgain() const {
-  if (!hit_ || timed_out_ || killed_ || connection_ == nullptr || has_output_) return false;
+  // One that has served before may have come back for the next call a moment after this one looked.
+  const bool proven = hit_ || worker_->served_before > 0;
+  if (!proven || timed_out_ || killed_ || connection_ == nullptr || has_output_) return false;
   const absl::StatusOr<Outcome>& outcome = *worker_->outcome;
   const bool killed = outcome.ok() && (outcome->end == End::kSignalled ||
                                        outcome->end == End::kKilled || outcome->end == End::kOom);

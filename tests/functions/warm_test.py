@@ -230,6 +230,15 @@ class Warm(Lambda):
                 os.kill(pid, signal.SIGKILL)
             self.assertEqual(self.call("counts", b"x").status, 200)
 
+    @staticmethod
+    def stopped(pid):
+        """It stands still, or is gone."""
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] in "TZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
     def test_one_that_has_not_read_its_event(self):
         """Whoever stands still reads nothing: killed then, it is as if it had not been called."""
         for _ in range(5):
@@ -237,6 +246,8 @@ class Warm(Lambda):
             self.assertTrue(self.wait_for(lambda: len(self.isolates("stopped")) == 1))
             pids = self.isolates("stopped")
             for pid in pids: os.kill(pid, signal.SIGSTOP)
+            # One that has not stopped yet may still be given the event in the midst of its read.
+            self.assertTrue(self.wait_for(lambda: all(self.stopped(pid) for pid in pids)))
             with concurrent.futures.ThreadPoolExecutor() as thread:
                 called = thread.submit(self.call, "stopped", b"x")
                 time.sleep(0.2)
