@@ -19,7 +19,7 @@ BROWSER_PACKAGES=(chromium chromium-driver)
 
 # What the functions' tests call them with and hold their answers against.
 # shellcheck disable=SC2034
-FUNCTION_PACKAGES=(cmark curl nginx openapi-specification python3-jsonschema python3-pil)
+FUNCTION_PACKAGES=(cmark curl haproxy nginx openapi-specification python3-jsonschema python3-pil)
 
 # The programs that brood is compared with, as far as Debian 12 has them, and what they need.
 # shellcheck disable=SC2034

@@ -278,6 +278,10 @@ void AddHttpOptions(CLI::App& app, HttpWords& words) {
   app.add_flag("--open", options.open,
                "Serve without tokens even where others than this machine's own processes reach the "
                "address (default false)");
+  app.add_option("--agent", options.agent,
+                 "Where HAProxy may ask how many calls this node takes (see MANY NODES; default: "
+                 "nowhere)")
+      ->type_name("ADDRESS:PORT");
   app.add_flag("--share", options.share,
                "Let another daemon listen on the same port, as one that takes over while this one "
                "ends its calls (SO_REUSEPORT; default false)");

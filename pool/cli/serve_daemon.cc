@@ -34,6 +34,7 @@
 #include "pool/daemon/memory_reserve.h"
 #include "pool/daemon/server.h"
 #include "pool/daemon/service.h"
+#include "pool/functions/agent_check.h"
 #include "pool/functions/async_calls.h"
 #include "pool/functions/router.h"
 #include "pool/http/server.h"
@@ -123,7 +124,17 @@ class Daemon {
                          orders_.Add([this, change = std::move(change), done = std::move(done)] {
                            Tell(Change(change), done);
                          });
-                       }});
+                       },
+                   .max_running = config_.max_running.value_or(kMaxRunning)});
+    AgentCheck agent(*pool_, http_timers,
+                     [&router](const std::string& name) { return router.TellBalancer(name); });
+    UniqueFd agent_socket;
+    if (!config_.http.agent.empty()) {
+      HttpOptions at;
+      BROOD_RETURN_IF_ERROR(ParseHttpAddress(config_.http.agent, at));
+      BROOD_ASSIGN_OR_RETURN(agent_socket, ListenHttp(at, at.port));
+      LogEvent("agent", {{"address", at.address}, {"port", at.port}});
+    }
     HttpServer http(*pool_, http_timers, config_.http, std::move(http_socket),
                     [&](HttpConnection& connection, const RequestHead& head) {
                       return router.Handle(connection, head);
@@ -139,6 +150,9 @@ class Daemon {
       BROOD_RETURN_IF_ERROR(service.Open());
       BROOD_RETURN_IF_ERROR(http_timers.Open());
       BROOD_RETURN_IF_ERROR(http.Open());
+      if (agent_socket.valid()) {
+        BROOD_RETURN_IF_ERROR(agent.Open(std::move(agent_socket)));
+      }
       router.SetTokens(config_.tokens);
       for (const ServeFunction& each : config_.functions) router.Put(each.options);
       if (calls_ != nullptr) {
@@ -157,6 +171,7 @@ class Daemon {
     }
     (void)InPool([&] {
       call_log.Close();
+      agent.Close();
       http.Close();
       router.Close();
       if (calls_ != nullptr) calls_->Close();

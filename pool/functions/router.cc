@@ -35,6 +35,13 @@ bool IsBelow(std::string_view path, std::string_view top) {
   return path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/');
 }
 
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (c < ' ' || c > '~' || c == '#') c = '?';
+  }
+  return text;
+}
+
 // What stands behind `top` and a slash.
 std::string Below(std::string_view path, std::string_view top) {
   return path.size() <= top.size() + 1 ? "" : std::string(path.substr(top.size() + 1));
@@ -332,6 +339,27 @@ std::shared_ptr<Exchange> Router::HandleKept(HttpConnection& connection, const R
     return nullptr;
   }
   return options_.calls->Tell(connection, id, may_know);
+}
+
+// Calls beyond what it can run at once are better queued where another node may take them.
+std::string Router::TellBalancer(const std::string& name) const {
+  if (draining_) return "drain";
+  std::size_t places = 0;
+  if (name.empty()) {
+    for (const auto& [each, function] : functions_) places += function->options().concurrency;
+  } else if (const auto function = Find(name)) {
+    places = function->options().concurrency;
+    const std::size_t all = pool_.Stats().running;
+    const std::size_t free =
+        options_.max_running - std::min<std::size_t>(options_.max_running, all);
+    places = std::min(places, function->running() + free);
+  } else {
+    return fmt::format("down#there is no function \"{}\"", Printable(name));
+  }
+  places = std::min<std::size_t>(places, options_.max_running);
+  if (options_.memory_is_short && options_.memory_is_short()) places = 1;
+  // None would mean any number.
+  return fmt::format("ready up maxconn:{}", std::max<std::size_t>(places, 1));
 }
 
 std::string Router::Describe() const {

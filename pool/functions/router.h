@@ -53,11 +53,12 @@ class Router {
   struct Options {
     std::function<bool()> memory_is_short;  // new calls are refused; may be null
     CallSink log;
-    std::string version;          // of the program, for /openapi.json
-    AsyncCalls* calls = nullptr;  // null: none are kept
-    RunningCalls* running;        // where calls are noted
-    CallLog* calls_log;           // what has become of them
-    ChangeServed change;          // null: what is served does not change
+    std::string version;            // of the program, for /openapi.json
+    AsyncCalls* calls = nullptr;    // null: none are kept
+    RunningCalls* running;          // where calls are noted
+    CallLog* calls_log;             // what has become of them
+    ChangeServed change;            // null: what is served does not change
+    std::uint32_t max_running = 0;  // isolates at once, of all functions (PoolOptions)
   };
   Router(Pool& pool, Timers& timers, Options options)
       : pool_(pool), timers_(timers), options_(std::move(options)) {}
@@ -78,6 +79,8 @@ class Router {
   std::shared_ptr<FunctionPool> Find(std::string_view name) const;
   // Who may call from now on; null: everyone.
   void SetTokens(std::shared_ptr<const Tokens> tokens) { tokens_ = std::move(tokens); }
+  // What a load balancer is told of a function, or with "" of all together (agent_check.h).
+  std::string TellBalancer(const std::string& function) const;
   // Ends what is primed. Who has come in time is still served; no asynchronous call is accepted.
   void Drain();
   void Close();  // ends what is primed

@@ -18,6 +18,7 @@ struct HttpOptions {
   std::string path;
   bool inherited = false;
   bool share = false;  // another daemon may listen on the same port, to take over (SO_REUSEPORT)
+  std::string agent;   // where a load balancer asks how much is taken, ADDRESS:PORT; empty: nowhere
   std::string tokens;  // the file of who may call; empty: everyone who reaches it
   bool open = false;   // also where others than this machine's reach it
   std::uint32_t max_connections = 4096;
