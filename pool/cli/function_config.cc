@@ -174,6 +174,11 @@ void AddFunctionOptions(CLI::App& app, FunctionWords& words) {
                              options.max_inflight))
       ->type_name("N")
       ->check(CLI::Range(1, static_cast<int>(kMaxEndpointSockets)).description(""));
+  app.add_flag("--reads-bodies", options.reads_bodies,
+               "The command reads each request's body to its end, whatever it answers, as servers "
+               "of Node.js, Go and most frameworks do: its connection is kept after one, which a "
+               "server that leaves a body unread would take for the next request; with runtime = "
+               "\"http\" (default false)");
   app.add_option("--ready-path", options.ready_path,
                  "The command is ready once a GET of this path is answered with a status from 200 "
                  "to 399; with runtime = \"http\" (default: once it listens)")
@@ -376,7 +381,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     return InvalidError("event takes body, api-gateway-1.0 or api-gateway-2.0, not \"{}\"",
                         typed.event);
   }
-  for (const char* const key : {"--port", "--max-inflight", "--ready-path"}) {
+  for (const char* const key : {"--port", "--max-inflight", "--ready-path", "--reads-bodies"}) {
     if (!given(key) || http) continue;
     return InvalidError("{} is without effect unless runtime is http", key + 2);
   }

@@ -306,7 +306,8 @@ std::string HttpServersText() {
              "/functions/NAME before its path, and its answer is passed back as it comes: streams, "
              "server-sent events and WebSocket go through. Connections are kept alive, but not "
              "after a "
-             "request with a body, which a server may have left unread. The fields "
+             "request with a body, which a server may have left unread, unless reads-bodies says "
+             "that it leaves none. The fields "
              "X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Prefix tell who asked for what; "
              "fields of the connection stay with it, and an answer may not set those that begin "
              "with "
@@ -315,9 +316,9 @@ std::string HttpServersText() {
              "too. One isolate serves max-inflight calls at once; another is started when all are "
              "that busy. It gets calls once it listens, or once ready-path is answered well; it "
              "has "
-             "as long for that as a call may take. Its stdout and stderr are logged with a call "
-             "that "
-             "fails. A call that takes too long is answered 504, and its isolate gets no more and "
+             "as long for that as a call may take. What it writes to stdout and stderr is in "
+             "its log (brood logs), and with a call that fails. A call that takes too long is "
+             "answered 504, and its isolate gets no more and "
              "ends after its other calls. A call to a server that has closed its connection or was "
              "killed is made once more where that is safe: if nothing of it was sent, or its "
              "method "
@@ -345,13 +346,47 @@ std::string TokensText() {
          Item({"functions"}, " = ", "[NAME, ...]",
               "The functions that may be called with it; \"*\" is all of them") +
          Item({"admin"}, " = ", "true|false",
-              "It may read /functions, /metrics, /openapi.json and all of /calls (default false)") +
+              "It may read /functions, /logs, /metrics, /openapi.json and all of /calls, and "
+              "reload (default false)") +
          Item({"expires"}, " = ", "TIME", "As 2030-01-31T00:00:00Z (default: never)") +
          Paragraphs(
              "/healthz needs no token. A call is answered 401 without a token or with one that "
              "nobody "
              "has, and 403 with one that is not for it. There is no TLS here: let a proxy in front "
              "have that, as nginx or HAProxy, and connect to a Unix socket or to loopback.",
+             nullptr);
+}
+
+std::string DeployedText() {
+  return ".SH DEPLOYED FUNCTIONS\n" +
+         Paragraphs(
+             "brood deploy FILE, or DIR with a function.toml in it, adds functions to a daemon "
+             "that "
+             "runs, where its configuration names a directory to note them in (deployed = DIR). "
+             "The file has tables [function.NAME] and [template.NAME] and no settings. The "
+             "daemon's owner alone may deploy, over the daemon's own socket.\n\n"
+             "The file is checked whole. Its functions are started beside those of the same names, "
+             "and take their place once they have something ready for a call, within 30 seconds; "
+             "calls that run go on. If one does not come up nothing has changed, and the sentence "
+             "has the last of what it said. Deployed again, a function gets new isolates, also "
+             "where only its program has changed; so it does with brood reload NAME.\n\n"
+             "The directory has a link to each file, named for its first function, which is "
+             "followed when the daemon starts or reloads. What cannot be read then is left out, "
+             "and the log says why.",
+             nullptr);
+}
+
+std::string ManyNodesText() {
+  return ".SH MANY NODES\n" +
+         Paragraphs(
+             "Nodes know nothing of each other; a proxy in front spreads calls over them. With "
+             "agent = ADDRESS:PORT in [http], HAProxy's agent-check is answered there: \"ready up "
+             "maxconn:N\", where N is how many calls may run at once, or \"drain\" once the "
+             "daemon has been told to end. With agent-send \"NAME\\n\" N is that of a function: "
+             "its concurrency, less where max-running or memory is short. Calls beyond that wait "
+             "in HAProxy, from where any node with room can take them. Who can connect learns "
+             "these "
+             "numbers, and nothing else.",
              nullptr);
 }
 
@@ -363,7 +398,11 @@ std::string HttpKeys() {
   return ".SH HTTP\n" +
          Paragraphs(
              "The table [http] is about the HTTP server for functions; its address is an option of "
-             "brood serve. GET /openapi.json describes all requests and answers. SIGHUP does not "
+             "brood serve. Without one, functions are called over the daemon's own socket alone, "
+             "which speaks HTTP too (brood invoke; curl --unix-socket). Whoever may use that "
+             "socket "
+             "needs no token. GET /openapi.json describes all requests and answers. SIGHUP does "
+             "not "
              "change these settings, but for what the file of tokens says.",
              nullptr) +
          Options(OptionsOf(app), true);
@@ -421,7 +460,8 @@ std::string ConfigurationPage() {
     out += Item({std::string(setting.key)}, " = ", setting.value, setting.description);
   }
   out += Paragraphs(
-      "N is a whole number; all others are strings. SIGHUP does not change these settings.",
+      "N is a whole number; all others are strings. SIGHUP does not change these settings. "
+      "Relative paths, here and below, begin where the file stands.",
       nullptr);
   out += ".SH TEMPLATES\n" +
          Paragraphs(
@@ -434,7 +474,7 @@ std::string ConfigurationPage() {
              nullptr);
   out += Options(OptionsOf(app), true);
   out += FunctionKeys() + ForkedFunctions() + LambdaText() + HttpServersText() + HttpKeys() +
-         TokensText();
+         TokensText() + DeployedText() + ManyNodesText();
   out += ".SH EXAMPLE\n" + Paragraphs(
                                "  group = \"brood\"\n"
                                "  max-running = 256\n"

@@ -66,6 +66,7 @@ struct FunctionOptions {
   // kHttp:
   std::uint16_t port = 8080;        // that the command listens on
   std::uint16_t max_inflight = 16;  // calls at once in one isolate
+  bool reads_bodies = false;        // all of each, whatever it answers
   std::string ready_path;           // is ready once this is answered 2xx or 3xx; empty: connecting
   std::uint32_t concurrency = 64;   // calls that may run at once
   std::uint32_t queue = 128;        // calls that may wait; beyond, 429

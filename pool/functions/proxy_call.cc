@@ -194,7 +194,7 @@ void ProxyCall::OnAnswer(const ResponseHead& head, std::string_view body, bool d
   Caller& caller = *std::exchange(caller_, nullptr);
   // A server that does not read a body would take it for its next request, and answer the next
   // caller with what this one has put there.
-  const bool reusable = upstream_->reusable() && !has_body_;
+  const bool reusable = upstream_->reusable() && (!has_body_ || function_.options().reads_bodies);
   Fields fields = OwnFields(head);
   const HttpStatus status(head.status, head.reason);
   const std::string rest(body);

@@ -3,6 +3,7 @@
 #include "pool/http/upstream.h"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -32,6 +33,9 @@ void HttpUpstream::Connect() {
   address.sin_family = AF_INET;
   address.sin_port = htons(port_);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  // A body behind its head would wait for that to be acknowledged, which the other end puts off.
+  const int on = 1;
+  setsockopt(socket_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   for (int asked = 0; asked < 2; ++asked) {
     if (connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
         errno == EISCONN) {

@@ -65,6 +65,9 @@ class Odd(Handler):
     def do(self):
         what, _, rest = self.path[1:].partition("/")
         if what == "own": return self.answer(own.encode())
+        if what == "port":
+            self.body()
+            return self.answer(b"%d" % self.client_address[1])
         if what == "sleep":
             time.sleep(float(rest))
             return self.answer(own.encode())
@@ -144,6 +147,7 @@ def server(name, script, **settings):
 class Http(Node):
     CONFIG = server("echo", ECHO, **{"max-body": "8M"}) + server("odd", ODD) + \
         server("crash", ODD, min=0) + \
+        server("reads", ODD, **{"max-inflight": 1, "reads-bodies": True}) + \
         server("narrow", ODD, **{"max-inflight": 1, "concurrency": 4, "idle": "300ms", "min": 0}) + \
         server("wide", ODD, **{"max-inflight": 4, "concurrency": 8, "min": 0}) + \
         server("hurried", ODD, timeout="500ms", min=0) + \
@@ -291,6 +295,12 @@ class Http(Node):
             while own not in answer: answer += late.recv(4096)
             self.assertEqual(self.call("two/own", method="GET").body, own)
             late.close()
+
+    def test_a_server_that_reads_bodies_keeps_its_connection(self):
+        ports = {self.call("reads/port", b"a body").body for _ in range(20)}
+        self.assertEqual(len(ports), 1)
+        ports = {self.call("narrow/port", b"a body").body for _ in range(5)}
+        self.assertGreater(len(ports), 1)
 
     def test_what_parts_requests_is_not_the_callers_to_say(self):
         smuggled = b"GET /long/77 HTTP/1.1\r\nHost: x\r\nX-Forwarded-User: root\r\n\r\n"
