@@ -161,11 +161,11 @@ TEST_F(OptionsTest, OfServe) {
   const std::string config =
       (std::filesystem::path(::testing::TempDir()) / fmt::format("brood_options_{}.toml", getpid()))
           .string();
-  std::ofstream(config) << "[function.f]\ncommand = ['true']\n";
+  std::ofstream(config) << "[function.f]\ncommand = ['/not/there']\n";
   const std::string socket = config + ".s";
   const std::vector<OptionCase> cases = {
       {"--config", {"--config", "/none"}, "", 125, "/none"},
-      {"--config", {"--config", config, "--socket", socket}, "", 125, "without --http"},
+      {"--config", {"--config", config, "--socket", socket}, "", 125, "line 2: function f"},
       {"--socket", {"--socket", std::string(200, 's')}, "", 125, "is longer than"},
       {"--group", {"--group", "no-such-group", "--socket", socket}, "", 125, "no group"},
       {"--template", {"--template", "a=--frob"}, "", 125, "--frob"},

@@ -102,7 +102,11 @@ TEST_F(DaemonOptionsTest, OfOthers) {
         {"--interval", {"--interval", "x", "-n", "1"}, "", 125, "is not a duration"}}},
       {"stats", {Socket(), {"--json", {"--json"}, "", 0, "\"parked\""}}},
       {"inspect", {Socket({id})}},
-      {"logs", {Socket({id}), {"--follow", {"-f", logged}, "", 0, "late"}}},
+      {"logs",
+       {Socket({id}),
+        {"--follow", {"-f", logged}, "", 0, "late"},
+        {"--function", {"--function", "nobody"}, "", 125, "no function \"nobody\""},
+        {"--functions", {"--functions", id}, "", 125, "not of both"}}},
       {"kill", {Socket({id}), {"--signal", {"-s", "NONE", id}, "", 125, "no signal NONE"}}},
       {"wait", {Socket({id})}},
       {"stop", {Socket({id}), {"--time", {"-t", "x", id}, "", 125, "is not a duration"}}}};

@@ -4,6 +4,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -221,6 +222,26 @@ class Admin(Commands):
                 file.write(config)
         self.assertEqual(self.well("reload"), "changed function fail\nremoved function more\n")
         self.assertIn('no function "nobody"', self.sentence("reload", "nobody"))
+
+    def test_what_a_command_does_not_take_is_refused(self):
+        for words, why in ((("invoke",), "takes one function's name"),
+                           (("invoke", "a", "b"), "takes one function's name"),
+                           (("invoke", "echo", "-d", "x", "-f", "y"), "excludes"),
+                           (("invoke", "echo", "-f", "/none"), "reading /none: ENOENT"),
+                           (("invoke", "echo", "-H", "no colon"), "-H takes 'Name: value'"),
+                           (("deploy",), "takes one file or directory"),
+                           (("deploy", "--remove"), "takes one function's name"),
+                           (("reload", "a", "b"), "takes one function's name"),
+                           (("functions", "echo"), "takes options only"),
+                           (("logs", "--function", "echo", "an-id"), "not of both")):
+            self.assertIn(why, self.sentence(*words), words)
+
+    def test_each_option_is_shown_above(self):
+        for command, shown in (("functions", {"--json"}), ("deploy", {"--remove"}), ("reload", set()),
+                               ("invoke", {"--data", "--file", "--method", "--path", "--header", "--async",
+                                           "--include"})):
+            told = set(re.findall(r"^  (?:-[a-zA-Z],)?(--[a-z-]+)", self.well(command, "--help"), re.MULTILINE))
+            self.assertEqual(told - {"--help", "--help-all", "--socket"}, shown, command)
 
     def test_who_is_not_the_owner_deploys_nothing(self):
         for method, path in (("POST", "/deploy"), ("DELETE", "/deploy/echo")):

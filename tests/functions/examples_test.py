@@ -30,13 +30,13 @@ class Examples(Node):
     def setUpClass(cls):
         # A directory of its own: what is built, and the file of calls, must not stay in the sources.
         cls.scratch = tempfile.TemporaryDirectory(prefix="brood_examples_")
-        cls.cwd = os.path.join(cls.scratch.name, "examples")
-        shutil.copytree(EXAMPLES, cls.cwd)
+        cls.examples = os.path.join(cls.scratch.name, "examples")
+        shutil.copytree(EXAMPLES, cls.examples)
         os.chmod(cls.scratch.name, 0o755)  # functions have other ids
-        with open(os.path.join(cls.cwd, "README.md")) as file:
+        with open(os.path.join(cls.examples, "README.md")) as file:
             cls.page = file.read()
         subprocess.run(re.search(r"^g\+\+ .*", cls.page, re.MULTILINE).group(0), shell=True,
-                       check=True, cwd=cls.cwd)
+                       check=True, cwd=cls.examples)
         super().setUpClass()
 
     @classmethod
@@ -46,7 +46,8 @@ class Examples(Node):
 
     @classmethod
     def configure(cls, text):
-        shutil.copy(os.path.join(cls.cwd, "examples.toml"), cls.config)
+        # Where it stands, and where no daemon was started: its paths begin there.
+        cls.config = os.path.join(cls.examples, "examples.toml")
 
     @unittest.skipUnless(pil(), "python3-pil is not installed")
     def test_thumbnail(self):
@@ -125,9 +126,9 @@ class Examples(Node):
                 continue
             if "picture.png" in command:
                 from PIL import Image
-                Image.new("RGB", (640, 320), "red").save(os.path.join(self.cwd, "picture.png"))
+                Image.new("RGB", (640, 320), "red").save(os.path.join(self.examples, "picture.png"))
             got = subprocess.run(command.replace(":8080", f":{self.port}"), shell=True, timeout=30,
-                                 cwd=self.cwd, stdout=subprocess.PIPE, check=True).stdout
+                                 cwd=self.examples, stdout=subprocess.PIPE, check=True).stdout
             self.assertEqual(got.decode(), wanted, command)
 
 

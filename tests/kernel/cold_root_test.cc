@@ -67,6 +67,29 @@ TEST_F(ColdRootTest, OverlayForgetsWrites) {
   EXPECT_EQ(Output(spec, "cat /etc/original"), "original\n") << "nor does the next one see them";
 }
 
+// The root has none of these places, and is left without them.
+TEST_F(ColdRootTest, AnOverlayIsGivenThePlacesThatTheRootLacks) {
+  BROOD_NEEDS_WAY(Way::kIdmap);
+  Spec spec = Rooted(RootMode::kOverlay);
+  for (const char* const name : {"tmp", "run", "sys"}) fs::remove(root_ / name);
+  fs::create_directory_symlink("/made/by", root_ / "link");
+  const std::string file = root_ / "etc/original";
+  spec.binds = {{root_ / "etc", "/app/deep", /*read_only=*/true},
+                {file, "/srv/file", /*read_only=*/true},
+                {root_ / "etc", "/link/brood", /*read_only=*/true}};
+  spec.tmpfs = {{.target = "/scratch", .bytes = 1 << 20, .mode = 01777}};
+  EXPECT_EQ(Output(spec, "cat /app/deep/original /srv/file /made/by/brood/original; "
+                         "touch /scratch/x /tmp/x && ls -d /sys/class"),
+            "original\noriginal\noriginal\n/sys/class\n");
+  for (const char* const name : {"app", "srv", "made", "scratch", "tmp"}) {
+    EXPECT_FALSE(fs::exists(root_ / name)) << name;
+  }
+  fs::create_directory(root_ / "tmp");
+  spec.root.mode = RootMode::kReadOnly;
+  const absl::Status refused = Blueprint::Make(spec, PlanKind::kCold).status();
+  EXPECT_THAT(std::string(Message(refused)), HasSubstr("choose the root mode overlay"));
+}
+
 TEST_F(ColdRootTest, OverlayHasItsSize) {
   Spec spec = Rooted(RootMode::kOverlay);
   spec.root.overlay_bytes = 1 << 20;
