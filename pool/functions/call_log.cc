@@ -12,6 +12,7 @@
 namespace brood {
 namespace {
 
+constexpr std::size_t kMostPending = 1U << 20;  // bytes that wait for one who follows
 constexpr std::int64_t kRateNs = 10'000'000'000;
 
 std::string Line(const CallReport& report) {
@@ -36,7 +37,7 @@ std::string Line(const CallReport& report) {
 
 }  // namespace
 
-// One who waits for what comes. Reads more slowly than is written: misses some, and is told so.
+// One who waits for what comes. Who reads more slowly than is written misses some, and is told so.
 class CallLog::Follower : public Exchange {
  public:
   Follower(HttpConnection& connection, std::string function)
@@ -46,16 +47,12 @@ class CallLog::Follower : public Exchange {
     return connection_ != nullptr && (function_.empty() || function_ == function);
   }
   void Put(std::string_view line) {
-    if (connection_ == nullptr) return;
-    if (connection_->congested()) {
+    if (pending_.size() + line.size() > kMostPending) {
       ++missed_;
-      return;
+    } else {
+      pending_ += line;
     }
-    if (missed_ > 0) {
-      const nlohmann::ordered_json missed = {{"missed", std::exchange(missed_, 0)}};
-      connection_->Write(missed.dump() + "\n");
-    }
-    if (connection_ != nullptr) connection_->Write(line);
+    OnDrained();
   }
   void End() {
     if (HttpConnection* const to = std::exchange(connection_, nullptr)) to->Finish({});
@@ -65,7 +62,15 @@ class CallLog::Follower : public Exchange {
   void OnBody(std::string_view) override {}
   void OnBodyEnd() override {}
   bool full() const override { return false; }
-  void OnDrained() override {}
+  void OnDrained() override {
+    if (connection_ == nullptr || connection_->congested()) return;
+    if (missed_ > 0) {
+      const nlohmann::ordered_json missed = {{"missed", std::exchange(missed_, 0)}};
+      pending_ += missed.dump() + "\n";
+    }
+    const std::string lines = std::exchange(pending_, {});
+    if (!lines.empty()) connection_->Write(lines);
+  }
   void OnGone() override { connection_ = nullptr; }
   void Kill() override { End(); }
   bool over() const override { return gone(); }
@@ -73,7 +78,8 @@ class CallLog::Follower : public Exchange {
  private:
   HttpConnection* connection_;
   const std::string function_;
-  std::size_t missed_ = 0;
+  std::string pending_;     // while the connection is congested
+  std::size_t missed_ = 0;  // reports, behind those
 };
 
 const CallReport& CallLog::Add(CallReport report) {

@@ -110,7 +110,7 @@ class Admin(Commands):
                                "-f", "--functions"], stdout=subprocess.PIPE, text=True) as follow:
             try:
                 self.assertTrue(follow.stdout.readline())  # what was kept: it has begun
-                self.call("where?followed", b"")
+                self.call("where?followed", b"")  # though what was kept is still to be read
                 self.assertTrue(any("where?followed" in line for line in iter(follow.stdout.readline, "")))
             finally:
                 follow.kill()
