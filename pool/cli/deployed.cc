@@ -40,6 +40,20 @@ absl::Status PutLink(const std::string& path, const std::string& target) {
   return absl::OkStatus();
 }
 
+// Who can write it decides what of the host functions see.
+absl::Status CheckOwner(const std::string& path) {
+  struct stat status = {};
+  if (lstat(path.c_str(), &status) != 0) return ErrnoError(errno, "looking at {}", path);
+  const bool ours = status.st_uid == 0 || status.st_uid == geteuid();
+  const bool closed = (status.st_mode & 022) == 0 || (status.st_mode & S_ISVTX) != 0;
+  if (ours && closed) return absl::OkStatus();
+  return Error(
+      absl::StatusCode::kPermissionDenied,
+      "others than the daemon's owner could change {}, and so what is bound into functions: "
+      "chown and chmod go-w it",
+      path);
+}
+
 absl::Status AddOne(const std::string& link, ServeConfig& config) {
   std::error_code error;
   const std::filesystem::path file = std::filesystem::canonical(link, error);
@@ -76,6 +90,8 @@ absl::StatusOr<std::string> DeployableFile(const std::string& path) {
 }
 
 absl::StatusOr<ServeConfig> ReadDeployable(const std::string& file) {
+  BROOD_RETURN_IF_ERROR(CheckOwner(file));
+  BROOD_RETURN_IF_ERROR(CheckOwner(std::filesystem::path(file).parent_path().string()));
   std::ifstream in(file);
   std::stringstream text;
   if (!in || !(text << in.rdbuf())) return ErrnoError(errno, "reading {}", file);

@@ -18,7 +18,7 @@ namespace brood {
 absl::StatusOr<std::string> DeployableFile(const std::string& path);
 
 // What one such file has. kInvalidArgument when that is more than templates and functions, or no
-// function.
+// function; kPermissionDenied when others than root and this user could change it.
 absl::StatusOr<ServeConfig> ReadDeployable(const std::string& file);
 
 // Adds what the links of config.deployed lead to. What cannot be read, or has a name that is there

@@ -483,6 +483,13 @@ absl::Status ParseHttpWords(const std::vector<std::string>& words, HttpOptions& 
   AddHttpOptions(app, typed);
   BROOD_RETURN_IF_ERROR(ParseWords(app, words));
   http = typed.options;
+  if (!http.agent.empty()) {
+    HttpOptions at;
+    BROOD_RETURN_IF_ERROR(ParseHttpAddress(http.agent, at));
+    if (!at.path.empty() || at.inherited) {
+      return InvalidError("agent takes ADDRESS:PORT, as 127.0.0.1:9081, not \"{}\"", http.agent);
+    }
+  }
   http.tokens = PathFrom(base, http.tokens);
   http.calls = PathFrom(base, http.calls);
   for (const char* const name : {"--keep", "--max-calls"}) {

@@ -369,7 +369,9 @@ std::string DeployedText() {
              "and take their place once they have something ready for a call, within 30 seconds; "
              "calls that run go on. If one does not come up nothing has changed, and the sentence "
              "has the last of what it said. Deployed again, a function gets new isolates, also "
-             "where only its program has changed; so it does with brood reload NAME.\n\n"
+             "where only its program has changed; so it does with brood reload NAME. Nobody else "
+             "may be able to write the file or its "
+             "directory.\n\n"
              "The directory has a link to each file, named for its first function, which is "
              "followed when the daemon starts or reloads. What cannot be read then is left out, "
              "and the log says why.",
@@ -399,9 +401,12 @@ std::string HttpKeys() {
          Paragraphs(
              "The table [http] is about the HTTP server for functions; its address is an option of "
              "brood serve. Without one, functions are called over the daemon's own socket alone, "
-             "which speaks HTTP too (brood invoke; curl --unix-socket). Whoever may use that "
-             "socket "
-             "needs no token. GET /openapi.json describes all requests and answers. SIGHUP does "
+             "which speaks HTTP too (brood invoke; curl --unix-socket). There the daemon's owner "
+             "needs "
+             "no token; /logs, /reload and /deploy are the owner's alone, and but for /deploy "
+             "those "
+             "of who has a token for administration. GET /openapi.json describes all requests and "
+             "answers. SIGHUP does "
              "not "
              "change these settings, but for what the file of tokens says.",
              nullptr) +

@@ -35,6 +35,13 @@ bool IsBelow(std::string_view path, std::string_view top) {
   return path.starts_with(top) && (path.size() == top.size() || path[top.size()] == '/');
 }
 
+// The daemon's owner, over its own socket, may do all that it does. Others whom that socket lets in
+// (group) are to functions as anybody else.
+bool IsOwner(const HttpConnection& connection) {
+  const std::optional<uid_t> user = connection.user();
+  return user && (*user == 0 || *user == geteuid());
+}
+
 std::string Printable(std::string text) {
   for (char& c : text) {
     if (c < ' ' || c > '~' || c == '#') c = '?';
@@ -127,9 +134,8 @@ void Router::Close() {
 }
 
 std::shared_ptr<Exchange> Router::Handle(HttpConnection& connection, const RequestHead& head) {
-  // Who may use the daemon's own socket may do all that it does.
-  const bool known = !tokens_ || connection.user().has_value();
-  if (known || head.path == "/healthz") return HandleKnown(connection, head, nullptr);
+  if (!tokens_ || IsOwner(connection) || head.path == "/healthz")
+    return HandleKnown(connection, head, nullptr);
   // Of a token, functions hear the name alone.
   const Tokens::Found found =
       tokens_->Find(FindField(head.fields, "Authorization"), EpochMs() / 1000);
@@ -182,10 +188,13 @@ std::shared_ptr<Exchange> Router::HandleKnown(HttpConnection& connection, const 
   if (path.starts_with(kCalls)) return HandleKept(connection, head, token);
   const bool logs = IsBelow(path, kLogs);
   if (logs || IsBelow(path, kReload) || IsBelow(path, kDeploy)) {
-    if (token == nullptr || token->admin) {
+    // Also where no tokens are needed: others' words, and what is served, are not everybody's.
+    if (IsOwner(connection) || (token != nullptr && token->admin)) {
       return logs ? HandleLogs(connection, head) : HandleChange(connection, head);
     }
-    Forbid(connection, "this token is not for administration");
+    Forbid(connection,
+           "only the daemon's owner, over its own socket, or a token for administration "
+           "can do this");
     return nullptr;
   }
   if (!path.starts_with(kFunctions)) {
@@ -271,7 +280,6 @@ std::shared_ptr<Exchange> Router::HandleChange(HttpConnection& connection,
   const bool deploy = IsBelow(head.path, kDeploy);
   ServedChange change{Kind::kReload, Below(head.path, deploy ? kDeploy : kReload)};
   const bool named = !change.subject.empty();
-  const std::optional<uid_t> user = connection.user();
   if (!deploy && head.method == "POST") {
     change.kind = named ? Kind::kRenew : Kind::kReload;
   } else if (deploy && !named && head.method == "POST") {
@@ -283,7 +291,7 @@ std::shared_ptr<Exchange> Router::HandleChange(HttpConnection& connection,
           {{"Allow", deploy && named ? "DELETE" : "POST"}});
     return nullptr;
   }
-  if (deploy && (!user || (*user != 0 && *user != geteuid()))) {
+  if (deploy && !IsOwner(connection)) {
     Plain(connection, 403, "only the daemon's owner can deploy, over its own socket\n");
   } else if (change.kind == Kind::kRenew && !Find(change.subject)) {
     Plain(connection, 404, fmt::format("there is no function \"{}\"\n", change.subject));

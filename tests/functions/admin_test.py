@@ -178,6 +178,9 @@ class Admin(Commands):
                 file.write(text)
             self.assertIn(why, self.sentence("deploy", wrong), name)
         self.assertEqual(set(os.listdir(os.path.join(self.directory.name, "deployed"))), {"app.toml"})
+        # Nor what others could change.
+        os.chmod(wrong, 0o777)
+        self.assertIn("chmod go-w", self.sentence("deploy", wrong))
         # It is there after a restart, until it is taken away.
         self.daemon.send_signal(signal.SIGTERM)
         self.daemon.wait(20 * SLOWNESS)
@@ -244,12 +247,13 @@ class Admin(Commands):
             self.assertEqual(told - {"--help", "--help-all", "--socket"}, shown, command)
 
     def test_who_is_not_the_owner_deploys_nothing(self):
-        for method, path in (("POST", "/deploy"), ("DELETE", "/deploy/echo")):
+        for method, path in (("POST", "/deploy"), ("DELETE", "/deploy/echo"), ("GET", "/logs"),
+                             ("POST", "/reload"), ("POST", "/reload/echo")):
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * SLOWNESS)
             connection.request(method, path, b"/tmp")
             answer = connection.getresponse()
             self.assertEqual(answer.status, 403)
-            self.assertIn(b"only the daemon's owner", answer.read())
+            self.assertIn(b"only the daemon's owner", answer.read(), path)
             connection.close()
 
     def test_both_protocols_are_spoken_over_one_socket(self):
