@@ -51,6 +51,12 @@ std::string KilledInSetUp(const Limits& limits, const LeafUsage& usage) {
   return sentence;
 }
 
+// Workers that are to be parked. A pool that parks nothing ahead still serves those who wait for a
+// parked worker.
+std::size_t Wanted(const Template& tmpl) {
+  return std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+}
+
 // Slots that wait for a worker where no worker is parked in one.
 std::size_t SlotsKeptReady(const Template& tmpl) {
   const bool has_slots =
@@ -107,12 +113,12 @@ ZygoteKeeper* Refill::Choose(const Template& tmpl, std::uint32_t& index) {
 
 // A slot of a zygote that has a free one. Where it has namespaces, one that has been free for a
 // while: the kernel counts some sockets (netlink) until a grace period is over.
-std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper) {
+std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper, bool to_be_made) {
   auto& kept = keeper.kept_slots;
   auto& bare = keeper.bare_slots;
   const bool none_new = bare.empty() && keeper.used_slots == keeper.slots.size();
   const bool rested = !kept.empty() && NowNs() >= kept.front().since_ns + kRestNs;
-  if (rested || none_new || kept.size() >= kSpareSlots) {
+  if ((rested && !to_be_made) || none_new || kept.size() >= kSpareSlots) {
     const std::uint32_t slot = kept.front().slot;
     SlotRecord& record = keeper.slots[slot];
     record.made = false;
@@ -152,7 +158,8 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   Worker& worker = pool_.workers[w];
   worker.tmpl = t;
   worker.keeper = place;
-  worker.slot = TakeSlot(*keeper);
+  // One that nobody wants is made for its slot alone.
+  worker.slot = TakeSlot(*keeper, !request && tmpl.idle->size() + tmpl.ordered >= Wanted(tmpl));
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   const bool wants_ids = tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
   const auto none_left = [&] { return wants_ids && pool_.resources.ids.all_taken(); };
@@ -219,8 +226,7 @@ void Refill::SendOrders(ZygoteKeeper& keeper) {
 
 // How many workers have to be ordered. Where none are parked, a few are made for their slots alone.
 std::size_t Refill::Lacking(const Template& tmpl) const {
-  // A pool that parks nothing ahead still serves those who wait for a parked worker.
-  const std::size_t wanted = std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  const std::size_t wanted = Wanted(tmpl);
   const std::size_t coming = tmpl.idle->size() + tmpl.ordered;
   if (coming < wanted) return wanted - coming;
   std::size_t slots = tmpl.ordered;
@@ -361,8 +367,7 @@ void Refill::OnMade(std::uint32_t w) {
   }
   --tmpl.ordered;
   // One too many was made for its slot.
-  const bool wanted =
-      tmpl.idle->size() < std::max<std::size_t>(tmpl.options.parked, tmpl.waiting.size());
+  const bool wanted = tmpl.idle->size() < Wanted(tmpl);
   if (tmpl.retired || !wanted) {
     KillAndReap(box.pid);
     records_.Free(w);

@@ -45,7 +45,7 @@ class Refill {
 
  private:
   std::size_t Lacking(const Template& tmpl) const;
-  static std::uint32_t TakeSlot(ZygoteKeeper& keeper);
+  static std::uint32_t TakeSlot(ZygoteKeeper& keeper, bool to_be_made);
   ZygoteKeeper* Choose(const Template& tmpl, std::uint32_t& index);
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
   static void SendFor(ZygoteKeeper& keeper, std::uint32_t slot);
