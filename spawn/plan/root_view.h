@@ -34,7 +34,8 @@ class RootView {
   void Clear();
 
   // kNotFound, kPermissionDenied...: what does not exist, or cannot be looked at, on the way; the
-  // sentence names it. A last name that is missing is no error on a mount of ours, or a root that grows.
+  // sentence names it. A last name that is missing is no error on a mount of ours, or a root that
+  // grows.
   absl::StatusOr<Found> Resolve(std::string_view path) const;
 
  private:

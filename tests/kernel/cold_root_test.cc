@@ -78,8 +78,9 @@ TEST_F(ColdRootTest, AnOverlayIsGivenThePlacesThatTheRootLacks) {
                 {file, "/srv/file", /*read_only=*/true},
                 {root_ / "etc", "/link/brood", /*read_only=*/true}};
   spec.tmpfs = {{.target = "/scratch", .bytes = 1 << 20, .mode = 01777}};
-  EXPECT_EQ(Output(spec, "cat /app/deep/original /srv/file /made/by/brood/original; "
-                         "touch /scratch/x /tmp/x && ls -d /sys/class"),
+  EXPECT_EQ(Output(spec,
+                   "cat /app/deep/original /srv/file /made/by/brood/original; "
+                   "touch /scratch/x /tmp/x && ls -d /sys/class"),
             "original\noriginal\noriginal\n/sys/class\n");
   for (const char* const name : {"app", "srv", "made", "scratch", "tmp"}) {
     EXPECT_FALSE(fs::exists(root_ / name)) << name;

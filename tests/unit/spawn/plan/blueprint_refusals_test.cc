@@ -76,7 +76,8 @@ TEST_F(BlueprintTest, RefusesWhatThisMachineCannotDo) {
        [&](Spec& s) {
          s.binds = {{root, "/none", false}};
        },
-       Code::kNotFound, "on /none inside the root: /none: ENOENT (No such file or directory); make it first"},
+       Code::kNotFound,
+       "on /none inside the root: /none: ENOENT (No such file or directory); make it first"},
       {"directory on a file",
        [&](Spec& s) {
          s.binds = {{root, "/broken.json", false}};
