@@ -16,6 +16,7 @@
 #include "pool/functions/http_runtime.h"
 #include "pool/functions/lambda_environment.h"
 #include "pool/functions/lambda_runtime.h"
+#include "pool/http/fields.h"
 #include "spawn/base/status.h"
 #include "spawn/launch/forked.h"
 
@@ -35,21 +36,30 @@ absl::Status ParseWords(CLI::App& app, const std::vector<std::string>& words) {
   return absl::OkStatus();
 }
 
+bool IsVariableName(std::string_view name) {
+  return !name.empty() && name.find_first_of(" \t") == std::string_view::npos;
+}
+
+// In place of what it had before.
+void SetVariable(const std::string& name, std::string_view value, std::vector<std::string>& env) {
+  std::erase_if(env, [&](const std::string& old) { return old.starts_with(name + "="); });
+  env.push_back(fmt::format("{}={}", name, value));
+}
+
 // "NAME=value" as it is, "NAME" with the value that this process has, and what a file has of
 // either: a line each, empty ones and those that begin with # left out.
 absl::Status AddVariable(const std::string& entry, std::string_view where,
                          std::vector<std::string>& env) {
   const std::size_t equals = entry.find('=');
   const std::string name = entry.substr(0, equals);
-  const bool is_name = !name.empty() && name.find_first_of(" \t") == std::string::npos;
-  if (!is_name) return InvalidError("{} has \"{}\", which is not NAME=value or NAME", where, entry);
+  if (!IsVariableName(name))
+    return InvalidError("{} has \"{}\", which is not NAME=value or NAME", where, entry);
   const char* const own = equals == std::string::npos ? std::getenv(name.c_str()) : nullptr;
   if (equals == std::string::npos && own == nullptr) {
     return InvalidError("{} has {} without a value, and brood serve has no such variable itself",
                         where, name);
   }
-  std::erase_if(env, [&](const std::string& old) { return old.starts_with(name + "="); });
-  env.push_back(own != nullptr ? fmt::format("{}={}", name, own) : entry);
+  SetVariable(name, own != nullptr ? own : entry.substr(equals + 1), env);
   return absl::OkStatus();
 }
 
@@ -72,7 +82,7 @@ absl::Status AddSecret(const std::string& entry, const std::string& base,
                        std::vector<std::string>& env) {
   const std::size_t equals = entry.find('=');
   const std::string name = entry.substr(0, equals);
-  if (equals == std::string::npos || equals == 0 || equals + 1 == entry.size()) {
+  if (equals == std::string::npos || !IsVariableName(name) || equals + 1 == entry.size()) {
     return InvalidError("secret takes NAME=FILE, not \"{}\"", entry);
   }
   BROOD_ASSIGN_OR_RETURN(
@@ -83,8 +93,7 @@ absl::Status AddSecret(const std::string& entry, const std::string& base,
     return InvalidError("the secret {} has a byte of value 0, which no variable can have",
                         entry.substr(equals + 1));
   }
-  std::erase_if(env, [&](const std::string& old) { return old.starts_with(name + "="); });
-  env.push_back(fmt::format("{}={}", name, value));
+  SetVariable(name, value, env);
   return absl::OkStatus();
 }
 
@@ -92,12 +101,6 @@ bool IsFunctionName(const std::string& name) {
   return !name.empty() && name.size() <= 64 && std::isalnum(static_cast<unsigned char>(name[0])) &&
          std::all_of(name.begin(), name.end(),
                      [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; });
-}
-
-bool IsRequestPath(const std::string& text) {
-  return text.starts_with('/') && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-           return c > 0x20 && c < 0x7f && c != '#';
-         });
 }
 
 absl::Status TakeDuration(const std::string& text, std::chrono::nanoseconds& out) {
@@ -385,7 +388,7 @@ absl::StatusOr<ServeFunction> ParseServeFunction(const std::string& name,
     if (!given(key) || http) continue;
     return InvalidError("{} is without effect unless runtime is http", key + 2);
   }
-  if (!options.ready_path.empty() && !IsRequestPath(options.ready_path)) {
+  if (!options.ready_path.empty() && !IsRequestTarget(options.ready_path)) {
     return InvalidError("ready-path takes a path that begins with a slash, not \"{}\"",
                         options.ready_path);
   }

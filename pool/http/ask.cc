@@ -14,6 +14,23 @@
 namespace brood {
 namespace {
 
+// What could end its line would begin another, and not what was asked for.
+absl::Status Check(const HttpAsked& asked) {
+  if (!IsToken(asked.method)) return InvalidError("\"{}\" is no method of HTTP", asked.method);
+  if (!IsRequestTarget(asked.target)) {
+    return InvalidError(
+        "\"{}\" is no path of a request: write other characters than printable "
+        "ones of ASCII as %XX",
+        asked.target);
+  }
+  for (const auto& [name, value] : asked.fields) {
+    if (!IsToken(name) || !IsFieldValue(value)) {
+      return InvalidError("\"{}: {}\" is no field of HTTP", name, value);
+    }
+  }
+  return absl::OkStatus();
+}
+
 std::string RequestBytes(const HttpAsked& asked) {
   std::string out = fmt::format("{} {} HTTP/1.1\r\nHost: brood\r\nConnection: close\r\n",
                                 asked.method, asked.target);
@@ -30,6 +47,7 @@ std::string RequestBytes(const HttpAsked& asked) {
 absl::StatusOr<ResponseHead> AskHttp(
     UniqueFd socket, const HttpAsked& asked,
     const std::function<absl::Status(const ResponseHead& head, std::string_view body)>& take) {
+  BROOD_RETURN_IF_ERROR(Check(asked));
   const std::string request = RequestBytes(asked);
   std::size_t sent = 0;
   HttpResponseParser parser(asked.method == "HEAD");

@@ -23,7 +23,8 @@ struct HttpAsked {
 
 // Sends it over a connected socket, which has to block, and returns the answer's head once all of
 // the answer has been read. Pieces of its body go to `take` as they come, with the head; what that
-// returns ends the exchange where it is not OK. kUnavailable when the server ends it early.
+// returns ends the exchange where it is not OK. kUnavailable when the server ends it early;
+// kInvalidArgument for a method, target or field that would not be read as it is meant.
 absl::StatusOr<ResponseHead> AskHttp(
     UniqueFd socket, const HttpAsked& asked,
     const std::function<absl::Status(const ResponseHead& head, std::string_view body)>& take);

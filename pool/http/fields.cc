@@ -96,4 +96,10 @@ bool IsToken(std::string_view text) {
   });
 }
 
+bool IsRequestTarget(std::string_view text) {
+  return text.starts_with('/') && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return c > 0x20 && c < 0x7f && c != '#';
+         });
+}
+
 }  // namespace brood

@@ -31,5 +31,7 @@ bool MaySetField(std::string_view name);
 // Any character but controls; so nothing that could end the field.
 bool IsFieldValue(std::string_view value);
 bool IsToken(std::string_view text);
+// A path, and perhaps a query, as a request line has it: nothing that could end the line.
+bool IsRequestTarget(std::string_view text);
 
 }  // namespace brood
