@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -54,20 +52,26 @@ absl::Status CheckOwner(const std::string& path) {
       path);
 }
 
+// The first of `more` whose name one of `all` has; empty: none.
+std::string TakenName(const auto& all, const auto& more) {
+  for (const auto& each : more) {
+    for (const auto& other : all) {
+      if (other.options.name == each.options.name) return each.options.name;
+    }
+  }
+  return "";
+}
+
 absl::Status AddOne(const std::string& link, ServeConfig& config) {
   std::error_code error;
   const std::filesystem::path file = std::filesystem::canonical(link, error);
   if (error) return ErrnoError(error.value(), "following {}", link);
   BROOD_ASSIGN_OR_RETURN(ServeConfig more, ReadDeployable(file.string()));
-  for (const ServeTemplate& each : more.templates) {
-    const auto same = [&](const auto& old) { return old.options.name == each.options.name; };
-    if (std::none_of(config.templates.begin(), config.templates.end(), same)) continue;
-    return InvalidError("{}: there is a template {} already", file.string(), each.options.name);
+  if (const std::string taken = TakenName(config.templates, more.templates); !taken.empty()) {
+    return InvalidError("{}: there is a template {} already", file.string(), taken);
   }
-  for (const ServeFunction& each : more.functions) {
-    const auto same = [&](const auto& old) { return old.options.name == each.options.name; };
-    if (std::none_of(config.functions.begin(), config.functions.end(), same)) continue;
-    return InvalidError("{}: there is a function {} already", file.string(), each.options.name);
+  if (const std::string taken = TakenName(config.functions, more.functions); !taken.empty()) {
+    return InvalidError("{}: there is a function {} already", file.string(), taken);
   }
   std::move(more.templates.begin(), more.templates.end(), std::back_inserter(config.templates));
   std::move(more.functions.begin(), more.functions.end(), std::back_inserter(config.functions));
@@ -92,10 +96,7 @@ absl::StatusOr<std::string> DeployableFile(const std::string& path) {
 absl::StatusOr<ServeConfig> ReadDeployable(const std::string& file) {
   BROOD_RETURN_IF_ERROR(CheckOwner(file));
   BROOD_RETURN_IF_ERROR(CheckOwner(std::filesystem::path(file).parent_path().string()));
-  std::ifstream in(file);
-  std::stringstream text;
-  if (!in || !(text << in.rdbuf())) return ErrnoError(errno, "reading {}", file);
-  BROOD_ASSIGN_OR_RETURN(ServeConfig config, ParseServeConfig(text.str(), file));
+  BROOD_ASSIGN_OR_RETURN(ServeConfig config, ReadServeFile(file));
   ServeConfig rest;
   rest.base = config.base;
   if (config.socket || config.group || config.max_running || config.max_unclaimed ||

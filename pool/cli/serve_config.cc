@@ -5,7 +5,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <sstream>
 
 // The library's header trips over our warnings, not we.
 #pragma GCC diagnostic push
@@ -276,11 +280,6 @@ absl::Status ParseHttpTable(const toml::table& table, const std::string& base, H
 
 }  // namespace
 
-std::string BaseOf(const std::string& file) {
-  const std::size_t slash = file.rfind('/');
-  return slash == std::string::npos ? "" : file.substr(0, slash + (slash == 0 ? 1 : 0));
-}
-
 absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text) {
   if (text == "0") return std::chrono::nanoseconds(0);
   return ParseDuration(text);
@@ -399,7 +398,7 @@ absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
 
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file) {
   ServeConfig config;
-  config.base = BaseOf(file);
+  config.base = std::filesystem::path(file).parent_path().string();
   toml::table root;
   try {
     root = toml::parse(text);
@@ -414,6 +413,14 @@ absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::s
     }
   }
   return config;
+}
+
+absl::StatusOr<ServeConfig> ReadServeFile(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) return ErrnoError(errno, "reading the configuration {}", file);
+  std::stringstream text;
+  text << in.rdbuf();
+  return ParseServeConfig(text.str(), file);
 }
 
 std::vector<std::string> SplitWords(const std::string& text) { return CLI::detail::split_up(text); }

@@ -67,15 +67,14 @@ absl::StatusOr<ServeTemplate> ParseServeTemplate(const std::string& name,
 // "30s"; "0": without end.
 absl::StatusOr<std::chrono::nanoseconds> ParseDrain(const std::string& text);
 
-// Where relative paths of the file `file` begin: where it stands.
-std::string BaseOf(const std::string& file);
-
 // A TOML file: socket, group, max-running, max-unclaimed, log-size, drain, deployed, and a table
 // [template.NAME] for each template, whose keys are the words above without their dashes; what can
 // be given again is an array. What is not known is an error. [function.NAME] and [http] are
 // described in pool/cli/function_config.h. `text` is the file's content, `file` its name for
 // sentences.
 absl::StatusOr<ServeConfig> ParseServeConfig(std::string_view text, const std::string& file);
+// The same of a file that is there.
+absl::StatusOr<ServeConfig> ReadServeFile(const std::string& file);
 
 // Splits "a 'b c' d" as a shell would, quotes only.
 std::vector<std::string> SplitWords(const std::string& text);

@@ -3,9 +3,6 @@
 #include "pool/cli/serve_words.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -20,11 +17,7 @@ namespace brood {
 absl::StatusOr<ServeConfig> ReadServeConfig(const ServeWords& words) {
   ServeConfig config;
   if (!words.config_file.empty()) {
-    std::ifstream file(words.config_file);
-    if (!file) return ErrnoError(errno, "reading the configuration {}", words.config_file);
-    std::stringstream text;
-    text << file.rdbuf();
-    BROOD_ASSIGN_OR_RETURN(config, ParseServeConfig(text.str(), words.config_file));
+    BROOD_ASSIGN_OR_RETURN(config, ReadServeFile(words.config_file));
   }
   for (const std::string& word : words.templates) {
     const std::size_t equals = word.find('=');

@@ -82,7 +82,7 @@ absl::StatusOr<ServedChanges> ServedConfig::Change(ServeConfig next, const Manne
   if (put.ok()) {
     prepared = Prepare(changes.put);
     if (manner.give_up) {
-      put = AwaitReady(pool_, prepared, manner.give_up);
+      put = AwaitReady(prepared, manner.give_up);
       // A template that has been replaced for them is made once more, as it was.
       if (!put.ok()) (void)PutTemplates(before);
     }
@@ -143,12 +143,12 @@ ServedConfig::Prepared ServedConfig::Prepare(const std::vector<ServeFunction>& f
   return prepared;
 }
 
-absl::Status ServedConfig::AwaitReady(Pool& pool, const Prepared& prepared,
+absl::Status ServedConfig::AwaitReady(const Prepared& prepared,
                                       const std::function<bool()>& give_up) {
   const std::int64_t deadline = NowNs() + kReadyWithin.count();
   for (;;) {
     std::string waits;
-    const absl::Status well = RunInPool(pool, [&] {
+    const absl::Status well = RunInPool(pool_, [&] {
       for (const auto& each : prepared) {
         if (each->ready()) continue;
         waits = each->options().name;

@@ -64,8 +64,7 @@ class ServedConfig {
 
   absl::StatusOr<ServedChanges> Change(ServeConfig next, const Manner& manner);
   Prepared Prepare(const std::vector<ServeFunction>& functions);
-  static absl::Status AwaitReady(Pool& pool, const Prepared& prepared,
-                                 const std::function<bool()>& give_up);
+  absl::Status AwaitReady(const Prepared& prepared, const std::function<bool()>& give_up);
   ServedChanges Compare(const FunctionChanges& changes, const ServeConfig& next) const;
   absl::Status PutOwnTemplates(std::vector<ServeFunction>& functions);
   void RemoveOwnTemplate(const ServeFunction& function);

@@ -5,79 +5,41 @@ call. BROOD_HAPROXY_CALLS: how many; 4,000 unless told otherwise."""
 import http.client
 import os
 import random
-import re
 import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 import unittest
 
-from nginx_test import answer, free_ports, wait_for
+from cluster import Cluster, wait_for
 
-BROOD = os.environ["BROOD_PROGRAM"]
-EXAMPLES = os.environ["BROOD_EXAMPLES"]
 HAPROXY = shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin")
 CALLS = int(os.environ.get("BROOD_HAPROXY_CALLS", "4000"))
 CALLERS = 24  # of 48 places, or 32 while a node is away
 
 
 @unittest.skipUnless(HAPROXY, "haproxy is not installed")
-class ThreeNodes(unittest.TestCase):
+class ThreeNodes(Cluster):
+    NODES = MORE_PORTS = 3
+    ENDS_WITHIN = 40
+
     def setUp(self):
-        self.directory = tempfile.TemporaryDirectory(prefix="brood_haproxy_")
-        self.addCleanup(self.directory.cleanup)
-        self.front, *ports = free_ports(7)
-        self.ports, self.agents = ports[:3], ports[3:]
-        self.log = open(os.path.join(self.directory.name, "log"), "w+")
-        self.addCleanup(self.log.close)
-        self.nodes = [None] * 3
-        for i in range(3):
-            self.start(i)
-            self.addCleanup(self.end, i)
-        with open(os.path.join(EXAMPLES, "haproxy.cfg")) as file:
-            text = file.read()
-        for old, new in [("127.0.0.1:8080", f"127.0.0.1:{self.front}")] + [
-                (f"127.0.0.1:808{i + 1} agent-port 908{i + 1}",
-                 f"127.0.0.1:{self.ports[i]} agent-port {self.agents[i]}") for i in range(3)]:
-            self.assertIn(old, text)
-            text = text.replace(old, new)
+        super().setUp()
+        self.agents = self.more_ports
         # For the test to look at it.
         self.stats = os.path.join(self.directory.name, "stats")
-        text = text.replace("global\n", f"global\n  stats socket {self.stats} level admin\n")
-        config = os.path.join(self.directory.name, "haproxy.cfg")
-        with open(config, "w") as file:
-            file.write(text)
-        self.haproxy = subprocess.Popen([HAPROXY, "-db", "-f", config], stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log)
-        self.addCleanup(self.haproxy.wait)
-        self.addCleanup(self.haproxy.terminate)
-        self.assertTrue(wait_for(lambda: self.call(b"x") == (200, b"X")), self.logged())
+        self.start_all(lambda config: [HAPROXY, "-db", "-f", config], "haproxy.cfg", [
+            ("127.0.0.1:8080", f"127.0.0.1:{self.front}"),
+            ("global\n", f"global\n  stats socket {self.stats} level admin\n")] + [
+            (f"127.0.0.1:808{i + 1} agent-port 908{i + 1}",
+             f"127.0.0.1:{self.ports[i]} agent-port {self.agents[i]}") for i in range(self.NODES)])
 
-    def logged(self):
-        with open(self.log.name) as file:
-            return file.read()
-
-    def start(self, i):
+    def config(self, i):
         config = os.path.join(self.directory.name, f"{i}.toml")
-        with open(os.path.join(EXAMPLES, "nodes.toml")) as nodes, open(config, "w") as file:
+        with open(super().config(i)) as nodes, open(config, "w") as file:
             file.write(nodes.read() + f'\n[http]\nagent = "127.0.0.1:{self.agents[i]}"\n')
-        self.nodes[i] = subprocess.Popen(
-            [BROOD, "serve", "--config", config,
-             "--socket", os.path.join(self.directory.name, f"{i}.sock"),
-             "--http", f"127.0.0.1:{self.ports[i]}"],
-            stdin=subprocess.DEVNULL, stderr=self.log)
-        self.assertTrue(wait_for(lambda: answer(self.ports[i], "GET", "/healthz")[0] == 200),
-                        self.logged())
-
-    def end(self, i):
-        self.nodes[i].send_signal(signal.SIGTERM)
-        self.assertIn(self.nodes[i].wait(40), (0, -signal.SIGKILL))
-
-    def call(self, body):
-        return answer(self.front, "POST", "/functions/upper", body)
+        return config
 
     def ask(self, i, name=None):
         with socket.create_connection(("127.0.0.1", self.agents[i]), timeout=10) as client:

@@ -6,96 +6,25 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import threading
 import time
 import unittest
 
-BROOD = os.environ["BROOD_PROGRAM"]
-EXAMPLES = os.environ["BROOD_EXAMPLES"]
+from cluster import Cluster, answer, wait_for
+
 NGINX = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def answer(port, method, target, body=None):
-    """Status and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, target, body)
-    response = connection.getresponse()
-    result = response.status, response.read()
-    connection.close()
-    return result
-
-
-def wait_for(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return True
-        except OSError:
-            pass
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-
-
 @unittest.skipUnless(NGINX, "nginx is not installed")
-class TwoNodes(unittest.TestCase):
+class TwoNodes(Cluster):
+    NODES = 2
+
     def setUp(self):
-        self.directory = tempfile.TemporaryDirectory(prefix="brood_nginx_")
-        self.addCleanup(self.directory.cleanup)
-        self.front, *self.ports = free_ports(3)
-        self.log = open(os.path.join(self.directory.name, "log"), "w+")
-        self.addCleanup(self.log.close)
-        self.nodes = [None, None]
-        for i in range(2):
-            self.start(i)
-            self.addCleanup(self.end, i)
-        with open(os.path.join(EXAMPLES, "nginx.conf")) as file:
-            text = file.read()
+        super().setUp()
         # Ports and places of its own: another nginx may run here.
-        for old, new in (("8080", self.front), ("8081", self.ports[0]), ("8082", self.ports[1]),
-                         ("/run", self.directory.name), ("/var/log/nginx", self.directory.name)):
-            self.assertIn(old, text)
-            text = text.replace(old, str(new))
-        config = os.path.join(self.directory.name, "nginx.conf")
-        with open(config, "w") as file:
-            file.write(text)
-        self.nginx = subprocess.Popen([NGINX, "-c", config, "-g", "daemon off;"],
-                                      stdin=subprocess.DEVNULL, stderr=self.log)
-        self.addCleanup(self.nginx.wait)
-        self.addCleanup(self.nginx.terminate)
-        self.assertTrue(wait_for(lambda: self.through_nginx(b"x") == (200, b"X")), self.logged())
-
-    def logged(self):
-        with open(self.log.name) as file:
-            return file.read()
-
-    def start(self, i):
-        self.nodes[i] = subprocess.Popen(
-            [BROOD, "serve", "--config", os.path.join(EXAMPLES, "nodes.toml"),
-             "--socket", os.path.join(self.directory.name, f"{i}.sock"),
-             "--http", f"127.0.0.1:{self.ports[i]}"],
-            stdin=subprocess.DEVNULL, stderr=self.log)
-        self.assertTrue(wait_for(lambda: answer(self.ports[i], "GET", "/healthz")[0] == 200),
-                        self.logged())
-
-    def end(self, i):
-        self.nodes[i].send_signal(signal.SIGTERM)
-        self.assertIn(self.nodes[i].wait(20), (0, -signal.SIGKILL))
-
-    def through_nginx(self, body):
-        return answer(self.front, "POST", "/functions/upper", body)
+        self.start_all(lambda config: [NGINX, "-c", config, "-g", "daemon off;"], "nginx.conf", (
+            ("8080", self.front), ("8081", self.ports[0]), ("8082", self.ports[1]),
+            ("/run", self.directory.name), ("/var/log/nginx", self.directory.name)))
 
     def accepted(self, i):
         """Calls that a node has accepted."""
@@ -104,7 +33,7 @@ class TwoNodes(unittest.TestCase):
 
     def test_calls_go_to_both(self):
         for _ in range(20):
-            self.assertEqual(self.through_nginx(b"abc"), (200, b"ABC"))
+            self.assertEqual(self.call(b"abc"), (200, b"ABC"))
         for i in range(2):
             self.assertGreater(self.accepted(i), 0)
 
@@ -118,7 +47,7 @@ class TwoNodes(unittest.TestCase):
                 body = f"call {number} {count}".encode()
                 count += 1
                 try:
-                    got = self.through_nginx(body)
+                    got = self.call(body)
                 except (OSError, http.client.HTTPException) as error:
                     got = error
                 answers.append(got)
@@ -152,7 +81,7 @@ class TwoNodes(unittest.TestCase):
 
         def load():
             while not done.is_set():
-                got = self.through_nginx(b"abc")
+                got = self.call(b"abc")
                 if got != (200, b"ABC"):
                     wrong.append(got)
 
