@@ -117,13 +117,13 @@ void AddDeployed(ServeConfig& config) {
     if (entry.path().extension() == kSuffix) links.push_back(entry.path().string());
   }
   if (error && error != std::errc::no_such_file_or_directory) {
-    config.problems.push_back(
-        std::string(Message(ErrnoError(error.value(), "reading {}", config.deployed))));
+    const absl::Status unread = ErrnoError(error.value(), "reading {}", config.deployed);
+    config.problems.push_back({config.deployed, std::string(Message(unread))});
   }
   std::sort(links.begin(), links.end());
   for (const std::string& link : links) {
     const absl::Status added = AddOne(link, config);
-    if (!added.ok()) config.problems.push_back(std::string(Message(added)));
+    if (!added.ok()) config.problems.push_back({link, std::string(Message(added))});
   }
 }
 

@@ -35,6 +35,7 @@ class DeployedLink {
   static absl::StatusOr<DeployedLink> Remove(const std::string& directory,
                                              const std::string& function);
   absl::Status PutBack() const;
+  const std::string& path() const { return path_; }
 
  private:
   DeployedLink(std::string path, std::string before)

@@ -30,6 +30,12 @@ struct ServeTemplate {
   TemplateOptions options;
 };
 
+// Why what was deployed is left out.
+struct DeployProblem {
+  std::string link;  // its path; of the directory itself, where that cannot be read
+  std::string why;   // a sentence
+};
+
 struct ServeConfig {
   std::string base;      // where its file's relative paths begin; empty: where the process stands
   std::string deployed;  // the directory of what is deployed; empty: none
@@ -44,7 +50,7 @@ struct ServeConfig {
   HttpOptions http;                      // what [http] says
   std::shared_ptr<const Tokens> tokens;  // what its file of tokens says; null: it names none
   std::vector<ServeFunction> functions;
-  std::vector<std::string> problems;  // what was deployed and is left out: a sentence each
+  std::vector<DeployProblem> problems;
 };
 
 // A setting of the configuration file, outside of templates.

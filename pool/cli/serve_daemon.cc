@@ -57,9 +57,7 @@ class Daemon {
     if (!idle_.valid()) return ErrnoError(errno, "making an eventfd");
     BROOD_RETURN_IF_ERROR(orders_.Open());
     BROOD_ASSIGN_OR_RETURN(config_, ReadServeConfig(words_));
-    for (const std::string& problem : config_.problems) {
-      LogEvent("not deployed", {{"why", problem}});
-    }
+    LogProblems(config_);
     // What our memory and descriptors hold is nobody's business, least of all a worker's that is
     // entering an isolate. Without privilege it would keep us from writing id maps.
     if (geteuid() == 0) prctl(PR_SET_DUMPABLE, 0);
@@ -284,8 +282,10 @@ class Daemon {
     switch (change.kind) {
       case ServedChange::Kind::kReload:
         return Reload();
-      case ServedChange::Kind::kRenew:
-        return ChangeOnceReady({change.subject});
+      case ServedChange::Kind::kRenew: {
+        BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
+        return ChangeOnceReady(std::move(next), {change.subject});
+      }
       case ServedChange::Kind::kDeploy:
         return Deploy(change.subject);
       case ServedChange::Kind::kUndeploy:
@@ -294,8 +294,7 @@ class Daemon {
     return InvalidError("there is no such change");
   }
 
-  absl::StatusOr<ServedChanges> ChangeOnceReady(std::set<std::string> renewed) {
-    BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
+  absl::StatusOr<ServedChanges> ChangeOnceReady(ServeConfig next, std::set<std::string> renewed) {
     // A signal is more urgent: it may be the end.
     const auto give_up = [this] {
       pollfd fd{signals_.get(), POLLIN, 0};
@@ -315,22 +314,21 @@ class Daemon {
     BROOD_ASSIGN_OR_RETURN(
         const DeployedLink link,
         DeployedLink::Put(config_.deployed, wanted.functions.front().options.name, file));
-    // Its program may be new where its words are not.
-    std::set<std::string> renewed;
-    for (const ServeFunction& each : wanted.functions) renewed.insert(each.options.name);
-    absl::StatusOr<ServedChanges> changed = CheckDeployed(file);
-    if (changed.ok()) changed = ChangeOnceReady(std::move(renewed));
+    absl::StatusOr<ServedChanges> changed = ChangeTo(link, wanted);
     if (!changed.ok()) BROOD_RETURN_IF_ERROR(link.PutBack());
     return changed;
   }
 
-  // Whether all that is deployed fits together with `file`.
-  absl::StatusOr<ServedChanges> CheckDeployed(const std::string& file) {
-    BROOD_ASSIGN_OR_RETURN(const ServeConfig next, ReadServeConfig(words_));
-    for (const std::string& problem : next.problems) {
-      if (problem.find(file) != std::string::npos) return InvalidError("{}", problem);
+  // To all that is configured and deployed, with `link`, which leads to `wanted`.
+  absl::StatusOr<ServedChanges> ChangeTo(const DeployedLink& link, const ServeConfig& wanted) {
+    BROOD_ASSIGN_OR_RETURN(ServeConfig next, ReadServeConfig(words_));
+    for (const DeployProblem& each : next.problems) {
+      if (each.link == link.path()) return InvalidError("{}", each.why);
     }
-    return ServedChanges();
+    // Its program may be new where its words are not.
+    std::set<std::string> renewed;
+    for (const ServeFunction& each : wanted.functions) renewed.insert(each.options.name);
+    return ChangeOnceReady(std::move(next), std::move(renewed));
   }
 
   absl::StatusOr<ServedChanges> Undeploy(const std::string& function) {

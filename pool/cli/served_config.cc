@@ -42,6 +42,10 @@ void ServedConfig::PublishTemplates() {
   });
 }
 
+void LogProblems(const ServeConfig& config) {
+  for (const DeployProblem& each : config.problems) LogEvent("not deployed", {{"why", each.why}});
+}
+
 std::string ServedChanges::ToJson() const {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
   const auto put = [&](const char* kind, const Names& names) {
@@ -72,7 +76,7 @@ absl::StatusOr<ServedChanges> ServedConfig::Change(ServeConfig next, const Manne
         "needs a restart",
         {{"settings", "socket, group, max-running, max-unclaimed, log-size, deployed, [http]"}});
   }
-  for (const std::string& problem : next.problems) LogEvent("not deployed", {{"why", problem}});
+  LogProblems(next);
   FunctionChanges changes = ChangedFunctions(config_, next, manner.renewed);
   BROOD_RETURN_IF_ERROR(PutOwnTemplates(changes.put));
   const ServedChanges told = Compare(changes, next);

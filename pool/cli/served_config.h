@@ -21,6 +21,9 @@
 
 namespace brood {
 
+// Logs what of a configuration is left out.
+void LogProblems(const ServeConfig& config);
+
 // Names of what a change has added, replaced and taken away.
 struct ServedChanges {
   struct Names {
