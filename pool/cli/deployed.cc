@@ -141,7 +141,8 @@ absl::StatusOr<DeployedLink> DeployedLink::Put(const std::string& directory,
 absl::StatusOr<DeployedLink> DeployedLink::Remove(const std::string& directory,
                                                   const std::string& function) {
   DeployedLink link(LinkOf(directory, function), TargetOf(LinkOf(directory, function)));
-  if (link.before_.empty()) {
+  // A name, and not a way out of the directory.
+  if (link.before_.empty() || function.find('/') != std::string::npos) {
     return Error(absl::StatusCode::kNotFound, "nothing was deployed as {}", function);
   }
   if (unlink(link.path_.c_str()) != 0) return ErrnoError(errno, "removing {}", link.path_);

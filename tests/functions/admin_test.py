@@ -190,6 +190,11 @@ class Admin(Commands):
         self.assertEqual(self.call("app", b"").status, 404)
         self.assertIn("nothing was deployed as app", self.sentence("deploy", "--remove", "app"))
         self.assertIn("ENOENT", self.sentence("deploy", "/not/there"))
+        # A name leads nowhere else.
+        beside = os.path.join(self.directory.name, "beside.toml")
+        os.symlink("/nowhere", beside)
+        self.assertIn("nothing was deployed", self.sentence("deploy", "--remove", "../beside"))
+        self.assertTrue(os.path.islink(beside))
 
     def test_callers_notice_nothing_of_a_deployment(self):
         self.well("deploy", self.app("busy", 1, "busy"))
