@@ -210,7 +210,7 @@ void Reactor::EndEverything() {
     if (worker.request) dispatcher_.Refuse(std::move(worker.request));
   }
   for (const auto& keeper : pool_.keepers) records_.EndKeeper(*keeper);
-  records_.ReapCloners();
+  records_.slots().ReapCloners();
   records_.CloseDeferred();
   for (Worker& worker : pool_.workers) worker.kept = {};
   if (pool_.ring) (void)pool_.ring->FinishCloses();

@@ -34,10 +34,6 @@ constexpr std::size_t kParkTimesKept = 4096;
 // No launch for so long is a quiet moment, fit for refilling.
 constexpr std::int64_t kQuietNs = 20'000'000;
 
-// How long a slot rests before it is used again, and how many do so at most.
-constexpr std::int64_t kRestNs = 20'000'000;
-constexpr std::size_t kSpareSlots = 64;
-
 // Slots that a burst has left idle are given up after so long, but for those that are kept ready.
 constexpr std::int64_t kIdleSlotNs = 30'000'000'000;
 
@@ -73,7 +69,7 @@ std::int64_t RetryDelayNs(int failures) {
 absl::Status Refill::StartZygote(std::uint32_t t) {
   Template& tmpl = pool_.templates[t];
   // It would never say that it is ready. Those that leave the leaf make it look as if it were not.
-  records_.ReapCloners();
+  slots_.ReapCloners();
   if (pool_.LeafFrozen(kZygoteLeaf)) {
     return Error(absl::StatusCode::kFailedPrecondition, "starting a zygote of template {}: {}: {}",
                  tmpl.options.name, ErrnoText(EBUSY), Advice(Step::kBegin, EBUSY));
@@ -111,29 +107,6 @@ ZygoteKeeper* Refill::Choose(const Template& tmpl, std::uint32_t& index) {
   return best;
 }
 
-// A slot of a zygote that has a free one. Where it has namespaces, one that has been free for a
-// while: the kernel counts some sockets (netlink) until a grace period is over.
-std::uint32_t Refill::TakeSlot(ZygoteKeeper& keeper, bool to_be_made) {
-  auto& kept = keeper.kept_slots;
-  auto& bare = keeper.bare_slots;
-  const bool none_new = bare.empty() && keeper.used_slots == keeper.slots.size();
-  const bool rested = !kept.empty() && NowNs() >= kept.front().since_ns + kRestNs;
-  if ((rested && !to_be_made) || none_new || kept.size() >= kSpareSlots) {
-    const std::uint32_t slot = kept.front().slot;
-    SlotRecord& record = keeper.slots[slot];
-    record.made = false;
-    if (record.cloner != 0) {
-      keeper.cloners.splice(keeper.cloners.end(), keeper.cloners, record.turn);
-    }
-    kept.pop_front();
-    return slot;
-  }
-  if (bare.empty()) return keeper.used_slots++;
-  const std::uint32_t slot = bare.back();  // the last one's memory is warm
-  bare.pop_back();
-  return slot;
-}
-
 // Puts a request into the mailbox of its worker. False when it cannot be done now; the request is
 // gone when it had to be answered.
 bool Refill::WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request) {
@@ -159,18 +132,18 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   worker.tmpl = t;
   worker.keeper = place;
   // One that nobody wants is made for its slot alone.
-  worker.slot = TakeSlot(*keeper, !request && tmpl.idle->size() + tmpl.ordered >= Wanted(tmpl));
+  worker.slot = Slots::Take(*keeper, !request && tmpl.idle->size() + tmpl.ordered >= Wanted(tmpl));
   worker.path = request ? SpawnPath::kZygote : SpawnPath::kParked;
   const bool wants_ids = tmpl.options.spec.is_new(NamespaceKind::kUser) && ThisMachine().id_ranges;
   const auto none_left = [&] { return wants_ids && pool_.resources.ids.all_taken(); };
   absl::Status equipped = records_.Equip(worker, tmpl);
   if (!equipped.ok() && none_left()) {  // idle slots may have some
-    for (const auto& each : pool_.keepers) DropIdleSlots(*each, 0);
+    for (const auto& each : pool_.keepers) slots_.DropIdle(*each, 0);
     equipped = records_.Equip(worker, tmpl);
   }
   if (!equipped.ok()) {
     tmpl.last_failure = std::string(Message(equipped));
-    records_.ReturnSlot(*keeper, worker.slot);
+    slots_.Return(*keeper, worker.slot);
     records_.Drop(w);
     // Ids come back when some worker of ours ends. Those of others, and a cgroup that cannot be
     // made, are not worth waiting for.
@@ -187,7 +160,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   if (request && !WriteRequest(worker, request)) {
     keeper->zygote->ReleaseLaunch(worker.slot);
     box = Mailbox{};
-    records_.ReturnSlot(*keeper, worker.slot);
+    slots_.Return(*keeper, worker.slot);
     records_.Drop(w);
     return request == nullptr;
   }
@@ -197,7 +170,7 @@ bool Refill::Order(std::uint32_t t, std::unique_ptr<ActiveRequest>& request) {
   worker.ordered_ns = NowNs();
   StoreState(box, WorkerState::kOrdered);
   keeper->ordered.push_back(w);
-  if (request && request->request.fresh) records_.EndCloner(*keeper, worker.slot, /*idle=*/true);
+  if (request && request->request.fresh) slots_.EndCloner(*keeper, worker.slot, /*idle=*/true);
   SendFor(*keeper, worker.slot);
   if (request) {
     tmpl.last_launch_ns = worker.ordered_ns;
@@ -299,7 +272,8 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
       default:
         // Killed from outside while it set itself up, or born into a frozen cgroup: nobody tells.
         if (!look_for_dead) return false;
-        if ((LoadState(box) < WorkerState::kMapped || box.pid <= 0) && HasLostCloner(worker)) {
+        if ((LoadState(box) < WorkerState::kMapped || box.pid <= 0) &&
+            slots_.HasLostCloner(worker)) {
           not_made.push_back(w);
           return true;
         }
@@ -318,33 +292,19 @@ void Refill::CollectMade(std::uint32_t k, bool look_for_dead) {
   for (const std::uint32_t w : unclean) OnUnclean(w);
 }
 
-// Killed from outside before it had cloned the worker, or while it did. Of one that ended before
-// the zygote came to the order, the zygote makes another.
-bool Refill::HasLostCloner(const Worker& worker) {
-  const Mailbox& box = pool_.BoxOf(worker);
-  if (__atomic_load_n(&box.passed_on, __ATOMIC_ACQUIRE) == 0) return false;
-  const int made = box.cloner;
-  const int cloner = made != 0 ? made : pool_.keepers[worker.keeper]->slots[worker.slot].cloner;
-  return cloner > 0 && HasEnded(cloner);
-}
-
 // The worker is made in new namespaces, with the same ids.
 void Refill::OnUnclean(std::uint32_t w) {
   const Worker& worker = pool_.workers[w];
   ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
   Mailbox& box = pool_.BoxOf(worker);
-  CountGivenUp(box);
+  slots_.CountGivenUp(box);
   box.slot_fault = 0;
   box.passed_on = 0;
-  records_.EndCloner(keeper, worker.slot, /*idle=*/true);
+  slots_.EndCloner(keeper, worker.slot, /*idle=*/true);
   StoreState(box, WorkerState::kOrdered);
   keeper.ordered.push_back(w);
   SendFor(keeper, worker.slot);
   SendOrders(keeper);
-}
-
-void Refill::CountGivenUp(const Mailbox& box) {
-  if (box.slot_fault < kSlotFaults) ++pool_.totals.slots.given_up[box.slot_fault];
 }
 
 void Refill::OnMade(std::uint32_t w) {
@@ -352,7 +312,7 @@ void Refill::OnMade(std::uint32_t w) {
   Template& tmpl = pool_.TemplateOf(worker);
   Zygote& zygote = pool_.ZygoteOf(worker);
   const Mailbox& box = pool_.BoxOf(worker);
-  CountSlot(worker, /*finished=*/true);
+  slots_.Count(worker, /*finished=*/true);
   tmpl.failures = 0;
   tmpl.last_failure.clear();
   if (worker.request) {
@@ -385,52 +345,12 @@ void Refill::OnMade(std::uint32_t w) {
   }
 }
 
-// Counts what became of the slot that a worker has been made in. Its namespaces are given up where
-// they cannot be used again: `finished` is false when the worker may not have made them ready.
-void Refill::CountSlot(const Worker& worker, bool finished) {
-  if (pool_.TemplateOf(worker).blueprint.plan().slot_flags == 0) return;
-  records_.NoteCloner(worker);
-  Mailbox& box = pool_.BoxOf(worker);
-  ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
-  SlotRecord& record = keeper.slots[worker.slot];
-  if (box.slot_uses == 0) {
-    ++pool_.totals.slots.made;
-    record.net_error = box.net_error;
-    record.idmap_error = box.idmap_error;
-  } else {
-    ++pool_.totals.slots.reused;
-    box.net_error = record.net_error;
-    box.idmap_error = record.idmap_error;
-  }
-  const bool fresh = worker.request && worker.request->request.fresh;
-  const bool sealed = box.slot_fault == static_cast<std::uint32_t>(SlotFault::kNone);
-  if (!sealed) CountGivenUp(box);
-  record.made = finished;
-  if (!finished || !sealed || fresh) {
-    return records_.EndCloner(keeper, worker.slot, /*idle=*/finished);
-  }
-  // The one whose worker has lived longest will be used again last.
-  if (keeper.cloners.size() <= kKeptSlots + keeper.kept_slots.size()) return;
-  const auto oldest = std::find_if(keeper.cloners.begin(), keeper.cloners.end(),
-                                   [&](std::uint32_t slot) { return keeper.slots[slot].made; });
-  if (oldest != keeper.cloners.end()) records_.EndCloner(keeper, *oldest, /*idle=*/true);
-}
-
-void Refill::DropIdleSlots(ZygoteKeeper& keeper, std::size_t but) {
-  while (keeper.kept_slots.size() > but) {
-    const std::uint32_t slot = keeper.kept_slots.front().slot;
-    keeper.kept_slots.pop_front();
-    records_.GiveUpSlot(keeper, slot);
-    keeper.bare_slots.push_back(slot);
-  }
-}
-
 void Refill::OnNotMade(std::uint32_t w) {
   Worker& worker = pool_.workers[w];
   Template& tmpl = pool_.TemplateOf(worker);
   Session& session = worker.session;
   const Mailbox& box = pool_.BoxOf(worker);
-  CountSlot(worker, /*finished=*/box.parked_ns != 0);  // it may be the command that is not there
+  slots_.Count(worker, /*finished=*/box.parked_ns != 0);  // it may be the command that is not there
   Exit exit;
   if (box.pid > 0) KillAndReap(box.pid);
   exit.reaped_ns = NowNs();
@@ -485,11 +405,11 @@ void Refill::OnZygoteDeath(std::uint32_t k) {
 
   // Cloners go on without their zygote: before a mailbox is anybody's, its must have ended. What
   // they have finished meanwhile runs, and must not be made again.
-  for (const std::uint32_t w : keeper.ordered) records_.NoteCloner(pool_.workers[w]);
+  for (const std::uint32_t w : keeper.ordered) slots_.NoteCloner(pool_.workers[w]);
   for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) {
-    records_.EndCloner(keeper, slot, /*idle=*/true);
+    slots_.EndCloner(keeper, slot, /*idle=*/true);
   }
-  records_.ReapCloners();
+  slots_.ReapCloners();
   CollectMade(k, /*look_for_dead=*/false);
   keeper.unsent.clear();
   std::vector<std::uint32_t> unfinished;
@@ -593,7 +513,7 @@ void Refill::Tick() {
     const bool quiet = NowNs() - tmpl.last_launch_ns > kIdleSlotNs;
     if (quiet && tmpl.blueprint.plan().slot_flags != 0 && tmpl.waiting.empty()) {
       for (const std::uint32_t k : tmpl.keepers) {
-        DropIdleSlots(*pool_.keepers[k], SlotsKeptReady(tmpl));
+        slots_.DropIdle(*pool_.keepers[k], SlotsKeptReady(tmpl));
       }
     }
     tmpl.idle->Sweep([&](std::uint32_t w) { return BuryIfDead(w); });

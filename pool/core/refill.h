@@ -19,7 +19,7 @@ namespace brood {
 class Refill {
  public:
   Refill(PoolState& pool, WorkerRecords& records, Supervisor& supervisor)
-      : pool_(pool), records_(records), supervisor_(supervisor) {}
+      : pool_(pool), records_(records), slots_(records.slots()), supervisor_(supervisor) {}
 
   // Starts one zygote more for a template, whose place in PoolState::templates this is.
   absl::Status StartZygote(std::uint32_t tmpl);
@@ -45,18 +45,12 @@ class Refill {
 
  private:
   std::size_t Lacking(const Template& tmpl) const;
-  static std::uint32_t TakeSlot(ZygoteKeeper& keeper, bool to_be_made);
   ZygoteKeeper* Choose(const Template& tmpl, std::uint32_t& index);
   bool WriteRequest(Worker& worker, std::unique_ptr<ActiveRequest>& request);
   static void SendFor(ZygoteKeeper& keeper, std::uint32_t slot);
   void SendOrders(ZygoteKeeper& keeper);
   void CollectMade(std::uint32_t keeper, bool look_for_dead);
-  bool HasLostCloner(const Worker& worker);
   void OnUnclean(std::uint32_t worker);
-  void CountGivenUp(const Mailbox& box);
-  // But for the `but` that have become free last.
-  void DropIdleSlots(ZygoteKeeper& keeper, std::size_t but);
-  void CountSlot(const Worker& worker, bool finished);
   void OnMade(std::uint32_t worker);
   void OnNotMade(std::uint32_t worker);
   void OrderAgain(std::uint32_t worker);
@@ -65,6 +59,7 @@ class Refill {
 
   PoolState& pool_;
   WorkerRecords& records_;
+  Slots& slots_;
   Supervisor& supervisor_;
   std::vector<std::uint32_t> to_restart_;  // templates that have lost a zygote
   std::uint32_t slot_numbers_ = 0;         // given to slots

@@ -111,8 +111,8 @@ void Supervisor::NeverStarted(std::uint32_t w) {
 
 void Supervisor::EndUnseen(const Worker& worker) {
   if (!worker.cold) {
-    records_.NoteCloner(worker);
-    records_.EndCloner(*pool_.keepers[worker.keeper], worker.slot, /*idle=*/false);
+    records_.slots().NoteCloner(worker);
+    records_.slots().EndCloner(*pool_.keepers[worker.keeper], worker.slot, /*idle=*/false);
   }
   if (worker.pidfd.valid()) {
     KillAndReap(worker.pidfd);

@@ -5,13 +5,10 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <csignal>
 #include <utility>
 
-#include "spawn/base/clock.h"
 #include "spawn/base/status.h"
 #include "spawn/host/machine.h"
-#include "spawn/launch/reap.h"
 
 namespace brood {
 
@@ -31,7 +28,7 @@ absl::Status WorkerRecords::TakeIds(Worker& worker, const Spec& spec) {
   if (!pool_.resources.ids.is_open()) {
     BROOD_ASSIGN_OR_RETURN(pool_.resources.ids, IdRanges::Open());
   }
-  std::uint32_t* const kept = IdsOfSlot(worker);
+  std::uint32_t* const kept = slots_.IdsOf(worker);
   if (kept != nullptr && *kept != 0) {
     worker.id_first = *kept;
     return absl::OkStatus();
@@ -41,61 +38,13 @@ absl::Status WorkerRecords::TakeIds(Worker& worker, const Spec& spec) {
   return absl::OkStatus();
 }
 
-std::uint32_t* WorkerRecords::IdsOfSlot(const Worker& worker) {
-  const bool in_slot =
-      worker.path != SpawnPath::kCold && pool_.TemplateOf(worker).blueprint.plan().slot_flags != 0;
-  return in_slot ? &pool_.keepers[worker.keeper]->slots[worker.slot].ids : nullptr;
-}
-
 void WorkerRecords::ReturnIds(Worker& worker) {
   const std::uint32_t ids = std::exchange(worker.id_first, 0);
-  if (ids != 0 && IdsOfSlot(worker) == nullptr) pool_.resources.ids.Return(ids);
-}
-
-void WorkerRecords::NoteCloner(const Worker& worker) {
-  const int pid = std::exchange(pool_.BoxOf(worker).cloner, 0);
-  if (pid <= 0) return;
-  ZygoteKeeper& keeper = *pool_.keepers[worker.keeper];
-  EndCloner(keeper, worker.slot, /*idle=*/true);  // which was killed by somebody else
-  __atomic_store_n(&pool_.BoxOf(worker).cloner_ended, 0U, __ATOMIC_RELAXED);
-  SlotRecord& record = keeper.slots[worker.slot];
-  record = {.ids = record.ids, .cloner = pid, .turn = {}};
-  record.turn = keeper.cloners.insert(keeper.cloners.end(), worker.slot);
-}
-
-void WorkerRecords::EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idle) {
-  SlotRecord& record = keeper.slots[slot];
-  const int pid = std::exchange(record.cloner, 0);
-  if (pid == 0) return;
-  keeper.cloners.erase(record.turn);
-  if (keeper.zygote) {
-    __atomic_store_n(&keeper.zygote->mailbox(slot).cloner_ended, 1U, __ATOMIC_RELAXED);
-  }
-  if (!idle) return KillAndReap(pid);
-  if (ReapIfEnded(pid)) return;
-  kill(pid, SIGKILL);
-  killed_cloners_.push_back(pid);
-}
-
-void WorkerRecords::GiveUpSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
-  EndCloner(keeper, slot, /*idle=*/true);
-  SlotRecord& record = keeper.slots[slot];
-  if (record.ids != 0) pool_.resources.ids.Return(record.ids);
-  record = {};
-}
-
-void WorkerRecords::ReturnSlot(ZygoteKeeper& keeper, std::uint32_t slot) {
-  if (keeper.slots[slot].cloner != 0) {
-    keeper.kept_slots.push_back({slot, NowNs()});
-    keeper.slots[slot].made = false;
-  } else {
-    GiveUpSlot(keeper, slot);
-    keeper.bare_slots.push_back(slot);
-  }
+  if (ids != 0 && slots_.IdsOf(worker) == nullptr) pool_.resources.ids.Return(ids);
 }
 
 void WorkerRecords::EndKeeper(ZygoteKeeper& keeper) {
-  for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) GiveUpSlot(keeper, slot);
+  for (std::uint32_t slot = 0; slot < keeper.used_slots; ++slot) slots_.GiveUp(keeper, slot);
   keeper.zygote.reset();
 }
 
@@ -153,7 +102,7 @@ void WorkerRecords::Free(std::uint32_t w) {
     keeper.zygote->ReleaseLaunch(worker.slot);
     if (worker.path == SpawnPath::kZygote) (void)keeper.zygote->TakePidfd(worker.slot, -1);
     keeper.zygote->mailbox(worker.slot) = Mailbox{};
-    ReturnSlot(keeper, worker.slot);
+    slots_.Return(keeper, worker.slot);
     if (--keeper.workers == 0 && !keeper.alive) EndKeeper(keeper);
   }
   for (UniqueFd& fd : worker.kept) {
@@ -170,12 +119,8 @@ void WorkerRecords::CloseDeferred() {
   deferred_closes_.clear();
 }
 
-void WorkerRecords::ReapCloners() {
-  for (const int pid : std::exchange(killed_cloners_, {})) KillAndReap(pid);
-}
-
 void WorkerRecords::Tick() {
-  std::erase_if(killed_cloners_, [](int pid) { return ReapIfEnded(pid); });
+  slots_.Tick();
   std::erase_if(used_up_, [&](const std::string& leaf) {
     return pool_.resources.parent->RemoveLeaf(leaf, std::chrono::milliseconds(0)).ok();
   });

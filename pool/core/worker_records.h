@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "pool/core/pool_state.h"
+#include "pool/core/slots.h"
 #include "spawn/base/unique_fd.h"
 
 namespace brood {
@@ -18,7 +19,10 @@ namespace brood {
 // Belongs to the pool's thread.
 class WorkerRecords {
  public:
-  explicit WorkerRecords(PoolState& pool) : pool_(pool) {}
+  explicit WorkerRecords(PoolState& pool) : pool_(pool), slots_(pool) {}
+
+  // What outlives the workers.
+  Slots& slots() { return slots_; }
 
   // A record that nobody uses, in phase kFree.
   std::uint32_t Take();
@@ -27,15 +31,6 @@ class WorkerRecords {
   absl::Status Equip(Worker& worker, Template& tmpl);
   // The same for a request with a spec of its own, whose leaf is made for it alone.
   absl::Status EquipOwn(Worker& worker, const Request& request);
-  // Takes note of the cloner that a worker's slot was given with it.
-  void NoteCloner(const Worker& worker);
-  // Ends the cloner of a slot, if it has one, and with it the namespaces that no worker is in. Not
-  // `idle`: it may be cloning, and has ended on return.
-  void EndCloner(ZygoteKeeper& keeper, std::uint32_t slot, bool idle);
-  // The same of a slot that has no worker, whose ids are returned.
-  void GiveUpSlot(ZygoteKeeper& keeper, std::uint32_t slot);
-  // The slot has no worker any more, or has got none.
-  void ReturnSlot(ZygoteKeeper& keeper, std::uint32_t slot);
   // Frees a dead or stopped zygote that has no worker left, and the ids of its slots.
   void EndKeeper(ZygoteKeeper& keeper);
   // A record that came to nothing: not equipped, or equipped and never cloned.
@@ -50,22 +45,18 @@ class WorkerRecords {
   void CloseDeferred();
   // Removes what the kernel had not let go of before: leaves, cloners that were killed.
   void Tick();
-  // Waits for the cloners that were killed.
-  void ReapCloners();
 
  private:
   absl::Status TakeIds(Worker& worker, const Spec& spec);
   void ReturnIds(Worker& worker);
-  // Where the worker's slot keeps the ids; null: they are the worker's alone.
-  std::uint32_t* IdsOfSlot(const Worker& worker);
   // `empty`: nobody can be left in the leaf.
   void Unequip(Worker& worker, bool empty);
 
   PoolState& pool_;
+  Slots slots_;
   std::vector<std::uint32_t> free_;
   std::uint64_t own_leaves_ = 0;  // made for requests with a spec of their own
   std::vector<std::string> used_up_;
-  std::vector<int> killed_cloners_;  // not yet reaped
   std::vector<UniqueFd> deferred_closes_;
 };
 

@@ -52,7 +52,7 @@ class ReactorPartsTest : public LeavesNothing {
       if (worker.phase != WorkerPhase::kFree && !worker.cold) supervisor_->EndUnseen(worker);
     }
     for (const auto& keeper : pool_->keepers) records_->EndKeeper(*keeper);
-    records_->ReapCloners();
+    records_->slots().ReapCloners();
     for (Worker& worker : pool_->workers) worker.kept = {};
     records_->CloseDeferred();
     EXPECT_TRUE(pool_->ring->FinishCloses().ok());
